@@ -3,18 +3,18 @@
 
 use core::arch::asm;
 
-use rt::Machine;
+use rt::Hardware;
 use rt::gic::gicd;
 
 use crate::measure::Bench;
 
-pub(crate) fn run(bench: &Bench, machine: &Machine) {
-    let typer = machine.gicd + gicd::TYPER;
+pub(crate) fn run(bench: &Bench, hardware: &Hardware) {
+    let typer = hardware.gicd + gicd::TYPER;
     bench.each("gicd-read", 5000, || {
         // SAFETY: reads a register of the distributor, which has no side effect.
         unsafe { asm!("ldr {0:w}, [{1}]", out(reg) _, in(reg) typer, options(nostack, preserves_flags)) };
     });
-    let enable = machine.gicd + gicd::ISENABLER + 4;
+    let enable = hardware.gicd + gicd::ISENABLER + 4;
     bench.each("gicd-write", 5000, || {
         // SAFETY: writes zeros to a register where only ones count.
         unsafe { asm!("str wzr, [{0}]", in(reg) enable, options(nostack, preserves_flags)) };

@@ -12,7 +12,7 @@ use hv_guest::processors;
 use hv_guest::registers::{self, Register};
 use hv_guest::timer::TimerIndex;
 use hv_tlfs::timer::StimerConfig;
-use rt::{Machine, irq, mrs, msr, time};
+use rt::{Hardware, irq, mrs, msr, time};
 
 use crate::gic::{acknowledge, end};
 use crate::measure::{Bench, nops};
@@ -28,7 +28,7 @@ pub(crate) fn unexpected(intid: u32) {
     panic!("interrupt {intid} was taken");
 }
 
-pub(crate) fn run(bench: &Bench, machine: &Machine, vp: &Vp<'_, Smccc>) {
+pub(crate) fn run(bench: &Bench, hardware: &Hardware, vp: &Vp<'_, Smccc>) {
     irq::enable(time::VIRTUAL_TIMER_INTID, unexpected);
     virtual_timer(bench);
     irq::enable(SGI, unexpected);
@@ -44,7 +44,7 @@ pub(crate) fn run(bench: &Bench, machine: &Machine, vp: &Vp<'_, Smccc>) {
         let _ = processors::send_ipi(&Smccc, sgi, 1);
         end(acknowledge());
     });
-    let intid = machine.stimer_intid.expect("firmware tells the timers' interrupt");
+    let intid = hardware.stimer_intid.expect("firmware tells the timers' interrupt");
     synthetic_timer(bench, vp, intid);
 }
 

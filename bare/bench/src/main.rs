@@ -42,19 +42,19 @@ fn identify() -> Partition<Smccc> {
 }
 
 rt::entry!(main);
-fn main(machine: &'static rt::Machine) {
-    let bench = Bench::new(machine.argument("bench.only").unwrap_or(""));
+fn main(hardware: &'static rt::Hardware) {
+    let bench = Bench::new(hardware.argument("bench.only").unwrap_or(""));
     let hv = identify();
-    if machine.vps() == 1 {
+    if hardware.vps() == 1 {
         calls::run(&bench);
         clock::run(&bench, &hv);
-        gic::run(&bench, machine);
+        gic::run(&bench, hardware);
         let map = VpMap::<1>::new();
         let vp = hv.vp(&map, 0).expect("it tells the VP's index");
-        interrupts::run(&bench, machine, &vp);
-        messages::run(&bench, machine, vp);
+        interrupts::run(&bench, hardware, &vp);
+        messages::run(&bench, hardware, vp);
     } else {
-        others::run(&bench, machine);
+        others::run(&bench, hardware);
     }
     rt::println!("bench: done");
 }

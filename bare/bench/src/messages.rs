@@ -11,7 +11,7 @@ use hv_guest::timer::TimerIndex;
 use hv_tlfs::synic::{ConnectionId, MessageType};
 use hv_tlfs::timer::StimerConfig;
 use hv_tlfs::vmbus::{self, InitiateContact, TargetInfo, Version};
-use rt::{Machine, irq};
+use rt::{Hardware, irq};
 use zerocopy::IntoBytes;
 
 use crate::gic::{acknowledge, end};
@@ -44,8 +44,8 @@ fn take(synic: &Synic<'_, Smccc>, sint: SintIndex) {
     }
 }
 
-pub(crate) fn run(bench: &Bench, machine: &Machine, vp: Vp<'_, Smccc>) {
-    let intid = machine.vmbus_intid.and_then(Intid::new).expect("firmware tells VMBus's interrupt");
+pub(crate) fn run(bench: &Bench, hardware: &Hardware, vp: Vp<'_, Smccc>) {
+    let intid = hardware.vmbus_intid.and_then(Intid::new).expect("firmware tells VMBus's interrupt");
     let synic = vp.enable_synic(&PAGES[2], &PAGES[3], &MEMORY);
     let mut synic = synic.expect("it has a SynIC");
     synic.unmask(SintIndex::VMBUS, intid, &Masked).expect("it unmasks a source");

@@ -11,7 +11,7 @@ use hv_guest::interrupts::Intid;
 use hv_guest::processors;
 use hv_tlfs::psci;
 use rt::cpu::AffinityState;
-use rt::{Machine, cpu, irq, mrs, msr};
+use rt::{Hardware, cpu, irq, mrs, msr};
 
 use crate::gic::{acknowledge, end};
 use crate::interrupts::unexpected;
@@ -44,9 +44,9 @@ unsafe extern "C" {
     fn bench_started();
 }
 
-pub(crate) fn run(bench: &Bench, machine: &Machine) {
-    let vps = machine.vps();
-    start(bench, machine, vps - 1);
+pub(crate) fn run(bench: &Bench, hardware: &Hardware) {
+    let vps = hardware.vps();
+    start(bench, hardware, vps - 1);
     (1..vps).for_each(|vp| cpu::start(vp, wait).expect("it starts"));
     until(|| WAITING.load(Ordering::Acquire) == vps - 1);
 
@@ -112,8 +112,8 @@ fn sgi(bench: &Bench, name: &str, target: u64, others: usize, own: bool) {
 }
 
 /// From CPU_ON to the first instruction of the VP.
-fn start(bench: &Bench, machine: &Machine, vp: usize) {
-    let arguments = [machine.mpidr(vp), bench_started as *const () as u64, STARTED.as_ptr() as u64];
+fn start(bench: &Bench, hardware: &Hardware, vp: usize) {
+    let arguments = [hardware.mpidr(vp), bench_started as *const () as u64, STARTED.as_ptr() as u64];
     bench.latency("vp-start", 4, || {
         STARTED.store(0, Ordering::Relaxed);
         rt::arch::dsb();

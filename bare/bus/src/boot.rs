@@ -12,7 +12,7 @@ use hv_guest::vp_map::VpMap;
 use hv_tlfs::guest_id::GuestOsId;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus_client::{Channel, Client, Contact, Error, Lent, Offer, Open, Wait, Wake, deliver};
-use rt::{MAX_CPUS, Machine, arch, cpu, irq, time, vps};
+use rt::{Hardware, MAX_CPUS, arch, cpu, irq, time, vps};
 
 use crate::{MEMORY, Pool};
 
@@ -51,12 +51,12 @@ impl Boot {
     ///
     /// If this is no partition with VMBus.
     #[must_use]
-    pub fn new(machine: &Machine) -> Self {
-        let conduit = if machine.argument("bus.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() };
+    pub fn new(hardware: &Hardware) -> Self {
+        let conduit = if hardware.argument("bus.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() };
         let hypervisor = detect::vendor_uid(conduit).expect("this is Hyper-V");
         let id = GuestOsId::linux(0x01_00_00).with_os_id(0x42);
         let partition = hypervisor.identify(id).expect("it takes our id");
-        let interrupt = machine.vmbus_intid.and_then(Intid::new).expect("firmware tells VMBus's interrupt");
+        let interrupt = hardware.vmbus_intid.and_then(Intid::new).expect("firmware tells VMBus's interrupt");
         Self { partition, map: VpMap::new(), conduit, interrupt }
     }
 

@@ -19,9 +19,9 @@ use hv_drivers::hv_vmbus_client::Slots;
 static SLOTS: Slots<64, 72> = Slots::new();
 
 rt::entry!(main);
-fn main(machine: &'static rt::Machine) {
+fn main(hardware: &'static rt::Hardware) {
     rt::vps::start_all();
-    let boot = Boot::new(machine);
+    let boot = Boot::new(hardware);
     let synic = boot.synic();
     let os = Os::new(&synic);
     let slots = SLOTS.lend().expect("nothing else has taken the slots");
@@ -29,10 +29,10 @@ fn main(machine: &'static rt::Machine) {
     #[expect(unsafe_code, reason = "vouches that there is one client")]
     let mut client = unsafe { bus::connect(&boot, &os, slots) }.expect("the host takes the contact");
     rt::println!("drivers: VMBus {:?}, {} offers", client.version(), client.offers().count());
-    storage::run(machine, &boot, &mut client, &os);
+    storage::run(hardware, &boot, &mut client, &os);
     network::run(&mut client, &os);
     client.disconnect(&mut &os).expect("the host ends the connection");
     boot.end(synic);
     assert_eq!(Pool.allocated(), 0, "all memory comes back");
-    rt::println!("drivers: all good on {} VPs", machine.vps());
+    rt::println!("drivers: all good on {} VPs", hardware.vps());
 }

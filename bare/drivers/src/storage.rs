@@ -9,7 +9,7 @@ use hv_guest::per_cpu::PerCpu;
 use hv_guest::synic::Synic;
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vp::VpIndex;
-use rt::{MAX_CPUS, Machine, vps};
+use rt::{Hardware, MAX_CPUS, vps};
 use spin::Mutex;
 
 /// Requests in flight, and pages of each ring.
@@ -19,9 +19,9 @@ const RING: usize = 16;
 type Scsi = Controller<'static, Pool, Either, (), DEPTH>;
 
 /// Uses the disks on the last VP, whose interrupts the channel has; the first VP opens and closes the channel.
-pub(crate) fn run(machine: &Machine, boot: &Boot, client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
+pub(crate) fn run(hardware: &Hardware, boot: &Boot, client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
     let offer = client.find(guid::SCSI).expect("there is a disk");
-    let (last, mut os) = (machine.vps() - 1, os);
+    let (last, mut os) = (hardware.vps() - 1, os);
     // The host interrupts a VP whose SynIC is on.
     let synics = PerCpu::<Synic<'_, Either>, MAX_CPUS>::new();
     if last != 0 {

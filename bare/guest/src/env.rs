@@ -7,7 +7,7 @@ use hv_conformance::{Convention, Env, Exception};
 use hv_guest::arch::Either;
 use hv_guest::conduit::{Conduit, Raw};
 use hv_tlfs::start_vp::InitialVpContext;
-use rt::{MAX_CPUS, Machine, arch, cpu, irq, probe, time, vps};
+use rt::{Hardware, MAX_CPUS, arch, cpu, irq, probe, time, vps};
 
 use crate::{memory, scratch};
 
@@ -20,7 +20,7 @@ static TAKEN: [[AtomicU64; irq::INTIDS]; MAX_CPUS] =
 
 /// This machine.
 pub(crate) struct Guest {
-    machine: &'static Machine,
+    hardware: &'static Hardware,
     convention: Convention,
     conduit: Raw<Either>,
     intids: [u32; 3],
@@ -31,9 +31,9 @@ impl Guest {
     /// # Safety
     ///
     /// Only the suite uses it: its hypercalls and `hvc` name only the scratch pages as memory to write to.
-    pub(crate) unsafe fn new(machine: &'static Machine, conduit: Either) -> Self {
+    pub(crate) unsafe fn new(hardware: &'static Hardware, conduit: Either) -> Self {
         let mut intids = [0; 3];
-        let known = [machine.vmbus_intid, machine.stimer_intid, Some(FREE_PPI)];
+        let known = [hardware.vmbus_intid, hardware.stimer_intid, Some(FREE_PPI)];
         let mut count = 0;
         for intid in known.into_iter().flatten() {
             intids[count] = intid;
@@ -46,11 +46,11 @@ impl Guest {
         // SAFETY: the caller promises that the registers are the suite's, which name only scratch pages as memory to
         // write to, and those are atomics.
         let conduit = unsafe { Raw::new(conduit) };
-        Self { machine, convention, conduit, intids, count }
+        Self { hardware, convention, conduit, intids, count }
     }
 
     fn switch(&self, name: &str) -> bool {
-        self.machine.number(name).is_some_and(|number| number != 0)
+        self.hardware.number(name).is_some_and(|number| number != 0)
     }
 }
 
@@ -73,7 +73,7 @@ impl Env for Guest {
     }
 
     fn vp_count(&self) -> usize {
-        self.machine.vps()
+        self.hardware.vps()
     }
 
     fn vp(&self) -> usize {
@@ -82,7 +82,7 @@ impl Env for Guest {
 
     fn mpidr(&self, vp: usize) -> u64 {
         // The device tree has the affinity fields; the register has a bit that is one, too.
-        self.machine.mpidr(vp) | 1 << 31
+        self.hardware.mpidr(vp) | 1 << 31
     }
 
     fn run_on(&self, vp: usize, work: &(dyn Fn() + Sync)) {
@@ -110,7 +110,7 @@ impl Env for Guest {
     }
 
     fn granule(&self) -> u64 {
-        self.machine.granule.bytes()
+        self.hardware.granule.bytes()
     }
 
     fn counter(&self) -> u64 {
@@ -152,7 +152,7 @@ impl Env for Guest {
     }
 
     fn vmbus(&self) -> bool {
-        self.machine.vmbus_intid.is_some()
+        self.hardware.vmbus_intid.is_some()
     }
 
     fn window(&self) -> Option<u64> {

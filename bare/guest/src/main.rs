@@ -41,17 +41,17 @@ impl fmt::Write for Console {
 }
 
 rt::entry!(main);
-fn main(machine: &'static rt::Machine) {
-    let conduit = match machine.argument("conformance.conduit") {
+fn main(hardware: &'static rt::Hardware) {
+    let conduit = match hardware.argument("conformance.conduit") {
         None | Some("smccc") => Either::Smccc,
         Some("hvc1") => Either::Hvc1,
         Some(other) => panic!("conformance.conduit={other}: it is smccc or hvc1"),
     };
     rt::vps::start_all();
-    memory::map_window(machine.granule);
-    let filter = machine.argument("conformance.filter").unwrap_or("");
+    memory::map_window(hardware.granule);
+    let filter = hardware.argument("conformance.filter").unwrap_or("");
     // SAFETY: only the suite uses it.
     #[expect(unsafe_code, reason = "vouches for the suite's hypercalls")]
-    let guest = unsafe { Guest::new(machine, conduit) };
+    let guest = unsafe { Guest::new(hardware, conduit) };
     hv_conformance::run(&guest, filter, &mut Lines(Console));
 }

@@ -50,16 +50,16 @@ impl tour::Os for Bare {
 }
 
 rt::entry!(main);
-fn main(machine: &'static rt::Machine) {
+fn main(hardware: &'static rt::Hardware) {
     rt::console::on_panic(report);
     let intid = |number: Option<u32>| number.and_then(Intid::new).expect("firmware tells the interrupts");
-    tour::tour(conduit(), &Bare, &MEMORY, &PAGES, [machine.vmbus_intid, machine.stimer_intid].map(intid));
+    tour::tour(conduit(), &Bare, &MEMORY, &PAGES, [hardware.vmbus_intid, hardware.stimer_intid].map(intid));
     panic!("deliberate");
 }
 
 /// The conduit: the one that the host answers, unless the command line says `hello.hvc=1`.
 fn conduit() -> Either {
-    if rt::machine::get().argument("hello.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() }
+    if rt::hardware::get().argument("hello.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() }
 }
 
 /// Reports a panic's text to the host.

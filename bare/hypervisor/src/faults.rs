@@ -2,7 +2,7 @@
 //!
 //! What can go wrong, and when, is hv-host's part ([`hv_partition::faults`]).
 
-use hv_partition::faults::{Extent, Failing, Faults, Frame, Injection, Injector, Moment, Raise, Start};
+use hv_partition::faults::{Extent, Failing, Faults, FrameFault, Injection, Injector, Moment, Raise, Start};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
@@ -85,7 +85,7 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     }
 
     #[inline(always)]
-    fn frame(&self, from_guest: bool) -> Option<Frame> {
+    fn frame(&self, from_guest: bool) -> Option<FrameFault> {
         self.asked(None, |injector| injector.frame(from_guest))
     }
 }

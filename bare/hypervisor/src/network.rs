@@ -6,7 +6,8 @@
 //! The card's interrupt comes to CPU 0. It takes frames in, a few at a time: if there are more, it raises itself again, and if the
 //! guest has no room, the frames stay where they are until its card has. Frames go out on the CPU whose VP sends them.
 //!
-//! Faults on purpose ([`Frame`]) befall the copies here: neither the guest's memory nor QEMU's has a corrupt frame.
+//! Faults on purpose ([`FrameFault`]) befall the copies here: neither the guest's memory nor QEMU's has a corrupt
+//! frame.
 //!
 //! Lock order: what receives, then what the partition takes, then what sends.
 #![expect(unsafe_code, reason = "the queues are shared with QEMU")]
@@ -16,7 +17,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hv_devices::network::{self, Lost, MAX_FRAME, Received, Request};
-use hv_partition::faults::{Faults as _, Frame};
+use hv_partition::faults::{Faults as _, FrameFault};
 use hv_virtio::{
     DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device, net,
 };
@@ -53,7 +54,7 @@ struct Inward {
     receiver: NetReceiver<Mmio>,
     frame: [u8; RECEIVE_FRAME],
     /// What becomes of the current frame, once that is known.
-    fate: Option<Option<Frame>>,
+    fate: Option<Option<FrameFault>>,
 }
 
 /// What sends frames.
@@ -187,16 +188,16 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
         let frame = &mut frame[..len];
         // A frame that has to wait meets its fate once.
         match *fate.get_or_insert_with(|| host.plan().frame(false)) {
-            Some(Frame::Lost) => {}
-            Some(Frame::Reorder) if LATE_IN.keep(frame) => {}
+            Some(FrameFault::Lost) => {}
+            Some(FrameFault::Reorder) if LATE_IN.keep(frame) => {}
             what => {
-                if let Some(Frame::Corrupt(random)) = what {
+                if let Some(FrameFault::Corrupt(random)) = what {
                     corrupt(frame, random);
                 }
                 if deliver(frame) {
                     return;
                 }
-                if what == Some(Frame::Twice) {
+                if what == Some(FrameFault::Twice) {
                     deliver(frame);
                 }
                 // For these the guest may have no room.
@@ -235,7 +236,7 @@ pub(crate) fn send(
     request: &Request,
     ram: &GuestRam,
     data: Pages<'_>,
-    fate: impl FnOnce() -> Option<Frame>,
+    fate: impl FnOnce() -> Option<FrameFault>,
 ) -> Started<Result<(), Lost>> {
     let Some(outward) = OUTWARD.get() else { return Started::Done(Err(Lost)) };
     let Outward { sender, packet } = &mut *outward.lock();
@@ -254,14 +255,14 @@ pub(crate) fn send(
     let packet = &mut packet[..NET_HEADER + len];
     let fate = fate();
     match fate {
-        Some(Frame::Lost) => return Started::Done(Ok(())),
-        Some(Frame::Reorder) if LATE_OUT.keep(packet) => return Started::Done(Ok(())),
-        Some(Frame::Corrupt(random)) => corrupt(&mut packet[NET_HEADER..], random),
+        Some(FrameFault::Lost) => return Started::Done(Ok(())),
+        Some(FrameFault::Reorder) if LATE_OUT.keep(packet) => return Started::Done(Ok(())),
+        Some(FrameFault::Corrupt(random)) => corrupt(&mut packet[NET_HEADER..], random),
         _ => {}
     }
     let sent = sender.send(packet);
     // For these there may be no room.
-    if fate == Some(Frame::Twice) {
+    if fate == Some(FrameFault::Twice) {
         let _ = sender.send(packet);
     }
     LATE_OUT.release(|late| {

@@ -8,7 +8,7 @@ use hv_devices::shutdown::Action;
 use hv_devices::{Heartbeat, balloon, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
 use hv_wire::control::{
-    FromHypervisor, Link, MAX_KEYS, MAX_PIECE, Refusal, Service, ServiceState, ToHypervisor,
+    DriverState, FromHypervisor, MAX_KEYS, MAX_PIECE, Refusal, Service, ServiceState, ToHypervisor,
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -80,16 +80,18 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
     host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
         let state = |service: Service, state: Option<State>| match state {
             _ if info.services & service.bit() == 0 => {
-                ServiceState { link: Link::Absent, major: 0, minor: 0 }
+                ServiceState { driver: DriverState::Absent, major: 0, minor: 0 }
             }
             Some(State::Ready { version, .. }) => {
-                ServiceState { link: Link::Ready, major: version.major, minor: version.minor }
+                ServiceState { driver: DriverState::Ready, major: version.major, minor: version.minor }
             }
             Some(State::Start | State::Negotiating) => {
-                ServiceState { link: Link::Negotiating, major: 0, minor: 0 }
+                ServiceState { driver: DriverState::Negotiating, major: 0, minor: 0 }
             }
-            Some(State::Incompatible) => ServiceState { link: Link::Incompatible, major: 0, minor: 0 },
-            _ => ServiceState { link: Link::Closed, major: 0, minor: 0 },
+            Some(State::Incompatible) => {
+                ServiceState { driver: DriverState::Incompatible, major: 0, minor: 0 }
+            }
+            _ => ServiceState { driver: DriverState::Closed, major: 0, minor: 0 },
         };
         [
             state(Service::Shutdown, vmbus.with(&services.shutdown, |device, _| device.state()).ok()),

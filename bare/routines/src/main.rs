@@ -22,7 +22,7 @@ use hv_guest::arch::Either;
 use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{IdentityMapped, Memory, Page};
 use hv_guest::tlfs::start_vp::InitialVpContext;
-use rt::{MAX_CPUS, Machine, arch, cpu, irq, time, vps};
+use rt::{Hardware, MAX_CPUS, arch, cpu, irq, time, vps};
 
 use rows::Os;
 use rows::crash::Kind;
@@ -42,7 +42,7 @@ static TAKEN: [[AtomicU64; irq::INTIDS]; MAX_CPUS] =
 const MEMORY: IdentityMapped = unsafe { IdentityMapped::new() };
 
 struct Bare {
-    machine: &'static Machine,
+    hardware: &'static Hardware,
     conduit: Either,
     intids: [Intid; 3],
 }
@@ -78,7 +78,7 @@ impl Os for Bare {
     }
 
     fn vps(&self) -> usize {
-        self.machine.vps()
+        self.hardware.vps()
     }
 
     fn on(&self, vp: usize, work: &(dyn Fn() + Sync)) {
@@ -103,7 +103,7 @@ impl Os for Bare {
     }
 
     fn migrations(&self) -> u32 {
-        self.machine.number("routines.migrations").unwrap_or(0) as u32
+        self.hardware.number("routines.migrations").unwrap_or(0) as u32
     }
 
     fn stop(&self, vp: usize) {
@@ -134,26 +134,26 @@ impl Os for Bare {
 }
 
 rt::entry!(main);
-fn main(machine: &'static Machine) {
-    let conduit = match machine.argument("routines.conduit") {
+fn main(hardware: &'static Hardware) {
+    let conduit = match hardware.argument("routines.conduit") {
         None | Some("probe") => Either::probe(),
         Some("smccc") => Either::Smccc,
         Some("hvc1") => Either::Hvc1,
         Some(other) => panic!("routines.conduit={other}: it is smccc, hvc1 or probe"),
     };
-    let crash = match machine.argument("routines.crash") {
+    let crash = match hardware.argument("routines.crash") {
         Some("numbers") => Kind::Numbers,
         Some("empty") => Kind::Empty,
         None | Some("long") => Kind::Long,
         Some(other) => panic!("routines.crash={other}: it is numbers, empty or long"),
     };
     let intid = |number: Option<u32>| number.and_then(Intid::new).expect("firmware tells the interrupts");
-    let intids = [machine.vmbus_intid, machine.stimer_intid, Some(FREE_PPI)].map(intid);
-    let bare = Bare { machine, conduit, intids };
+    let intids = [hardware.vmbus_intid, hardware.stimer_intid, Some(FREE_PPI)].map(intid);
+    let bare = Bare { hardware, conduit, intids };
     vps::start_all();
     rows::run(&bare);
     let generation = rt::restart::generation();
-    let (vps, pages) = (machine.vps(), machine.granule.bytes() >> 10);
+    let (vps, pages) = (hardware.vps(), hardware.granule.bytes() >> 10);
     rt::println!("routines: kernel {generation} done: {vps} VPs, {conduit:?}, {pages}K pages");
     if generation == 0 {
         (1..vps).for_each(|vp| bare.stop(vp));

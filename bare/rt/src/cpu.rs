@@ -7,7 +7,7 @@ use spin::Mutex;
 pub use smccc::psci::{AffinityState, Error};
 
 use crate::stacks::MAX_CPUS;
-use crate::{arch, machine, mrs};
+use crate::{arch, hardware, mrs};
 
 type Work = Option<fn()>;
 
@@ -35,7 +35,7 @@ pub fn index() -> usize {
 /// If there is no such CPU.
 pub fn start(cpu: usize, work: fn()) -> Result<(), Error> {
     let entry = prepare(cpu, work);
-    psci::cpu_on::<Hvc>(machine::get().mpidr(cpu), entry, cpu as u64)
+    psci::cpu_on::<Hvc>(hardware::get().mpidr(cpu), entry, cpu as u64)
 }
 
 /// Leaves `work` for a CPU that is started in another way, and returns the address at which it must start: at EL1, MMU
@@ -45,7 +45,7 @@ pub fn start(cpu: usize, work: fn()) -> Result<(), Error> {
 ///
 /// If there is no such CPU.
 pub fn prepare(cpu: usize, work: fn()) -> u64 {
-    assert!(cpu < machine::get().vps(), "there is no CPU {cpu}");
+    assert!(cpu < hardware::get().vps(), "there is no CPU {cpu}");
     *WORK[cpu].lock() = Some(work);
     // This CPU wrote what the new one reads with its MMU off before its own MMU was on, or memory is coherent (QEMU).
     arch::dsb();
@@ -58,7 +58,7 @@ pub fn prepare(cpu: usize, work: fn()) -> u64 {
 ///
 /// The error of PSCI AFFINITY_INFO.
 pub fn state(cpu: usize) -> Result<AffinityState, Error> {
-    psci::affinity_info::<Hvc>(machine::get().mpidr(cpu), psci::LowestAffinityLevel::All)
+    psci::affinity_info::<Hvc>(hardware::get().mpidr(cpu), psci::LowestAffinityLevel::All)
 }
 
 /// Switches this CPU off.

@@ -9,7 +9,7 @@ use core::arch::asm;
 use spin::Mutex;
 
 use crate::gic::{gicd, gicr};
-use crate::machine::Machine;
+use crate::hardware::Hardware;
 use crate::stacks::MAX_CPUS;
 use crate::{cpu, mrs};
 
@@ -30,7 +30,7 @@ pub fn has_pmu() -> bool {
 }
 
 /// Records what this CPU finds.
-pub(crate) fn record(machine: &Machine) {
+pub(crate) fn record(hardware: &Hardware) {
     let index = cpu::index();
     let read = |address: u64| {
         let value: u64;
@@ -41,12 +41,12 @@ pub(crate) fn record(machine: &Machine) {
         }
         value
     };
-    let own = machine.gicr + index as u64 * gicr::STRIDE;
+    let own = hardware.gicr + index as u64 * gicr::STRIDE;
     let pmu = |value: fn() -> u64| if has_pmu() { value() } else { 0 };
     *FOUND[index].lock() = Some([
-        ("GICD_CTLR", read(machine.gicd + gicd::CTLR)),
-        ("GICD_IGROUPR1", read(machine.gicd + gicd::IGROUPR + 4)),
-        ("GICD_ISENABLER1", read(machine.gicd + gicd::ISENABLER + 4)),
+        ("GICD_CTLR", read(hardware.gicd + gicd::CTLR)),
+        ("GICD_IGROUPR1", read(hardware.gicd + gicd::IGROUPR + 4)),
+        ("GICD_ISENABLER1", read(hardware.gicd + gicd::ISENABLER + 4)),
         ("GICR_WAKER", read(own + gicr::WAKER)),
         ("GICR_IGROUPR0", read(own + gicr::IGROUPR)),
         ("GICR_ISENABLER0", read(own + gicr::ISENABLER)),

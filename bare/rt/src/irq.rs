@@ -13,7 +13,7 @@ use safe_mmio::UniqueMmioPointer;
 use spin::{Mutex, Once};
 
 pub use crate::arch::{mask, unmask};
-use crate::machine::{self, Machine};
+use crate::hardware::{self, Hardware};
 use crate::{arch, cpu};
 
 /// INTIDs that can have a handler: SGIs, PPIs and the first 32 SPIs.
@@ -34,15 +34,15 @@ fn id(intid: u32) -> IntId {
 }
 
 /// Sets up the distributor. CPU 0 calls it once.
-pub(crate) fn init(machine: &Machine) {
-    let gicd = NonNull::new(machine.gicd as *mut Gicd).expect("not at 0");
-    let gicr = NonNull::new(machine.gicr as *mut GicrSgi).expect("not at 0");
+pub(crate) fn init(hardware: &Hardware) {
+    let gicd = NonNull::new(hardware.gicd as *mut Gicd).expect("not at 0");
+    let gicr = NonNull::new(hardware.gicr as *mut GicrSgi).expect("not at 0");
     // SAFETY: the device tree says that the distributor is at this address; it is mapped as a device, and this is its
     // only driver (probes that a program makes beside it are raw accesses).
     let gicd = unsafe { UniqueMmioPointer::new(gicd) };
     // SAFETY: the device tree says that the redistributors are at this address, one for each CPU; they are mapped as
     // devices, and this is their only driver (probes that a program makes beside it are raw accesses).
-    let mut gic = unsafe { GicV3::new(gicd, gicr, machine.vps()) }.expect("a GICv3");
+    let mut gic = unsafe { GicV3::new(gicd, gicr, hardware.vps()) }.expect("a GICv3");
     gic.distributor().configure_default_settings();
     GIC.call_once(|| Mutex::new(gic));
 }
@@ -106,7 +106,7 @@ pub fn set_edge(intid: u32) {
 ///
 /// If there is no such SGI or CPU.
 pub fn send_sgi(cpu: usize, sgi: u32) {
-    let mpidr = machine::get().mpidr(cpu);
+    let mpidr = hardware::get().mpidr(cpu);
     let target = SgiTarget::List {
         affinity3: (mpidr >> 32) as u8,
         affinity2: (mpidr >> 16) as u8,

@@ -6,14 +6,14 @@
 //! #![no_std]
 //! #![no_main]
 //!
-//! fn main(machine: &'static rt::Machine) {
-//!     rt::println!("{} VPs, {:?} pages", machine.vps(), machine.granule);
+//! fn main(hardware: &'static rt::Hardware) {
+//!     rt::println!("{} VPs, {:?} pages", hardware.vps(), hardware.granule);
 //! }
 //! rt::entry!(main);
 //! ```
 //!
 //! It is entered as an ELF file at EL1 with X0 = device tree (`hv boot --firmware dt --kernel FILE`; QEMU's own
-//! `-kernel` without a hypervisor does too). Before `main` the runtime parses the tree ([`Machine`]), maps RAM and
+//! `-kernel` without a hypervisor does too). Before `main` the runtime parses the tree ([`Hardware`]), maps RAM and
 //! devices to themselves ([`mmu`]; the argument `rt.granule=4k`, `16k` or `64k` chooses the page size), turns the MMU
 //! and caches on, and sets up the interrupt controller ([`irq`]). When `main` returns, the machine is switched off. A
 //! panic prints a line that starts with [`PANIC`] and switches the machine off too.
@@ -34,8 +34,8 @@ pub mod exception;
 pub mod found;
 pub mod gic;
 mod granule;
+pub mod hardware;
 pub mod irq;
-pub mod machine;
 pub mod mmu;
 pub mod power;
 pub mod probe;
@@ -47,18 +47,18 @@ pub mod vps;
 
 pub use console::PANIC;
 pub use granule::Granule;
-pub use machine::Machine;
+pub use hardware::Hardware;
 pub use stacks::MAX_CPUS;
 
-/// Names the program's main function: `fn(&'static Machine)`. CPU 0 calls it with interrupts masked.
+/// Names the program's main function: `fn(&'static Hardware)`. CPU 0 calls it with interrupts masked.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
         /// Called by the runtime when it is ready.
         #[unsafe(no_mangle)]
-        fn __rt_main(machine: &'static $crate::Machine) {
-            let main: fn(&'static $crate::Machine) = $main;
-            main(machine);
+        fn __rt_main(hardware: &'static $crate::Hardware) {
+            let main: fn(&'static $crate::Hardware) = $main;
+            main(hardware);
         }
     };
 }

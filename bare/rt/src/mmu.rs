@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use spin::Mutex;
 
 use crate::granule::Granule;
-use crate::machine::{self, Machine};
+use crate::hardware::{self, Hardware};
 use crate::stacks::{self, MAX_CPUS};
 use crate::{arch, mrs};
 
@@ -181,7 +181,7 @@ fn map_checked(granule: Granule, va: u64, pa: u64, size: u64, kind: Kind) -> Res
 pub fn map(va: u64, pa: u64, size: u64, kind: Kind) -> Result<(), Error> {
     let result = arch::without_interrupts(|| {
         let _lock = LOCK.lock();
-        map_checked(machine::get().granule, va, pa, size, kind)
+        map_checked(hardware::get().granule, va, pa, size, kind)
     });
     // Failed translations are not cached; walks must see the new entries.
     arch::dsb();
@@ -200,7 +200,7 @@ pub fn map(va: u64, pa: u64, size: u64, kind: Kind) -> Result<(), Error> {
 ///
 /// If no page is mapped there, or the addresses are not those of pages.
 pub unsafe fn redirect(va: u64, pa: u64, kind: Kind) {
-    let granule = machine::get().granule;
+    let granule = hardware::get().granule;
     assert!((va | pa).is_multiple_of(granule.bytes()), "not a page: {va:#x}, {pa:#x}");
     let mut table = ROOT;
     for level in granule.root_level()..3 {
@@ -229,28 +229,28 @@ const UART: u64 = 0x900_0000;
 
 /// Builds the tables. CPU 0 calls it before everything else, with the MMU off.
 pub(crate) extern "C" fn build_tables(tree: *const u8) {
-    let machine = machine::parse(tree);
-    if let Err(error) = build(&machine) {
+    let hardware = hardware::parse(tree);
+    if let Err(error) = build(&hardware) {
         panic!("cannot build the page tables: {error:?}");
     }
 }
 
-fn build(machine: &Machine) -> Result<(), Error> {
-    let granule = machine.granule;
+fn build(hardware: &Hardware) -> Result<(), Error> {
+    let granule = hardware.granule;
     let root = Table::new(granule)?;
     let identity = |start: u64, end: u64, kind| map_checked(granule, start, start, end - start, kind);
     let (text, text_end) = (addr_of!(__text_start) as u64, addr_of!(__text_end) as u64);
     let all_stacks = stacks::all();
-    let ram_end = machine.ram.end.min(1 << ADDRESS_BITS);
-    identity(machine.ram.start, text, Kind::Ram)?;
+    let ram_end = hardware.ram.end.min(1 << ADDRESS_BITS);
+    identity(hardware.ram.start, text, Kind::Ram)?;
     identity(text, text_end, Kind::Text)?;
     identity(text_end, all_stacks.start, Kind::Ram)?;
     for stack in (0..MAX_CPUS).map(stacks::mapped) {
         identity(stack.start, stack.end, Kind::Ram)?;
     }
     identity(all_stacks.end, ram_end, Kind::Ram)?;
-    identity(machine.gicd, machine.gicd + DEVICE_BYTES, Kind::Device)?;
-    identity(machine.gicr, machine.gicr + machine.vps() as u64 * 2 * DEVICE_BYTES, Kind::Device)?;
+    identity(hardware.gicd, hardware.gicd + DEVICE_BYTES, Kind::Device)?;
+    identity(hardware.gicr, hardware.gicr + hardware.vps() as u64 * 2 * DEVICE_BYTES, Kind::Device)?;
     identity(UART, UART + DEVICE_BYTES.min(granule.bytes()), Kind::Device)?;
 
     /// TCR_EL1: inner shareable, write-back tables; TTBR1_EL1 is off.

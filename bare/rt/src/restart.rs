@@ -4,7 +4,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cpu::AffinityState;
-use crate::{cpu, irq, machine};
+use crate::{cpu, hardware, irq};
 
 static TREE: AtomicU64 = AtomicU64::new(0);
 static GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -26,7 +26,7 @@ pub fn generation() -> u64 {
 /// If another CPU is on.
 pub fn restart() -> ! {
     irq::mask();
-    let others = (0..machine::get().vps()).filter(|&cpu| cpu != cpu::index());
+    let others = (0..hardware::get().vps()).filter(|&cpu| cpu != cpu::index());
     for cpu in others {
         assert_eq!(cpu::state(cpu), Ok(AffinityState::Off), "CPU {cpu} runs what is to be overwritten");
     }

@@ -1,7 +1,7 @@
 //! The start of each CPU: from assembly to the program's main function, or to the work that another CPU left for it.
 #![expect(unsafe_code, reason = "the start code is assembly, and main is a name")]
 
-use crate::machine::{self, Machine};
+use crate::hardware::{self, Hardware};
 use crate::{cpu, found, irq, mmu, power, restart};
 
 core::arch::global_asm!(
@@ -17,23 +17,23 @@ core::arch::global_asm!(
 
 unsafe extern "Rust" {
     /// The program's main function: `entry!` defines it.
-    safe fn __rt_main(machine: &'static Machine);
+    safe fn __rt_main(hardware: &'static Hardware);
 }
 
 /// CPU 0, MMU on: X0 and X1 of the start.
 extern "C" fn primary(tree: *const u8, generation: u64) -> ! {
     restart::started(tree, generation);
-    let machine = machine::init(tree);
-    found::record(machine);
-    irq::init(machine);
+    let hardware = hardware::init(tree);
+    found::record(hardware);
+    irq::init(hardware);
     irq::init_cpu();
-    __rt_main(machine);
+    __rt_main(hardware);
     power::off()
 }
 
 /// Any other CPU, MMU on.
 extern "C" fn secondary() -> ! {
-    found::record(machine::get());
+    found::record(hardware::get());
     irq::init_cpu();
     if let Some(work) = cpu::take_work() {
         work();

@@ -12,7 +12,7 @@ use spin::Mutex;
 use crate::cpu::AffinityState;
 pub use crate::mmu::SCTLR_OFF;
 use crate::stacks::MAX_CPUS;
-use crate::{arch, cpu, irq, machine, time};
+use crate::{arch, cpu, hardware, irq, time};
 
 /// The SGI that wakes a waiting VP, and a VP that waits for another.
 const WAKE: u32 = 1;
@@ -76,7 +76,7 @@ fn serve() {
 /// Starts all VPs but the first, which calls.
 pub fn start_all() {
     irq::enable(WAKE, |_| ());
-    for vp in 1..machine::get().vps() {
+    for vp in 1..hardware::get().vps() {
         assert!(start(vp) && wait_online(vp), "VP {vp} does not start");
     }
 }

@@ -26,12 +26,12 @@ static CRASH: CrashReporter = CrashReporter::new();
 static CRASH_PAGE: Page = Page::new();
 
 rt::entry!(main);
-fn main(machine: &'static rt::Machine) {
+fn main(hardware: &'static rt::Hardware) {
     rt::console::on_panic(|info| {
         let text = info.message().as_str().unwrap_or("(formatted)").as_bytes();
         let _ = CRASH.report_text(&Either::probe(), [0; 3], text, &CRASH_PAGE, &MEMORY);
     });
-    let boot = Boot::new(machine);
+    let boot = Boot::new(hardware);
     let synic = boot.synic();
     let os = Os::new(&synic);
     // SAFETY: this is the only call.
@@ -39,7 +39,7 @@ fn main(machine: &'static rt::Machine) {
     let client = unsafe { bus::connect(&boot, &os, SLOTS.lend().expect("they are free")) };
     let mut client = client.expect("the host takes the contact");
     let files = disk::open(&mut client, &os);
-    assert!(machine.argument("serve.panic").is_none(), "deliberate");
+    assert!(hardware.argument("serve.panic").is_none(), "deliberate");
     let order = serve(&mut client, &os, files);
     client.disconnect(&mut &os).expect("the host ends the connection");
     boot.end(synic);

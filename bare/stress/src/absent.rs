@@ -47,9 +47,9 @@ pub(crate) const HYPERVISOR: Window =
 
 /// All windows of this machine. Redistributors of VPs that do not exist, and what follows RAM, depend on it.
 pub(crate) fn windows() -> impl Iterator<Item = Window> {
-    let machine = rt::machine::get();
-    let redistributors = machine.gicr + machine.vps() as u64 * 0x2_0000;
-    let behind = machine.ram.end;
+    let hardware = rt::hardware::get();
+    let redistributors = hardware.gicr + hardware.vps() as u64 * 0x2_0000;
+    let behind = hardware.ram.end;
     let rest = [
         window("redistributors without a VP", redistributors, 0x0900_0000),
         HYPERVISOR,
@@ -91,7 +91,7 @@ pub(crate) fn run(checks: &mut Checks) {
     }
     checks.check("accesses of each size", sizes);
     checks.check("instructions that the hypervisor cannot emulate", odd_instructions);
-    if rt::machine::get().granule == rt::Granule::K4 {
+    if rt::hardware::get().granule == rt::Granule::K4 {
         checks.check("the rest of the UART's 64 KiB", |check| {
             let end = 0x901_0000u64;
             let mapped = mmu::map(0x900_1000, 0x900_1000, 0xf000, Kind::Device);

@@ -25,7 +25,7 @@ use crate::rng::Rng;
 use crate::wellbehaved;
 
 /// Interrupts that attackers leave alone, since VP 0 counts them: an SGI, a PPI for IPIs by hypercall, and one for
-/// messages. The interrupt of direct timers (`rt::Machine::stimer_intid`) is another.
+/// messages. The interrupt of direct timers (`rt::Hardware::stimer_intid`) is another.
 pub(crate) const OWN_SGI: u32 = 14;
 pub(crate) const IPI_INTID: u32 = 21;
 pub(crate) const SINT_INTID: u32 = 20;
@@ -182,7 +182,7 @@ fn sleep(rng: &mut Rng) {
 /// put it to sleep forever.
 pub(crate) fn wake(vp: usize) {
     const SGI: u32 = 13;
-    let frame = rt::machine::get().gicr + vp as u64 * gicr::STRIDE;
+    let frame = rt::hardware::get().gicr + vp as u64 * gicr::STRIDE;
     for (offset, value) in [
         (gicr::IGROUPR, !0u32),
         (gicr::ICACTIVER, !0),
@@ -263,13 +263,13 @@ fn odd(rng: &mut Rng, address: u64) {
 
 /// An access to the interrupt controller.
 fn interrupt_controller(rng: &mut Rng) {
-    let machine = rt::machine::get();
-    let vp = rng.below(machine.vps() as u64);
+    let hardware = rt::hardware::get();
+    let vp = rng.below(hardware.vps() as u64);
     let distributor = rng.chance(1, 2);
     let (base, bytes) = if distributor {
-        (machine.gicd, gicd::BYTES)
+        (hardware.gicd, gicd::BYTES)
     } else {
-        (machine.gicr + vp * gicr::STRIDE, gicr::STRIDE)
+        (hardware.gicr + vp * gicr::STRIDE, gicr::STRIDE)
     };
     let mut offset = rng.below(bytes);
     if rng.chance(3, 4) {

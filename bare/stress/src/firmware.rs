@@ -48,7 +48,7 @@ pub(crate) fn run(checks: &mut Checks) {
         // VPs that start over (`restart`) would find more.
         found_by(check, 0, |_| true);
     });
-    if rt::machine::get().vps() < 2 {
+    if rt::hardware::get().vps() < 2 {
         checks.skip("a VP that starts finds the same", "there is one VP");
         return;
     }
@@ -62,7 +62,7 @@ pub(crate) fn run(checks: &mut Checks) {
         found_by(check, 1, |name| !SET_UP.contains(&name));
     });
     checks.check("the redistributor of a VP that is off is asleep", |check| {
-        let waker = rt::machine::get().gicr + 0x2_0000 + 0x14;
+        let waker = rt::hardware::get().gicr + 0x2_0000 + 0x14;
         check.equal("GICR_WAKER", crate::probes::read(waker, rt::probe::Size::Word), Ok(6));
     });
 }

@@ -43,28 +43,28 @@ const KINDS: [(&str, Call); 4] =
 const ALONE: usize = 2;
 
 pub(crate) fn run(checks: &mut Checks) {
-    let machine = rt::machine::get();
-    let Some(rounds) = machine.number("stress.flood") else { return };
-    if machine.vps() == 1 {
+    let hardware = rt::hardware::get();
+    let Some(rounds) = hardware.number("stress.flood") else { return };
+    if hardware.vps() == 1 {
         checks.skip("calls beside a flood", "there is one VP");
         return;
     }
     hv::identify();
     checks.check("calls beside a flood get their answers", |check| {
-        for vp in 1..machine.vps() {
+        for vp in 1..hardware.vps() {
             check.equal((vp, "CPU_ON"), cpu::start(vp, flood), Ok(()));
         }
-        let begun = || (1..machine.vps()).all(|vp| CALLS[vp].load(Ordering::Relaxed) > 0);
+        let begun = || (1..hardware.vps()).all(|vp| CALLS[vp].load(Ordering::Relaxed) > 0);
         check.holds("all others call", time::wait_until(PATIENCE, begun));
         measure(check, rounds);
         STOP.store(true, Ordering::Relaxed);
-        for vp in 1..machine.vps() {
+        for vp in 1..hardware.vps() {
             let off = time::wait_until(PATIENCE, || cpu::state(vp) == Ok(AffinityState::Off));
             check.holds((vp, "it goes off"), off);
         }
     });
     let calls: u64 = CALLS.iter().map(|calls| calls.load(Ordering::Relaxed)).sum();
-    println!("{calls} calls of {} other VPs beside {rounds} of each kind", machine.vps() - 1);
+    println!("{calls} calls of {} other VPs beside {rounds} of each kind", hardware.vps() - 1);
 }
 
 /// Makes calls of each kind, and prints the longest time of each.

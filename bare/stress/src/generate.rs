@@ -18,13 +18,13 @@ use crate::rng::Rng;
 
 /// An address that may be written: in RAM only if it is in an arena.
 fn harmless(gpa: u64) -> u64 {
-    let ram = &rt::machine::get().ram;
+    let ram = &rt::hardware::get().ram;
     if ram.contains(&gpa) && !hv::in_arenas(gpa) { hv::arena_gpa() + gpa % ARENA_BYTES as u64 } else { gpa }
 }
 
 /// A guest physical address: in this VP's arena, at the edges of its pages, or anywhere else.
 pub(crate) fn address(rng: &mut Rng) -> u64 {
-    let machine = rt::machine::get();
+    let hardware = rt::hardware::get();
     let in_arena = hv::arena_gpa() + rng.below(ARENA_BYTES as u64);
     let gpa = match rng.below(10) {
         0..4 => in_arena & !7,
@@ -36,7 +36,7 @@ pub(crate) fn address(rng: &mut Rng) -> u64 {
                 absent::windows().nth(rng.below(windows) as usize).map_or(0..1, |window| window.range);
             range.start + rng.below(range.end - range.start)
         }
-        7 => rng.pick(&[0x900_0000, machine.gicd, machine.gicr, machine.ram.end, machine.ram.start - 8]),
+        7 => rng.pick(&[0x900_0000, hardware.gicd, hardware.gicr, hardware.ram.end, hardware.ram.start - 8]),
         _ => rng.number(),
     };
     harmless(gpa)
@@ -54,7 +54,7 @@ pub(crate) fn value(rng: &mut Rng) -> u64 {
 /// guest's memory.
 fn startable(rng: &mut Rng) -> u64 {
     let target = if rng.chance(1, 2) { rng.below(3) } else { rng.number() };
-    let vps = rt::machine::get().vps() as u64;
+    let vps = rt::hardware::get().vps() as u64;
     let own = cpu::index() as u64;
     if u64::from(target as u32) != own && (1..vps).contains(&u64::from(target as u32)) { own } else { target }
 }
@@ -181,7 +181,7 @@ fn input(rng: &mut Rng, code: Code) -> [u64; WORDS] {
         }
         Code::SEND_IPI | Code::SEND_IPI_EX => {
             let vector = if rng.chance(7, 8) { rng.below(64) } else { rng.number() };
-            let stimer = rt::machine::get().stimer_intid.unwrap_or(0);
+            let stimer = rt::hardware::get().stimer_intid.unwrap_or(0);
             let kept = [IPI_INTID, SINT_INTID, stimer, VIRTUAL_TIMER_INTID].contains(&(vector as u32));
             let vector = if kept { 24 } else { vector };
             words[0] = vector;

@@ -4,7 +4,7 @@
 //! supported access sizes; reserved registers are RAZ/WI.
 #![expect(unsafe_code, reason = "accesses to the interrupt controller beside its driver")]
 
-use rt::Machine;
+use rt::Hardware;
 use rt::exception::Exception;
 use rt::gic::{gicd, gicr};
 use rt::probe::{self, Size};
@@ -21,20 +21,20 @@ pub(crate) fn write(address: u64, size: Size, value: u64) -> Result<(), Exceptio
 }
 
 pub(crate) fn run(checks: &mut Checks) {
-    let machine = rt::machine::get();
+    let hardware = rt::hardware::get();
     checks.check("it is a GICv3", |check| {
-        for address in [machine.gicd + gicd::PIDR2, machine.gicr + gicr::PIDR2] {
+        for address in [hardware.gicd + gicd::PIDR2, hardware.gicr + gicr::PIDR2] {
             check.equal(address, probes::read(address, Size::Word).map(|v| v >> 4 & 0xf), Ok(3));
         }
     });
-    checks.check("registers have the sizes that the specification gives", |check| sizes(check, machine));
-    checks.check("accesses that are not aligned fail", |check| unaligned(check, machine));
-    checks.check("pairs, exclusives and vectors fail", |check| odd(check, machine));
-    checks.check("reserved registers read as zero and ignore writes", |check| reserved(check, machine));
-    checks.check("read-only registers ignore writes", |check| read_only(check, machine));
-    checks.check("every word can be read", |check| every_word(check, machine));
+    checks.check("registers have the sizes that the specification gives", |check| sizes(check, hardware));
+    checks.check("accesses that are not aligned fail", |check| unaligned(check, hardware));
+    checks.check("pairs, exclusives and vectors fail", |check| odd(check, hardware));
+    checks.check("reserved registers read as zero and ignore writes", |check| reserved(check, hardware));
+    checks.check("read-only registers ignore writes", |check| read_only(check, hardware));
+    checks.check("every word can be read", |check| every_word(check, hardware));
     checks.check("fetches fail", |check| {
-        for address in [machine.gicd, machine.gicr] {
+        for address in [hardware.gicd, hardware.gicr] {
             // SAFETY: the mapping is not executable, so the fetch fails before it gets anywhere.
             let got = unsafe { probe::execute(address) };
             check.holds(address, got.is_err_and(|e| e.class() == Exception::INSTRUCTION_ABORT));
@@ -42,7 +42,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
     checks.check("SGIs for VPs that do not exist go nowhere", |check| {
         // Target lists without a VP of ours in Aff 0.0.0.x, and other clusters.
-        let beyond = 0xffff & !((1 << machine.vps()) - 1);
+        let beyond = 0xffff & !((1 << hardware.vps()) - 1);
         for target in [beyond, 1 << 16 | 1, 0xff << 32 | 1, 1 << 48 | 1, 0xf << 44 | 1] {
             let before = rt::irq::unexpected();
             // SAFETY: at worst it raises SGI 9, which has no handler, and which the line below notices.
@@ -53,9 +53,9 @@ pub(crate) fn run(checks: &mut Checks) {
     });
 }
 
-fn sizes(check: &mut Check, machine: &Machine) {
-    let distributor = machine.gicd;
-    let own = machine.gicr;
+fn sizes(check: &mut Check, hardware: &Hardware) {
+    let distributor = hardware.gicd;
+    let own = hardware.gicr;
     let table = [
         (distributor + gicd::CTLR, [false, false, true, false]),
         (distributor + gicd::TYPER, [false, false, true, false]),
@@ -92,21 +92,21 @@ fn is_abort(exception: &Exception) -> bool {
         || exception.class() == Exception::DATA_ABORT && exception.esr & 0x3f == Exception::ALIGNMENT_FAULT
 }
 
-fn unaligned(check: &mut Check, machine: &Machine) {
+fn unaligned(check: &mut Check, hardware: &Hardware) {
     for (address, size) in [
-        (machine.gicd + gicd::TYPER + 2, Size::Word),
-        (machine.gicd + gicd::IPRIORITYR + 33, Size::Word),
-        (machine.gicd + gicd::IROUTER + 32 * 8 + 4, Size::Double),
-        (machine.gicr + gicr::TYPER + 1, Size::Double),
-        (machine.gicr + gicr::IPRIORITYR + 1, Size::Word),
+        (hardware.gicd + gicd::TYPER + 2, Size::Word),
+        (hardware.gicd + gicd::IPRIORITYR + 33, Size::Word),
+        (hardware.gicd + gicd::IROUTER + 32 * 8 + 4, Size::Double),
+        (hardware.gicr + gicr::TYPER + 1, Size::Double),
+        (hardware.gicr + gicr::IPRIORITYR + 1, Size::Word),
     ] {
         check.meets((address, size, "read"), probes::read(address, size).err(), is_abort);
         check.meets((address, size, "write"), write(address, size, 0).err(), is_abort);
     }
 }
 
-fn odd(check: &mut Check, machine: &Machine) {
-    for address in [machine.gicd + gicd::ISENABLER, machine.gicr + gicr::ISENABLER] {
+fn odd(check: &mut Check, hardware: &Hardware) {
+    for address in [hardware.gicd + gicd::ISENABLER, hardware.gicr + gicr::ISENABLER] {
         for (name, instruction) in ODD_INSTRUCTIONS {
             if name == "stxr w4, x2, [x1]" {
                 // Without a reservation it need not access anything.
@@ -122,16 +122,17 @@ fn odd(check: &mut Check, machine: &Machine) {
     }
 }
 
-fn reserved(check: &mut Check, machine: &Machine) {
-    for address in [machine.gicd + 0x20, machine.gicd + 0xc000, machine.gicr + 0x30, machine.gicr + 0x1_f000]
+fn reserved(check: &mut Check, hardware: &Hardware) {
+    for address in
+        [hardware.gicd + 0x20, hardware.gicd + 0xc000, hardware.gicr + 0x30, hardware.gicr + 0x1_f000]
     {
         check.equal((address, "write"), write(address, Size::Word, 0xffff_ffff), Ok(()));
         check.equal((address, "read"), probes::read(address, Size::Word), Ok(0));
     }
 }
 
-fn read_only(check: &mut Check, machine: &Machine) {
-    for address in [machine.gicd + gicd::TYPER, machine.gicd + gicd::PIDR2, machine.gicr + gicr::TYPER] {
+fn read_only(check: &mut Check, hardware: &Hardware) {
+    for address in [hardware.gicd + gicd::TYPER, hardware.gicd + gicd::PIDR2, hardware.gicr + gicr::TYPER] {
         let before = probes::read(address, Size::Word);
         check.holds((address, before), before.is_ok());
         check.equal((address, "write"), write(address, Size::Word, 0x5555_5555), Ok(()));
@@ -139,11 +140,11 @@ fn read_only(check: &mut Check, machine: &Machine) {
     }
 }
 
-fn every_word(check: &mut Check, machine: &Machine) {
-    let redistributors = (0..machine.vps() as u64)
+fn every_word(check: &mut Check, hardware: &Hardware) {
+    let redistributors = (0..hardware.vps() as u64)
         .flat_map(|vp| (0..gicr::STRIDE).step_by(4).map(move |o| vp * gicr::STRIDE + o));
-    let addresses = (0..gicd::BYTES).step_by(4).map(|offset| machine.gicd + offset);
-    for address in addresses.chain(redistributors.map(|offset| machine.gicr + offset)) {
+    let addresses = (0..gicd::BYTES).step_by(4).map(|offset| hardware.gicd + offset);
+    for address in addresses.chain(redistributors.map(|offset| hardware.gicr + offset)) {
         let got = probes::read(address, Size::Word);
         if got.is_err() {
             check.wrong(address, got);

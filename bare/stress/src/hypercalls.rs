@@ -119,7 +119,7 @@ pub(crate) fn run(checks: &mut Checks) {
         }
     });
     checks.check("VPs and partitions that do not exist", |check| {
-        for vp in [rt::machine::get().vps() as u32, 64, 0x7fff_ffff, u32::MAX] {
+        for vp in [rt::hardware::get().vps() as u32, 64, 0x7fff_ffff, u32::MAX] {
             check.holds(vp, hv::get_of(Convention::Smccc, vp, RegisterName::VP_INDEX).is_err());
         }
         for partition in [0, 1, 1 << 63] {
@@ -176,11 +176,11 @@ fn every_code(check: &mut Check) {
 
 fn outside(check: &mut Check) {
     let arena = hv::put(0, &GET_INDEX);
-    let machine = rt::machine::get();
-    let ram = &machine.ram;
+    let hardware = rt::hardware::get();
+    let ram = &hardware.ram;
     let windows = absent::windows().flat_map(|window| [window.range.start, window.range.end - 0x1000]);
     let others =
-        [0x900_0000, machine.gicd, machine.gicr, ram.start - 8, ram.end - 8, ram.end, 1 << 40, 1 << 52, !7];
+        [0x900_0000, hardware.gicd, hardware.gicr, ram.start - 8, ram.end - 8, ram.end, 1 << 40, 1 << 52, !7];
     for gpa in windows.chain(others) {
         memory(check, ("input", gpa), gpa, arena + 0x1000);
         memory(check, ("output", gpa), arena, gpa);
@@ -190,7 +190,7 @@ fn outside(check: &mut Check) {
 /// Checks that a page register takes any value; an address that is not memory gets no message, and does no harm.
 fn synic_pages(check: &mut Check) {
     const ENABLE: u64 = 1;
-    for page in [0, 0x902_0000, 0x4020_0000, rt::machine::get().ram.end, 1 << 50, !0xfff] {
+    for page in [0, 0x902_0000, 0x4020_0000, rt::hardware::get().ram.end, 1 << 50, !0xfff] {
         for name in [RegisterName::SIMP, RegisterName::SIEFP, RegisterName::REFERENCE_TSC] {
             // The host may refuse the value; it must not access the page.
             let set = hv::set(name, page | ENABLE);

@@ -57,12 +57,12 @@ const GROUPS: &[Group] = &[
     ("random", random::run),
 ];
 
-fn main(machine: &'static rt::Machine) {
-    let only = machine.argument("stress.only").unwrap_or("");
+fn main(hardware: &'static rt::Hardware) {
+    let only = hardware.argument("stress.only").unwrap_or("");
     let mut checks = Checks::default();
     rt::irq::unmask();
     absent::map_windows();
-    rt::println!("stress: {} VPs, {} KiB pages", machine.vps(), machine.granule.bytes() >> 10);
+    rt::println!("stress: {} VPs, {} KiB pages", hardware.vps(), hardware.granule.bytes() >> 10);
     for (name, run) in GROUPS.iter().filter(|(name, _)| name.contains(only)) {
         checks.enter(name);
         run(&mut checks);

@@ -67,7 +67,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
     checks.check("CPU_ON refuses what is not a VP", |check| {
         let entry = start_address();
-        for target in [rt::machine::get().vps() as u64, 16, 255, 1 << 8, 1 << 24, 1 << 32, 1 << 40, u64::MAX]
+        for target in [rt::hardware::get().vps() as u64, 16, 255, 1 << 8, 1 << 24, 1 << 32, 1 << 40, u64::MAX]
         {
             check.equal(target, psci(CPU_ON, [target, entry, 0]), INVALID_PARAMETERS);
         }
@@ -86,18 +86,18 @@ pub(crate) fn run(checks: &mut Checks) {
         check.equal("this VP", psci(AFFINITY_INFO, [0; 3]), 0);
     });
     checks.check("CPU_SUSPEND returns when an interrupt is pending", suspend);
-    if rt::machine::get().vps() < 2 {
+    if rt::hardware::get().vps() < 2 {
         checks.skip("VPs go off and on", "there is one VP");
         return;
     }
     checks.check("CPU_ON refuses an entry outside of memory", |check| {
-        for entry in [0, 0x902_0000, 0x4000_0000, 0x4020_0000, rt::machine::get().ram.end, 1 << 52, !3] {
+        for entry in [0, 0x902_0000, 0x4000_0000, 0x4020_0000, rt::hardware::get().ram.end, 1 << 52, !3] {
             check.equal(entry, psci(CPU_ON, [1, entry, 0]), INVALID_ADDRESS);
         }
         check.equal("it stays off", cpu::state(1), Ok(AffinityState::Off));
     });
     checks.check("VPs go off and on", off_and_on);
-    if rt::machine::get().vps() < 3 {
+    if rt::hardware::get().vps() < 3 {
         checks.skip("of those that start a VP at the same time one succeeds", "there are two VPs");
     } else {
         checks.check("of those that start a VP at the same time one succeeds", race);
@@ -107,7 +107,7 @@ pub(crate) fn run(checks: &mut Checks) {
 
 /// An address at which a VP could start.
 fn start_address() -> u64 {
-    rt::machine::get().ram.start
+    rt::hardware::get().ram.start
 }
 
 fn features(check: &mut Check) {
@@ -170,18 +170,18 @@ fn stay() {
 
 fn off_and_on(check: &mut Check) {
     const ROUNDS: u64 = 10;
-    let others = rt::machine::get().vps() as u64 - 1;
+    let others = rt::hardware::get().vps() as u64 - 1;
     for round in 1..=ROUNDS {
         for vp in 1..=others as usize {
             check.equal((round, vp, "CPU_ON"), cpu::start(vp, stay), Ok(()));
-            let again = psci(CPU_ON, [rt::machine::get().mpidr(vp), start_address(), 0]);
+            let again = psci(CPU_ON, [rt::hardware::get().mpidr(vp), start_address(), 0]);
             check.holds((round, vp, "CPU_ON again", again), [ALREADY_ON, ON_PENDING].contains(&again));
         }
         let ran = time::wait_until(PATIENCE, || RUNS.load(Ordering::Acquire) == round * others);
         check.holds((round, "they run"), ran);
         for vp in 1..=others as usize {
             check.equal((round, vp, "AFFINITY_INFO"), cpu::state(vp), Ok(AffinityState::On));
-            let again = psci(CPU_ON, [rt::machine::get().mpidr(vp), start_address(), 0]);
+            let again = psci(CPU_ON, [rt::hardware::get().mpidr(vp), start_address(), 0]);
             check.equal((round, vp, "CPU_ON of one that runs"), again, ALREADY_ON);
         }
         RELEASED.fetch_add(1, Ordering::AcqRel);
@@ -200,7 +200,7 @@ static ANSWERS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 /// Starts VP 1, which stays until it is released.
 fn start_vp_1() {
-    let target = rt::machine::get().mpidr(1);
+    let target = rt::hardware::get().mpidr(1);
     let answer = match psci(CPU_ON, [target, cpu::prepare(1, stay), 1]) {
         0 => 0,
         ALREADY_ON | ON_PENDING => 1,
@@ -219,7 +219,7 @@ fn race(check: &mut Check) {
         }
         start_vp_1();
     }
-    let vps = rt::machine::get().vps();
+    let vps = rt::hardware::get().vps();
     let contenders = vps as u64 - 1;
     for round in 1..=ROUNDS {
         let runs = RUNS.load(Ordering::Acquire);
@@ -288,7 +288,7 @@ static CHECKS: Mutex<Option<Checks>> = Mutex::new(None);
 /// Runs the last check: VP 0 starts VP 1 and goes off at once, then VP 1 does so, and so on. The run goes on meanwhile;
 /// the last VP that is on ends it.
 pub(crate) fn hand_over(checks: Checks) {
-    if rt::machine::get().vps() < 2 {
+    if rt::hardware::get().vps() < 2 {
         return checks.close();
     }
     *CHECKS.lock() = Some(checks);

@@ -11,17 +11,17 @@ use crate::psci::PATIENCE;
 use crate::wellbehaved::WellBehaved;
 
 pub(crate) fn run(checks: &mut Checks) {
-    let machine = rt::machine::get();
-    let Some(count) = machine.number("stress.random") else { return };
-    let seed = machine.number("stress.seed").unwrap_or(1);
-    let others = machine.vps() - 1;
+    let hardware = rt::hardware::get();
+    let Some(count) = hardware.number("stress.random") else { return };
+    let seed = hardware.number("stress.seed").unwrap_or(1);
+    let others = hardware.vps() - 1;
     if others == 0 {
         checks.skip("random calls and accesses", "there is one VP");
         return;
     }
     println!("{count} random calls and accesses from {others} VPs, seed {seed}");
     SEED.store(seed, Ordering::Relaxed);
-    KINDS.store(machine.number("stress.kinds").unwrap_or(u64::MAX), Ordering::Relaxed);
+    KINDS.store(hardware.number("stress.kinds").unwrap_or(u64::MAX), Ordering::Relaxed);
     let (mut rounds, mut restarts) = (0, 0);
     checks.check("a well-behaved VP beside them gets right answers", |check| {
         let mut own = WellBehaved::new(check, seed);
@@ -50,7 +50,7 @@ pub(crate) fn run(checks: &mut Checks) {
 
 /// The VPs that attack.
 fn attackers() -> impl Iterator<Item = (usize, &'static Attacker)> {
-    ATTACKERS.iter().enumerate().take(rt::machine::get().vps()).skip(1)
+    ATTACKERS.iter().enumerate().take(rt::hardware::get().vps()).skip(1)
 }
 
 /// Works until all attackers are done: starts those that went off, wakes those that sleep, prints the progress. Returns

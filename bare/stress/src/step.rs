@@ -29,7 +29,7 @@ const fn smc(immediate: u32) -> u32 {
 }
 
 pub(crate) fn run(checks: &mut Checks) {
-    let machine = rt::machine::get();
+    let hardware = rt::hardware::get();
     let sysreg = |op2| registers::instruction([3, 0, 12, 11, op2], true);
     // Instruction, X0, X1.
     let completed = [
@@ -41,10 +41,10 @@ pub(crate) fn run(checks: &mut Checks) {
         ("msr icc_asgi1r_el1, x0", sysreg(6), 1 << 15 | 0xff << 16, 0),
         ("msr icc_sgi0r_el1, x0", sysreg(7), 1 << 15 | 0xff << 16, 0),
         ("mrs x0, id_aa64pfr0_el1", registers::instruction([3, 0, 0, 4, 0], false), 0, 0),
-        ("ldr w0, [GICD_TYPER]", LDR_W0_X1, 0, machine.gicd + gicd::TYPER),
-        ("ldr xzr, [GICR_TYPER]", LDR_XZR_X1, 0, machine.gicr + gicr::TYPER),
-        ("str w0, [GICD_ISENABLER]", STR_W0_X1, 0, machine.gicd + gicd::ISENABLER + 4),
-        ("str w0, [GICR_ISENABLER0]", STR_W0_X1, 0, machine.gicr + gicr::ISENABLER),
+        ("ldr w0, [GICD_TYPER]", LDR_W0_X1, 0, hardware.gicd + gicd::TYPER),
+        ("ldr xzr, [GICR_TYPER]", LDR_XZR_X1, 0, hardware.gicr + gicr::TYPER),
+        ("str w0, [GICD_ISENABLER]", STR_W0_X1, 0, hardware.gicd + gicd::ISENABLER + 4),
+        ("str w0, [GICR_ISENABLER0]", STR_W0_X1, 0, hardware.gicr + gicr::ISENABLER),
     ];
     // BTI: ID_AA64PFR1_EL1.BT.
     let branch_types = if mrs!("id_aa64pfr1_el1") & 0xf != 0 { 4 } else { 1 };
@@ -56,7 +56,7 @@ pub(crate) fn run(checks: &mut Checks) {
             }
         });
     }
-    let unmapped = machine.gicd + 2;
+    let unmapped = hardware.gicd + 2;
     let undefined = [
         ("hvc #7 is undefined, not stepped over", hvc(7), 0),
         ("smc #1 is undefined, not stepped over", smc(1), 0),

@@ -103,7 +103,7 @@ pub(crate) fn run(checks: &mut Checks) {
 
 /// Returns true if the interrupt controller has the signal, or gets it soon.
 fn becomes(timer: &Timer, pending: bool) -> bool {
-    let word = rt::machine::get().gicr + gicr::ISPENDR;
+    let word = rt::hardware::get().gicr + gicr::ISPENDR;
     time::wait_until(PATIENCE, || {
         probes::read(word, Size::Word).is_ok_and(|word| (word >> timer.intid & 1 == 1) == pending)
     })

@@ -62,7 +62,7 @@ impl WellBehaved {
         for intid in [OWN_SGI, IPI_INTID, SINT_INTID, time::VIRTUAL_TIMER_INTID] {
             irq::enable(intid, take);
         }
-        let stimer_intid = rt::machine::get().stimer_intid;
+        let stimer_intid = rt::hardware::get().stimer_intid;
         if let Some(intid) = stimer_intid {
             irq::enable(intid, take);
         }
@@ -196,8 +196,8 @@ impl WellBehaved {
     fn rest(&mut self, check: &mut Check) {
         check.equal("PSCI_VERSION", psci::psci(psci::VERSION, [0; 3]), 0x1_0001);
         check.equal("AFFINITY_INFO", psci::psci(psci::AFFINITY_INFO, [0; 3]), 0);
-        let machine = rt::machine::get();
-        let own = machine.gicr + gicr::IPRIORITYR;
+        let hardware = rt::hardware::get();
+        let own = hardware.gicr + gicr::IPRIORITYR;
         check.holds("the redistributor", probes::read(own, Size::Byte).is_ok());
         let gone = probes::read(0x902_0000, Size::Word);
         check.holds(("fw_cfg", gone), gone.is_err_and(|e| e.is_external_abort()));
@@ -215,7 +215,7 @@ fn empty_slot(check: &mut Check) {
 fn comes(check: &mut Check, intid: u32, before: u64) -> bool {
     let came = time::wait_until(PATIENCE, || taken(intid) != before);
     if !came {
-        let frame = rt::machine::get().gicr;
+        let frame = rt::hardware::get().gicr;
         let state = [
             ("enabled", gicr::ISENABLER),
             ("pending", gicr::ISPENDR),

@@ -11,14 +11,14 @@
 mod pe;
 mod services;
 
-use rt::{Machine, println};
+use rt::{Hardware, println};
 
 rt::entry!(main);
-fn main(machine: &'static Machine) {
-    let file = machine.initrd.clone().expect("the application is the initrd");
-    let tables = machine.efi_system_table.expect("the ACPI tables are there: boot with `--firmware both`");
-    let image = pe::load(file, machine.ram.end);
+fn main(hardware: &'static Hardware) {
+    let file = hardware.initrd.clone().expect("the application is the initrd");
+    let tables = hardware.efi_system_table.expect("the ACPI tables are there: boot with `--firmware both`");
+    let image = pe::load(file, hardware.ram.end);
     println!("shim: the application is at {:#x}, its entry at {:#x}", image.base, image.entry);
-    let status = services::start(&image, tables, machine.bootargs);
+    let status = services::start(&image, tables, hardware.bootargs);
     println!("shim: the application returned {:#x}", status.0);
 }

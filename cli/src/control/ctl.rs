@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::lines::{
-    self, AddMode, DiskPlace, Ending, Given, Line, LinkName, MemoryLine, NetLink, Reason, Reply, Request,
-    SCHEMA,
+    self, AddMode, DiskPlace, DriverStateName, Ending, Given, Line, MemoryLine, NetLink, Reason, Reply,
+    Request, SCHEMA,
 };
 use super::pairs::PoolName;
 use super::pointing::{self, Button};
@@ -402,11 +402,11 @@ fn text(given: &Given) -> String {
         Given::Services(services) => {
             let line = |(name, service): (&String, &super::lines::ServiceLine)| {
                 let state = match service.state {
-                    LinkName::Absent => "not on the bus",
-                    LinkName::NoDriver => "no driver",
-                    LinkName::Waiting => "the driver waits for its program",
-                    LinkName::Ready => "ready",
-                    LinkName::Incompatible => "no common version",
+                    DriverStateName::Absent => "not on the bus",
+                    DriverStateName::NoDriver => "no driver",
+                    DriverStateName::Waiting => "the driver waits for its program",
+                    DriverStateName::Ready => "ready",
+                    DriverStateName::Incompatible => "no common version",
                 };
                 let version =
                     service.version.as_ref().map_or(String::new(), |version| format!(", version {version}"));

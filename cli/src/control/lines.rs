@@ -242,7 +242,7 @@ impl Line {
 /// How far the guest's driver for a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum LinkName {
+pub(super) enum DriverStateName {
     Absent,
     NoDriver,
     Waiting,
@@ -253,7 +253,7 @@ pub(super) enum LinkName {
 /// A service's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ServiceLine {
-    pub(super) state: LinkName,
+    pub(super) state: DriverStateName,
     pub(super) version: Option<String>,
     /// Of dynamic memory alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]

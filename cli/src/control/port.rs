@@ -47,9 +47,9 @@ pub(super) enum NoAnswer {
 /// Requests that wait for their answers, by name; `None` once the machine has ended.
 type Waiting = Option<HashMap<u32, Sender<Answer>>>;
 
-/// The tool's end.
+/// The tool's end of the control port.
 #[derive(Debug)]
-pub(super) struct Port {
+pub(super) struct ControlPort {
     stream: Arc<Mutex<UnixStream>>,
     state: Arc<Mutex<State>>,
     /// Taken while a file is copied; true if the guest has a copy that was begun and not ended.
@@ -68,7 +68,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Port {
+impl ControlPort {
     /// Takes the stream whose other end QEMU has, and reads it in a thread of its own. Another one discards what the guest gives
     /// up of its memory, so that the first always reads.
     pub(super) fn new(stream: UnixStream, memory: Arc<Memory>) -> anyhow::Result<Self> {
@@ -113,7 +113,7 @@ impl Port {
     }
 }
 
-impl Drop for Port {
+impl Drop for ControlPort {
     fn drop(&mut self) {
         let _ = lock(&self.stream).shutdown(std::net::Shutdown::Both);
     }

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 use hv_tlfs::vmbus::ic::Status;
 use hv_tlfs::vmbus::kvp::Operation;
 use hv_tlfs::vmbus::vss;
-use hv_wire::control::{Link, Refusal, Service, ToHypervisor};
+use hv_wire::control::{DriverState, Refusal, Service, ToHypervisor};
 
-use super::lines::{Ending, Failure, Given, LONGEST, Line, LinkName, Reason, Reply, Request, ServiceLine};
+use super::lines::{
+    DriverStateName, Ending, Failure, Given, LONGEST, Line, Reason, Reply, Request, ServiceLine,
+};
 use super::memory::Memory;
 use super::pairs::{Addresses, Pair, PoolName, wide};
 use super::pointing;
-use super::port::{Answer, NoAnswer, Port};
+use super::port::{Answer, ControlPort, NoAnswer};
 use super::services::{driver, host_time, name};
 use super::typing;
 use crate::disks::Live;
@@ -69,7 +71,7 @@ impl Server {
         memory: Arc<Memory>,
     ) -> anyhow::Result<Serving> {
         let Self { listener, file, fixed } = self;
-        let port = Arc::new(Port::new(stream, memory)?);
+        let port = Arc::new(ControlPort::new(stream, memory)?);
         let clients = Arc::new(AtomicUsize::new(0));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -89,7 +91,7 @@ impl Server {
 }
 
 /// Answers a client's lines until the client closes its end.
-fn serve(client: &UnixStream, port: &Port, disks: &Live, fixed: bool) -> std::io::Result<()> {
+fn serve(client: &UnixStream, port: &ControlPort, disks: &Live, fixed: bool) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
     loop {
         let mut line = Vec::new();
@@ -113,7 +115,7 @@ fn serve(client: &UnixStream, port: &Port, disks: &Live, fixed: bool) -> std::io
 }
 
 /// Carries a request out.
-fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Given, Failure> {
+fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Result<Given, Failure> {
     let end = Instant::now().checked_add(line.timeout);
     let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
     let ask = |service: Service, request: &ToHypervisor<'_>| {
@@ -211,7 +213,7 @@ fn carry_out(port: &Port, disks: &Live, line: &Line, fixed: bool) -> Result<Give
 }
 
 /// Types a text, one part after another.
-fn type_text(port: &Port, text: &str, left: impl Fn() -> Duration) -> Result<Given, Failure> {
+fn type_text(port: &ControlPort, text: &str, left: impl Fn() -> Duration) -> Result<Given, Failure> {
     let pieces = typing::pieces(text).map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
     let (mut typed, all) = (0, text.chars().count());
     for piece in &pieces {
@@ -231,14 +233,14 @@ fn type_text(port: &Port, text: &str, left: impl Fn() -> Duration) -> Result<Giv
 
 fn services(states: &[hv_wire::control::ServiceState; Service::ALL.len()]) -> BTreeMap<String, ServiceLine> {
     let line = |state: &hv_wire::control::ServiceState| ServiceLine {
-        state: match state.link {
-            Link::Absent => LinkName::Absent,
-            Link::Closed => LinkName::NoDriver,
-            Link::Negotiating => LinkName::Waiting,
-            Link::Ready => LinkName::Ready,
-            Link::Incompatible => LinkName::Incompatible,
+        state: match state.driver {
+            DriverState::Absent => DriverStateName::Absent,
+            DriverState::Closed => DriverStateName::NoDriver,
+            DriverState::Negotiating => DriverStateName::Waiting,
+            DriverState::Ready => DriverStateName::Ready,
+            DriverState::Incompatible => DriverStateName::Incompatible,
         },
-        version: (state.link == Link::Ready).then(|| format!("{}.{}", state.major, state.minor)),
+        version: (state.driver == DriverState::Ready).then(|| format!("{}.{}", state.major, state.minor)),
         memory: None,
     };
     Service::ALL

@@ -225,7 +225,7 @@ fn room_is_seen_by_the_last_look_or_signalled() {
 }
 
 /// A device with two channels, behind a lock like that of `hv-lock`.
-struct Device {
+struct ServedDevice {
     calls: Calls<2>,
     next: AtomicU32,
     serving: AtomicU32,
@@ -233,7 +233,7 @@ struct Device {
     packets: [AtomicU32; 2],
 }
 
-impl Device {
+impl ServedDevice {
     fn new() -> Arc<Self> {
         let none = || AtomicBool::new(false);
         Arc::new(Self {
@@ -284,7 +284,7 @@ impl Device {
 #[test]
 fn a_signal_that_finds_its_device_in_use_is_served() {
     loom::model(|| {
-        let device = Device::new();
+        let device = ServedDevice::new();
         let other = thread::spawn({
             let device = device.clone();
             move || device.signal(1)

@@ -14,7 +14,7 @@ pub use agent::{
     AGENT_ENTROPY, AGENT_PORT, AGENT_WINDOW, FromAgent, MAX_AGENT_DATA, MAX_SHARE_READ, MAX_SHARE_REQUEST,
     MAX_SHARES, SHARE_PORT, ToAgent,
 };
-pub use message::{FromHypervisor, Link, Refusal, Service, ServiceState, ToHypervisor};
+pub use message::{DriverState, FromHypervisor, Refusal, Service, ServiceState, ToHypervisor};
 pub use sockets::{DATA_HEAD, FromSockets, MAX_DATA, SOCKET_WINDOW, ToSockets, data_head, ring_cost};
 
 /// Version of the messages. Each side begins with a hello that names it.
@@ -123,12 +123,12 @@ impl Default for Assembler {
 }
 
 /// A frame that is being made.
-struct Frame<'b> {
+struct FrameWriter<'b> {
     bytes: &'b mut [u8],
     len: usize,
 }
 
-impl<'b> Frame<'b> {
+impl<'b> FrameWriter<'b> {
     /// Begins a frame of this kind; `None` if there is too little room.
     fn begin(bytes: &'b mut [u8], id: u32, kind: u16) -> Option<Self> {
         let mut frame = Self { bytes, len: 0 };

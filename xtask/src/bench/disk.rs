@@ -15,7 +15,7 @@ use hv_setup::stock;
 use super::peer::{self, Peer};
 use super::table::{Figures, said};
 use crate::test::context::{Context, read};
-use crate::test::devices::programs::{Machine, Programs};
+use crate::test::devices::programs::{GuestFiles, Programs};
 use crate::test::devices::storage::ROOT;
 
 /// Bytes of the disk.
@@ -39,7 +39,7 @@ const WRITE_IOPS: u32 = 49;
 
 /// What both sides need.
 pub(super) struct Bench {
-    files: Machine,
+    files: GuestFiles,
     initrd: PathBuf,
     vps: String,
     limit: Duration,
@@ -48,7 +48,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
         let programs = Programs { packages: &["fio"], paths: &["usr/bin/fio"] };
-        let files = Machine::sized(context, &programs, &[], &script(args.seconds), SIZE)?;
+        let files = GuestFiles::sized(context, &programs, &[], &script(args.seconds), SIZE)?;
         let busybox = read(&stock::busybox(&Cache::open()?)?)?;
         let initrd = context.folder()?.join("initrd");
         let drivers = peer::drivers(&["virtio_blk"])?;

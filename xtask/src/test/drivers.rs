@@ -12,7 +12,7 @@ use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use super::context::{Context, HUNG};
 use super::programs::program;
 use super::runner::Step;
-use super::services::Machine;
+use super::services::Controlled;
 use hv_setup::exit::Exit;
 use hv_setup::programs as bare;
 
@@ -188,7 +188,7 @@ fn serve(context: &Context) -> anyhow::Result<()> {
     let net = format!("user,forward=tcp:{port}:80");
     let options =
         ["--firmware", "dt", "--kernel", &kernel, "--disk", &disk, "--net", &net, "--vsock", &vsock];
-    let machine = Machine::start_until(context, &options, "serve: http://10.0.2.15/")?;
+    let machine = Controlled::start_until(context, &options, "serve: http://10.0.2.15/")?;
     // What is not there is not there, before and after.
     let outside = || -> anyhow::Result<()> {
         ensure!(get(port, "none.html")?.0 == "HTTP/1.0 404 Not Found");

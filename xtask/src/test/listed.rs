@@ -37,12 +37,12 @@ impl<'c> Session<'c> {
         Ok(Finished { code: done.status.code(), stdout: done.stdout, stderr: done.stderr })
     }
 
-    fn start(&self, words: &[&str]) -> anyhow::Result<Machine> {
+    fn start(&self, words: &[&str]) -> anyhow::Result<Booted> {
         let mut line = vec!["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS];
         line.extend(words);
         let mut command = self.context.command(&line)?;
         command.env("XDG_RUNTIME_DIR", &self.folder);
-        Ok(Machine(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
+        Ok(Booted(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
     }
 
     /// The machines, as JSON.
@@ -67,9 +67,9 @@ impl<'c> Session<'c> {
 }
 
 /// A machine. Dropping it ends it.
-struct Machine(Child);
+struct Booted(Child);
 
-impl Machine {
+impl Booted {
     fn ended(&mut self, code: Exit) -> anyhow::Result<()> {
         until("the machine has ended", || Ok(self.0.try_wait()?.is_some()))?;
         let status = self.0.wait()?;
@@ -78,7 +78,7 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Booted {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -41,21 +41,21 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 /// A machine with a control port. Dropping it ends it.
-pub(super) struct Machine<'c> {
+pub(super) struct Controlled<'c> {
     context: &'c Context,
     child: Child,
     folder: PathBuf,
     socket: String,
 }
 
-impl Drop for Machine<'_> {
+impl Drop for Controlled<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl<'c> Machine<'c> {
+impl<'c> Controlled<'c> {
     /// Boots a guest that waits for its host, up to that point. A rule of the interface that it breaks is an exit code of its own.
     pub(super) fn start(context: &'c Context, options: &[&str]) -> anyhow::Result<Self> {
         let own = options.iter().any(|word| *word == "--initrd" || word.contains("root="));
@@ -128,7 +128,7 @@ fn says(console: &str, text: &str) -> anyhow::Result<()> {
 
 /// The services are ready with their newest versions, the clock is the host's, and the guest powers off in good order.
 fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
-    let machine = Machine::start(context, &["--stock", stock])?;
+    let machine = Controlled::start(context, &["--stock", stock])?;
     let mut services = Value::Null;
     let ready = ["shutdown", "time", "heartbeat", "vss"];
     until("the services are ready", || {
@@ -212,7 +212,7 @@ fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::R
     let programs = ["usr/sbin/hv_kvp_daemon", "usr/sbin/hv_vss_daemon"];
     let initrd = initrd(context, "hyperv-daemons", &programs, &modules, script)?;
     let initrd = initrd.to_string_lossy();
-    let machine = Machine::start(context, &["--stock", name, "--vps", vps, "--initrd", &initrd])?;
+    let machine = Controlled::start(context, &["--stock", name, "--vps", vps, "--initrd", &initrd])?;
     until("the daemon has registered", || {
         Ok(machine.reply(&["status"])?["result"]["services"]["kvp"]["state"] == "ready")
     })?;
@@ -240,14 +240,14 @@ fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::R
 }
 
 fn reboot(context: &Context) -> anyhow::Result<()> {
-    let machine = Machine::start(context, &[])?;
+    let machine = Controlled::start(context, &[])?;
     ensure!(machine.ctl(&["reboot"])?.code == Some(0), "the guest refused to restart");
     says(&machine.ended(Exit::Reset)?, "hv: reboot in good order")
 }
 
 /// A machine without the services says so; a socket without a listener is another error.
 fn absent(context: &Context) -> anyhow::Result<()> {
-    let machine = Machine::start(context, &["--devices", "time"])?;
+    let machine = Controlled::start(context, &["--devices", "time"])?;
     let refused = machine.ctl(&["shutdown"])?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("no shutdown device"), "{}", refused.stderr);
     let socket = machine.socket.clone();

@@ -67,7 +67,7 @@ fn expect(target: &'static str, what: &'static str, came: bool) -> bool {
 
 /// The VPs that attack: those with odd numbers.
 pub(super) fn attackers() -> impl Iterator<Item = usize> {
-    (1..rt::machine::get().vps()).step_by(2)
+    (1..rt::hardware::get().vps()).step_by(2)
 }
 
 /// Returns the first channel of a target, if it is offered and may be attacked.

@@ -32,7 +32,7 @@ static MEMORIES: Memories =
 
 /// Returns true if an address is one of those that the host is kept from.
 pub(super) fn is_kept(address: u64) -> bool {
-    let start = rt::machine::get().ram.start;
+    let start = rt::hardware::get().ram.start;
     (start..start + PROGRAM).contains(&address)
 }
 

@@ -38,21 +38,21 @@ const RECEIVE_LIST: usize = 1;
 const SEND_LIST: usize = 2;
 
 pub(crate) fn run(checks: &mut Checks) {
-    let machine = rt::machine::get();
-    let Some(count) = machine.number("stress.channels") else { return };
-    if machine.vps() == 1 {
+    let hardware = rt::hardware::get();
+    let Some(count) = hardware.number("stress.channels") else { return };
+    if hardware.vps() == 1 {
         checks.skip("hostile channels", "there is one VP");
         return;
     }
     hv::identify();
-    let seed = machine.number("stress.seed").unwrap_or(1);
+    let seed = hardware.number("stress.seed").unwrap_or(1);
     SEED.store(seed, Ordering::Relaxed);
     QUOTA.store(count, Ordering::Relaxed);
-    PORT.store(machine.number("stress.port").unwrap_or(0) as u32, Ordering::Relaxed);
+    PORT.store(hardware.number("stress.port").unwrap_or(0) as u32, Ordering::Relaxed);
     let mut own = None;
     checks.check("the program lies where no attack writes", |check| {
         for (what, address) in [
-            ("the command line", machine.bootargs.as_ptr() as u64),
+            ("the command line", hardware.bootargs.as_ptr() as u64),
             ("code", run as *const () as u64),
             ("data", addr_of!(SEED) as u64),
             ("a stack", addr_of!(seed) as u64),
@@ -68,11 +68,11 @@ pub(crate) fn run(checks: &mut Checks) {
     FOREIGN.store(own.connection(), Ordering::Relaxed);
     checks.check("a disk beside hostile channels serves its driver", |check| {
         own.round(check);
-        for vp in 1..machine.vps() {
+        for vp in 1..hardware.vps() {
             check.equal((vp, "CPU_ON"), cpu::start(vp, hostile::run), Ok(()));
         }
         supervise(check, &mut own);
-        for vp in 1..machine.vps() {
+        for vp in 1..hardware.vps() {
             let off = time::wait_until(PATIENCE, || cpu::state(vp) == Ok(AffinityState::Off));
             check.holds((vp, "it goes off"), off);
         }

@@ -12,7 +12,7 @@ use hv_wire::control::{MAX_PIECE, Service, ToHypervisor};
 
 use super::super::lines::{CopiedLine, Failure, Given, Reason};
 use super::super::pairs::wide;
-use super::super::port::{Answer, Port};
+use super::super::port::{Answer, ControlPort};
 use super::{judge, no_answer};
 
 /// How long the guest may take to give up a copy that has failed.
@@ -29,7 +29,11 @@ pub(super) struct Copy<'a> {
 }
 
 /// Copies a file into the guest: one at a time, since the protocol has no names for copies.
-pub(super) fn copy(port: &Port, copy: &Copy<'_>, left: impl Fn() -> Duration) -> Result<Given, Failure> {
+pub(super) fn copy(
+    port: &ControlPort,
+    copy: &Copy<'_>,
+    left: impl Fn() -> Duration,
+) -> Result<Given, Failure> {
     let invalid = |message: String| Failure::new(Reason::InvalidRequest, message);
     let (folder, name) = target(copy.to, Path::new(copy.file)).map_err(invalid)?;
     let (file, size) = open(Path::new(copy.file)).map_err(invalid)?;

@@ -7,11 +7,11 @@ use hv_tlfs::vmbus::balloon::CHUNK_PAGES;
 use hv_wire::control::{Refusal, Service, ToHypervisor};
 
 use super::super::lines::{
-    AddMode, DiskLine, DiskPlace, Failure, Given, LinkName, MemoryLine, NetLink, PressureLine, Reason,
+    AddMode, DiskLine, DiskPlace, DriverStateName, Failure, Given, MemoryLine, NetLink, PressureLine, Reason,
     Request, ServiceLine,
 };
 use super::super::memory::PAGE;
-use super::super::port::{Answer, NoAnswer, Port};
+use super::super::port::{Answer, ControlPort, NoAnswer};
 use super::super::services::{DeviceName, name};
 use super::{judge, no_answer};
 use crate::disks::{Change, Denied, DiskOption, Live, Mode, Place, Unmade};
@@ -19,7 +19,7 @@ use crate::setup::size::exact;
 
 /// Carries out a request for a disk.
 pub(super) fn disk(
-    port: &Port,
+    port: &ControlPort,
     disks: &Live,
     request: &Request,
     left: impl Fn() -> Duration,
@@ -47,7 +47,7 @@ pub(super) fn disk(
 }
 
 /// Takes a device away from the guest.
-pub(super) fn rescind(port: &Port, device: DeviceName, left: Duration) -> Result<Given, Failure> {
+pub(super) fn rescind(port: &ControlPort, device: DeviceName, left: Duration) -> Result<Given, Failure> {
     match port.ask(&ToHypervisor::Rescind { device: device.number() }, left) {
         Ok(Answer::Outcome { outcome: 0, .. }) => Ok(Given::Done {}),
         Ok(Answer::Refused(_)) => {
@@ -59,7 +59,7 @@ pub(super) fn rescind(port: &Port, device: DeviceName, left: Duration) -> Result
 }
 
 /// Takes the link of the guest's network card up or down.
-pub(super) fn net(port: &Port, link: NetLink, left: Duration) -> Result<Given, Failure> {
+pub(super) fn net(port: &ControlPort, link: NetLink, left: Duration) -> Result<Given, Failure> {
     match port.ask(&ToHypervisor::Link { up: link == NetLink::Up }, left) {
         Ok(Answer::Outcome { outcome: 0, .. }) => Ok(Given::Done {}),
         Ok(Answer::Refused(_)) => {
@@ -71,7 +71,7 @@ pub(super) fn net(port: &Port, link: NetLink, left: Duration) -> Result<Given, F
 }
 
 /// Returns what is known of the guest's memory.
-pub(super) fn memory(port: &Port, left: Duration) -> Result<MemoryLine, Failure> {
+pub(super) fn memory(port: &ControlPort, left: Duration) -> Result<MemoryLine, Failure> {
     let answer = port.ask(&ToHypervisor::Memory {}, left).map_err(unanswered)?;
     let Answer::Memory { taken, pressure } = judge(Service::Balloon, answer)? else {
         return Err(unknown_answer());
@@ -91,12 +91,12 @@ pub(super) fn memory(port: &Port, left: Duration) -> Result<MemoryLine, Failure>
 
 /// Adds what is known of the guest's memory to the states of the services.
 pub(super) fn with_memory(
-    port: &Port,
+    port: &ControlPort,
     mut services: BTreeMap<String, ServiceLine>,
     left: Duration,
 ) -> Result<BTreeMap<String, ServiceLine>, Failure> {
     if let Some(balloon) = services.get_mut(name(Service::Balloon))
-        && balloon.state == LinkName::Ready
+        && balloon.state == DriverStateName::Ready
     {
         balloon.memory = Some(memory(port, left)?);
     }
@@ -105,7 +105,7 @@ pub(super) fn with_memory(
 
 /// Takes memory from the guest or gives it back, until it has this many bytes; all of it without a number.
 pub(super) fn resize(
-    port: &Port,
+    port: &ControlPort,
     bytes: Option<u64>,
     left: impl Fn() -> Duration,
 ) -> Result<MemoryLine, Failure> {
@@ -143,7 +143,7 @@ fn judged(place: DiskPlace) -> Result<Place, Failure> {
 }
 
 /// Asks the hypervisor for a change.
-fn tell(port: &Port, change: Change, left: Duration) -> Result<(), Unmade<Failure>> {
+fn tell(port: &ControlPort, change: Change, left: Duration) -> Result<(), Unmade<Failure>> {
     let answer = match change {
         Change::Add(disk) => {
             let (base, size, flags, controller, lun) =

@@ -103,7 +103,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
             answer(&FromHypervisor::Memory { taken: 512, reported: true, available: 3, committed: 515 });
         }
         ToHypervisor::Status {} => {
-            let state = ServiceState { link: Link::Ready, major: 3, minor: 2 };
+            let state = ServiceState { driver: DriverState::Ready, major: 3, minor: 2 };
             answer(&FromHypervisor::Status { services: [state; 9] });
         }
         other => panic!("{other:?}"),

@@ -26,7 +26,7 @@ pub(crate) const PAGES: u64 = 12;
 /// Bytes of a ring's data.
 pub(crate) const RING: u32 = (PAGES as u32 / 2 - 1) * 4096;
 
-type Device = Sockets<STREAMS, OUTPUT>;
+type Tested = Sockets<STREAMS, OUTPUT>;
 type Lock = spin::Mutex<()>;
 
 /// What the host was told.
@@ -133,7 +133,7 @@ impl Backend<Never> for Host {
 
 /// A connected guest.
 pub(crate) struct Guest {
-    pub(crate) bus: Bus<Lock, Slot<Lock, Device, STREAMS>>,
+    pub(crate) bus: Bus<Lock, Slot<Lock, Tested, STREAMS>>,
     pub(crate) host: Host,
     /// Number of its last GPADL.
     gpadls: u32,
@@ -170,7 +170,7 @@ impl Guest {
             taken: Cell::new(None),
             mute: Cell::new(false),
         };
-        let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::new(Device::new())), host, gpadls: 0 };
+        let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::new(Tested::new())), host, gpadls: 0 };
         guest.contact();
         guest
     }
@@ -346,7 +346,7 @@ impl Guest {
         self.host.memory.store_release(ring * 4096 + offset, value).unwrap();
     }
 
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Device, &mut Io<'_, Host, Never>) -> T) -> T {
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Tested, &mut Io<'_, Host, Never>) -> T) -> T {
         self.bus.with(self.bus.devices(), &self.host, work).unwrap()
     }
 

@@ -40,7 +40,7 @@ pub enum Failing {
 
 /// What becomes of a frame on its way through a network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
+pub enum FrameFault {
     /// It never arrives. The sender takes it for sent.
     Lost,
     /// It arrives twice.
@@ -103,13 +103,13 @@ impl Injector {
         })
     }
 
-    pub(super) fn fate_of_frame(&self, from_guest: bool) -> Option<Frame> {
+    pub(super) fn fate_of_frame(&self, from_guest: bool) -> Option<FrameFault> {
         self.rules().fold(None, |found, counted| match counted.rule.what {
             What::Frame(way, frame) if way == from_guest => {
                 let strikes = self.strikes(counted);
                 found.or_else(|| {
                     strikes.then(|| match frame {
-                        Frame::Corrupt(_) => Frame::Corrupt(self.random()),
+                        FrameFault::Corrupt(_) => FrameFault::Corrupt(self.random()),
                         frame => frame,
                     })
                 })
@@ -166,7 +166,7 @@ mod tests {
     fn frames_of_each_way_are_counted_on_their_own() {
         let plan = injector("sent=lost@2,received=twice@/3,sent=corrupt@3");
         let sent: Vec<_> = (0..4).map(|_| plan.frame(true)).collect();
-        let corrupt = matches!(sent[..], [None, Some(Frame::Lost), Some(Frame::Corrupt(_)), None]);
+        let corrupt = matches!(sent[..], [None, Some(FrameFault::Lost), Some(FrameFault::Corrupt(_)), None]);
         assert!(corrupt, "{sent:?}");
         let received: Vec<_> = (0..6).map(|_| plan.frame(false).is_some()).collect();
         assert_eq!(received, [false, false, true, false, false, true]);

@@ -6,7 +6,7 @@ use core::fmt;
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Failing, Frame, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
+use super::{Disturbance, Failing, FrameFault, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
 
 /// Ticks of the reference time per millisecond.
 const MILLISECOND: u64 = 10_000;
@@ -151,10 +151,10 @@ fn what<'t>(
         }
         "sent" | "received" => {
             let frame = match argument {
-                Some("lost") => Frame::Lost,
-                Some("twice") => Frame::Twice,
-                Some("corrupt") => Frame::Corrupt(0),
-                Some("reorder") => Frame::Reorder,
+                Some("lost") => FrameFault::Lost,
+                Some("twice") => FrameFault::Twice,
+                Some("corrupt") => FrameFault::Corrupt(0),
+                Some("reorder") => FrameFault::Reorder,
                 _ => return Err((argument.unwrap_or(clause), "a frame is lost, twice, corrupt or reorder")),
             };
             return Ok(What::Frame(name == "sent", frame));

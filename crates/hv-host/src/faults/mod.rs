@@ -18,7 +18,7 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 
-pub use devices::{Extent, Failing, Frame, Moment, Start};
+pub use devices::{Extent, Failing, FrameFault, Moment, Start};
 pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
@@ -122,7 +122,7 @@ pub trait Faults {
 
     /// Returns what becomes of the next frame from the guest, or of the next one for it.
     #[inline(always)]
-    fn frame(&self, from_guest: bool) -> Option<Frame> {
+    fn frame(&self, from_guest: bool) -> Option<FrameFault> {
         let _ = from_guest;
         None
     }
@@ -212,7 +212,7 @@ impl<F: Faults> Faults for &F {
     }
 
     #[inline(always)]
-    fn frame(&self, from_guest: bool) -> Option<Frame> {
+    fn frame(&self, from_guest: bool) -> Option<FrameFault> {
         (**self).frame(from_guest)
     }
 }
@@ -257,7 +257,7 @@ enum What {
     /// The newest version of a device's protocol.
     Newest(u32, u32),
     /// Frames from the guest, or for it.
-    Frame(bool, Frame),
+    Frame(bool, FrameFault),
     /// The link of the network card is down.
     Link(ReferenceTime),
 }
@@ -462,7 +462,7 @@ impl Faults for Injector {
         self.refuses_version(device, version)
     }
 
-    fn frame(&self, from_guest: bool) -> Option<Frame> {
+    fn frame(&self, from_guest: bool) -> Option<FrameFault> {
         self.fate_of_frame(from_guest)
     }
 }

@@ -2,7 +2,7 @@
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Failing, Frame, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
+use super::{Disturbance, Failing, FrameFault, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
 
 /// Words of a rule: what and when as a byte each, two arguments of the first, and that of the second. All zeros is no
 /// rule.
@@ -111,10 +111,10 @@ impl What {
             Self::Rescind(device, Moment::Packet) => (12, or_none(device), 1),
             Self::Mute(time) => (13, time.ticks(), 0),
             Self::Newest(device, version) => (14, device.into(), version.into()),
-            Self::Frame(from_guest, Frame::Lost) => (15, from_guest.into(), 0),
-            Self::Frame(from_guest, Frame::Twice) => (15, from_guest.into(), 1),
-            Self::Frame(from_guest, Frame::Corrupt(number)) => (16, from_guest.into(), number),
-            Self::Frame(from_guest, Frame::Reorder) => (15, from_guest.into(), 2),
+            Self::Frame(from_guest, FrameFault::Lost) => (15, from_guest.into(), 0),
+            Self::Frame(from_guest, FrameFault::Twice) => (15, from_guest.into(), 1),
+            Self::Frame(from_guest, FrameFault::Corrupt(number)) => (16, from_guest.into(), number),
+            Self::Frame(from_guest, FrameFault::Reorder) => (15, from_guest.into(), 2),
             Self::Link(time) => (17, time.ticks(), 0),
         }
     }
@@ -157,10 +157,10 @@ impl What {
             (12, device, 1) => Self::Rescind(optional(device)?, Moment::Packet),
             (13, time, _) => Self::Mute(ReferenceTime(time)),
             (14, device, version) => Self::Newest(word(device)?, word(version)?),
-            (15, from_guest @ 0..=1, 0) => Self::Frame(from_guest == 1, Frame::Lost),
-            (15, from_guest @ 0..=1, 1) => Self::Frame(from_guest == 1, Frame::Twice),
-            (15, from_guest @ 0..=1, 2) => Self::Frame(from_guest == 1, Frame::Reorder),
-            (16, from_guest @ 0..=1, number) => Self::Frame(from_guest == 1, Frame::Corrupt(number)),
+            (15, from_guest @ 0..=1, 0) => Self::Frame(from_guest == 1, FrameFault::Lost),
+            (15, from_guest @ 0..=1, 1) => Self::Frame(from_guest == 1, FrameFault::Twice),
+            (15, from_guest @ 0..=1, 2) => Self::Frame(from_guest == 1, FrameFault::Reorder),
+            (16, from_guest @ 0..=1, number) => Self::Frame(from_guest == 1, FrameFault::Corrupt(number)),
             (17, time, _) => Self::Link(ReferenceTime(time)),
             _ => return None,
         })

@@ -6,7 +6,7 @@
 //! reads, and a signal is never behind bytes that wait.
 
 use super::message::{Body, Field, messages};
-use super::{Frame, FrameHead, MAX_BODY};
+use super::{FrameHead, FrameWriter, MAX_BODY};
 
 /// The host's port that the agent connects to: "hv" and 1.
 pub const AGENT_PORT: u32 = 0x6876_0001;

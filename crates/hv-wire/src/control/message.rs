@@ -1,6 +1,6 @@
 //! The messages: what each has, and its bytes.
 
-use super::{Frame, FrameHead};
+use super::{FrameHead, FrameWriter};
 
 /// An integration service or input device of the guest's, as a number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Service {
 /// How far the guest's driver for a service is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Link {
+pub enum DriverState {
     /// The service is not on the bus.
     Absent = 0,
     /// No driver has opened it.
@@ -67,7 +67,7 @@ pub enum Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceState {
     /// How far the guest's driver is.
-    pub link: Link,
+    pub driver: DriverState,
     /// Major version.
     pub major: u16,
     /// Minor version.
@@ -114,7 +114,7 @@ macro_rules! numbered {
 }
 numbered! {
     Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse, Fcopy, Balloon }
-    Link { Absent, Closed, Negotiating, Ready, Incompatible }
+    DriverState { Absent, Closed, Negotiating, Ready, Incompatible }
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
 
@@ -135,14 +135,14 @@ impl<'a> Body<'a> {
 
 /// A field of a message.
 pub(super) trait Field<'a>: Sized {
-    fn put(&self, frame: &mut Frame<'_>) -> Option<()>;
+    fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()>;
     fn take(body: &mut Body<'a>) -> Option<Self>;
 }
 
 macro_rules! numbers {
     ($($Number:ident),+) => {$(
         impl<'a> Field<'a> for $Number {
-            fn put(&self, frame: &mut Frame<'_>) -> Option<()> {
+            fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()> {
                 frame.put(&self.to_le_bytes())
             }
 
@@ -155,7 +155,7 @@ macro_rules! numbers {
 numbers!(u8, u16, u32, u64);
 
 impl<'a> Field<'a> for bool {
-    fn put(&self, frame: &mut Frame<'_>) -> Option<()> {
+    fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()> {
         u8::from(*self).put(frame)
     }
 
@@ -170,7 +170,7 @@ impl<'a> Field<'a> for bool {
 
 /// Bytes, with their number before them.
 impl<'a> Field<'a> for &'a [u8] {
-    fn put(&self, frame: &mut Frame<'_>) -> Option<()> {
+    fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()> {
         u16::try_from(self.len()).ok()?.put(frame)?;
         frame.put(self)
     }
@@ -182,7 +182,7 @@ impl<'a> Field<'a> for &'a [u8] {
 }
 
 impl<'a> Field<'a> for Refusal {
-    fn put(&self, frame: &mut Frame<'_>) -> Option<()> {
+    fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()> {
         (*self as u8).put(frame)
     }
 
@@ -192,7 +192,7 @@ impl<'a> Field<'a> for Refusal {
 }
 
 impl<'a> Field<'a> for Service {
-    fn put(&self, frame: &mut Frame<'_>) -> Option<()> {
+    fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()> {
         (*self as u8).put(frame)
     }
 
@@ -202,18 +202,19 @@ impl<'a> Field<'a> for Service {
 }
 
 impl<'a> Field<'a> for [ServiceState; Service::ALL.len()] {
-    fn put(&self, frame: &mut Frame<'_>) -> Option<()> {
+    fn put(&self, frame: &mut FrameWriter<'_>) -> Option<()> {
         self.iter().try_for_each(|state| {
-            (state.link as u8).put(frame)?;
+            (state.driver as u8).put(frame)?;
             state.major.put(frame)?;
             state.minor.put(frame)
         })
     }
 
     fn take(body: &mut Body<'a>) -> Option<Self> {
-        let mut states = [ServiceState { link: Link::Absent, major: 0, minor: 0 }; Service::ALL.len()];
+        let mut states =
+            [ServiceState { driver: DriverState::Absent, major: 0, minor: 0 }; Service::ALL.len()];
         for state in &mut states {
-            state.link = Link::by_number(u8::take(body)?)?;
+            state.driver = DriverState::by_number(u8::take(body)?)?;
             (state.major, state.minor) = (u16::take(body)?, u16::take(body)?);
         }
         Some(states)
@@ -239,7 +240,7 @@ macro_rules! messages {
                 match self {
                     $(Self::$Variant { $($field,)* } => {
                         #[allow(unused_mut, reason = "a message may have no fields")]
-                        let mut frame = Frame::begin(buffer, id, $number)?;
+                        let mut frame = FrameWriter::begin(buffer, id, $number)?;
                         $($field.put(&mut frame)?;)*
                         frame.end()
                     })+

@@ -9,7 +9,7 @@
 //! alone.
 
 use super::message::{Body, Field, messages};
-use super::{CONTROL_VERSION, Frame, FrameHead, MAX_BODY};
+use super::{CONTROL_VERSION, FrameHead, FrameWriter, MAX_BODY};
 use zerocopy::IntoBytes;
 
 /// Bytes of a stream that the tool takes without giving credit.

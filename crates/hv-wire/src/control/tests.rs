@@ -87,7 +87,7 @@ proptest! {
         pieces in prop::collection::vec(1_usize..9000, 1..9),
     ) {
         let services = links.map(|(link, major, minor)| {
-            ServiceState { link: Link::by_number(link).unwrap(), major, minor }
+            ServiceState { driver: DriverState::by_number(link).unwrap(), major, minor }
         });
         let messages = [
             FromHypervisor::Hello { version },

@@ -11,7 +11,7 @@ use super::super::context::Context;
 use super::super::life::until;
 use super::super::packages::initrd;
 use super::super::runner::Step;
-use super::super::services::{Machine, UTILS, modules};
+use super::super::services::{Controlled, UTILS, modules};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -41,7 +41,7 @@ const LONG: usize = 30 * 6144 + 1234;
 fn copied(context: &Context) -> anyhow::Result<()> {
     let daemon = ["usr/sbin/hv_fcopy_daemon"];
     let initrd = initrd(context, "hyperv-daemons", &daemon, &modules(Stock::Cloud61, &UTILS)?, SCRIPT)?;
-    let machine = Machine::start(context, &["--stock", "6.1", "--initrd", &initrd.to_string_lossy()])?;
+    let machine = Controlled::start(context, &["--stock", "6.1", "--initrd", &initrd.to_string_lossy()])?;
     let folder = context.folder()?;
     let [long, short, none] = ["long", "short", "none"].map(|name| folder.join(name));
     let bytes: Vec<u8> =
@@ -88,7 +88,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
 
 /// What cannot be copied is refused before the guest is asked, and newer kernels have another driver.
 fn refused(context: &Context) -> anyhow::Result<()> {
-    let machine = Machine::start(context, &["--stock", "6.12", "--devices", "shutdown,fcopy"])?;
+    let machine = Controlled::start(context, &["--stock", "6.12", "--devices", "shutdown,fcopy"])?;
     let file = context.folder()?.join("file");
     fs::write(&file, "x")?;
     let file = file.to_string_lossy();

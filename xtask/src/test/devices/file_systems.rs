@@ -12,8 +12,8 @@ use rustix::fs::FlockOperation;
 use super::super::context::{Context, read};
 use super::super::life::until;
 use super::super::runner::Step;
-use super::super::services::Machine as Controlled;
-use super::programs::{Machine, Programs, clean};
+use super::super::services::Controlled;
+use super::programs::{GuestFiles, Programs, clean};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -96,7 +96,7 @@ fn released(image: &Path) -> anyhow::Result<()> {
 /// Ends a machine by SIGKILL, boots another one with its disk, and checks the file system there and on this host.
 fn kill_and_check(
     context: &Context,
-    files: &Machine,
+    files: &GuestFiles,
     machine: Controlled<'_>,
     options: &[&str],
 ) -> anyhow::Result<()> {
@@ -109,7 +109,7 @@ fn kill_and_check(
 
 /// The machine is killed while the guest writes.
 fn killed(context: &Context) -> anyhow::Result<()> {
-    let files = Machine::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
+    let files = GuestFiles::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
     let options = files.options();
     let mut line = vec!["--vps", "2"];
     line.extend(options.iter().map(String::as_str));
@@ -122,7 +122,7 @@ fn killed(context: &Context) -> anyhow::Result<()> {
 /// issues after a rescind, and it issues a SYNCHRONIZE CACHE when it removes a disk with a write cache; so the removal
 /// does not end, and the check needs another machine.
 fn rescinded(context: &Context) -> anyhow::Result<()> {
-    let files = Machine::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
+    let files = GuestFiles::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
     let options = files.options_with("1:0");
     let mut line = vec!["--vps", "2"];
     line.extend(options.iter().map(String::as_str));
@@ -154,13 +154,13 @@ fn kexec(context: &Context) -> anyhow::Result<()> {
         ("next/proc/none".to_owned(), Vec::new()),
         ("next/sys/none".to_owned(), Vec::new()),
     ];
-    let machine = Machine::new(context, &TOOLS, &files, &format!("{COMMANDS}{CHECK_OR_KEXEC}"))?;
-    let booted = machine.run(context, &["--vps", "1"])?;
+    let guest = GuestFiles::new(context, &TOOLS, &files, &format!("{COMMANDS}{CHECK_OR_KEXEC}"))?;
+    let booted = guest.run(context, &["--vps", "1"])?;
     booted.says("kexec: first kernel connected")?;
     booted
         .check(booted.console.matches("Booting Linux on physical CPU").count() == 2, "two kernels start")?;
     checked(&booted.console)?;
-    clean(&machine.data)
+    clean(&guest.data)
 }
 
 /// Reads a module and those that it depends on from a folder, in the order in which they are loaded. One that is not

@@ -4,7 +4,7 @@ use anyhow::ensure;
 
 use super::super::context::Context;
 use super::super::runner::Step;
-use super::programs::{Expected, Machine, Programs, judge, script};
+use super::programs::{Expected, GuestFiles, Programs, judge, script};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -37,14 +37,14 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
         J=\"--filename=$D --ioengine=libaio --size=$P --offset_increment=$P --numjobs=$N --thread \
         --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=1 --eta=never --minimal --output=fio\"\n\
         fio() { command fio \"$@\" || { cat fio; return 1; }; }\n";
-    let machine = Machine::new(context, &programs, &[], &format!("{head}{}", script(JOBS)))?;
+    let guest = GuestFiles::new(context, &programs, &[], &format!("{head}{}", script(JOBS)))?;
     let mut options = vec!["--stock", stock, "--vps", vps];
     // A kernel's locks are waited for on the processor. Where VPs are threads, and there are far more of them than processors, the
     // owner of a lock seldom runs while others wait for it. In one thread, a VP that waits lets the next one run.
     if vps == "8" {
         options.push("--deterministic");
     }
-    let booted = machine.run(context, &options)?;
+    let booted = guest.run(context, &options)?;
     judge(&booted.console, JOBS)?;
     booted.is("/devices/0/opened", vps.parse::<u64>()?)?;
     let bytes = |name: &str| booted.json.pointer(&format!("/devices/0/{name}")).and_then(|v| v.as_u64());

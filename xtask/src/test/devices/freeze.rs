@@ -11,8 +11,8 @@ use hv_setup::exit::Exit;
 use super::super::context::Context;
 use super::super::life::until;
 use super::super::runner::Step;
-use super::super::services::Machine as Controlled;
-use super::programs::{Machine, Programs, clean};
+use super::super::services::Controlled;
+use super::programs::{GuestFiles, Programs, clean};
 use super::storage::{SIZE, run, tool};
 
 /// The scenarios.
@@ -52,7 +52,7 @@ fn script() -> String {
 fn freeze(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     let paths = ["usr/bin/fio", "usr/sbin/hv_vss_daemon", "usr/sbin/hv_kvp_daemon"];
     let programs = Programs { packages: &["fio", "hyperv-daemons"], paths: &paths };
-    let files = Machine::new(context, &programs, &[], &script())?;
+    let files = GuestFiles::new(context, &programs, &[], &script())?;
     let (disk, copy) = (&files.data, files.data.with_file_name("copy.img"));
     run(Command::new(tool("mke2fs", "e2fsprogs")?).args(["-q", "-t", "ext4"]).arg(disk))?;
     let options = files.options();

@@ -9,8 +9,8 @@ use hv_setup::exit::Exit;
 use super::super::context::Context;
 use super::super::life::until;
 use super::super::runner::Step;
-use super::super::services::Machine as Controlled;
-use super::programs::{Machine, Programs};
+use super::super::services::Controlled;
+use super::programs::{GuestFiles, Programs};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -49,7 +49,7 @@ while :; do
 done"#;
 
 fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
-    let files = Machine::new(context, &Programs { packages: &[], paths: &[] }, &[], WATCH)?;
+    let files = GuestFiles::new(context, &Programs { packages: &[], paths: &[] }, &[], WATCH)?;
     let image = files.data.with_file_name("added.img");
     let small = files.data.with_file_name("small.img");
     fs::write(&image, filled("first", 8 << 20))?;

@@ -11,7 +11,7 @@ use super::super::context::{Context, read};
 use super::super::life::until;
 use super::super::packages::script;
 use super::super::runner::Step;
-use super::super::services::Machine;
+use super::super::services::Controlled;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -49,7 +49,7 @@ const EVENTS: &str = "\
     while :; do sleep 1; done";
 
 /// A guest of this kernel that prints the lines that are typed.
-fn typing<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Machine<'c>> {
+fn typing<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Controlled<'c>> {
     guest(context, name, stock, &["hv_vmbus", "hv_utils", "hyperv-keyboard"], READ)
 }
 
@@ -60,7 +60,7 @@ fn guest<'c>(
     stock: Stock,
     wanted: &[&str],
     text: &str,
-) -> anyhow::Result<Machine<'c>> {
+) -> anyhow::Result<Controlled<'c>> {
     let folder = stock::drivers(&Cache::open()?, stock)?;
     let mut modules = Vec::new();
     for module in wanted {
@@ -71,7 +71,7 @@ fn guest<'c>(
         modules.push((format!("modules/{module}.ko"), bytes));
     }
     let initrd = script(context, &modules, text)?;
-    Machine::start(context, &["--stock", name, "--initrd", &initrd.to_string_lossy()])
+    Controlled::start(context, &["--stock", name, "--initrd", &initrd.to_string_lossy()])
 }
 
 /// Every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device can be taken away.
@@ -107,7 +107,7 @@ fn keyboard(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
 /// What cannot be typed is refused: characters that have no key, and a text for a machine that has no keyboard.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let machine =
-        Machine::start(context, &["--devices", "shutdown,keyboard", "--inject", "newest=keyboard:0.9"])?;
+        Controlled::start(context, &["--devices", "shutdown,keyboard", "--inject", "newest=keyboard:0.9"])?;
     machine.refuses(&["type", "gr\u{fc}n"], 2, "no key for '\u{fc}' (U+00FC)")?;
     machine.refuses(&["type", "a\\x"], 2, "\\x is unknown")?;
     machine.refuses(&["type", ""], 2, "the text is empty")?;

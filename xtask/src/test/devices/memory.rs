@@ -9,7 +9,7 @@ use super::super::context::Context;
 use super::super::life::until;
 use super::super::packages::script;
 use super::super::runner::Step;
-use super::super::services::{Machine, modules};
+use super::super::services::{Controlled, modules};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -51,9 +51,9 @@ const SCRIPT: &str = "\
     sleep 0.1\n\
     done";
 
-fn guest<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Machine<'c>> {
+fn guest<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Controlled<'c>> {
     let initrd = script(context, &modules(stock, &["hv_vmbus", "hv_utils", "hv_balloon"])?, SCRIPT)?;
-    Machine::start(context, &["--stock", name, "--memory", "512M", "--initrd", &initrd.to_string_lossy()])
+    Controlled::start(context, &["--stock", name, "--memory", "512M", "--initrd", &initrd.to_string_lossy()])
 }
 
 /// A number of a reply's memory.
@@ -120,7 +120,7 @@ fn large_pages(context: &Context) -> anyhow::Result<()> {
 
 /// What no guest can have is refused, and a guest without a driver is told from one that has an old one.
 fn refused(context: &Context) -> anyhow::Result<()> {
-    let machine = Machine::start(
+    let machine = Controlled::start(
         context,
         &["--devices", "shutdown,balloon", "--memory", "256M", "--inject", "newest=balloon:1.0"],
     )?;
@@ -137,7 +137,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
 }
 
 /// Ends a guest, which has broken no rule of the interface.
-fn end(machine: Machine<'_>) -> anyhow::Result<()> {
+fn end(machine: Controlled<'_>) -> anyhow::Result<()> {
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     machine.ended(Exit::Success)?;
     Ok(())

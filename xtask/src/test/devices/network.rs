@@ -14,7 +14,7 @@ use super::super::context::{Booted, Context, HUNG, read};
 use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
-use super::super::services::Machine as Controlled;
+use super::super::services::Controlled;
 use super::faults::fired;
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;

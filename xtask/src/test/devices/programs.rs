@@ -46,7 +46,7 @@ pub(crate) struct Programs<'a> {
 }
 
 /// The files of a machine that runs such programs.
-pub(crate) struct Machine {
+pub(crate) struct GuestFiles {
     pub(crate) root: PathBuf,
     /// A disk of [`SIZE`] bytes or those asked for, all zeros at first.
     pub(crate) data: PathBuf,
@@ -54,8 +54,9 @@ pub(crate) struct Machine {
     locked: PathBuf,
 }
 
-impl Machine {
-    /// Makes the files. The guest's init runs `script`, and powers off at its end. `files`: others on the root file system.
+impl GuestFiles {
+    /// Makes the files. The guest's init runs `script`, and powers off at its end. `files`: others on the root file
+    /// system.
     pub(super) fn new(
         context: &Context,
         programs: &Programs<'_>,

@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use super::super::context::Context;
 use super::super::runner::Step;
-use super::programs::{Expected, Machine, Programs, judge, script};
+use super::programs::{Expected, GuestFiles, Programs, judge, script};
 use super::storage::SIZE;
 
 /// The scenarios.
@@ -239,10 +239,10 @@ fn run(context: &Context) -> anyhow::Result<()> {
     let all = [IDENTITY, WRITES, RESETS, REST].concat();
     let head = "L=$(find_disk 8192)\nbusybox yes abcdefg | head -c 512 >block\nbusybox yes 0123456 | head -c 65536 >all\n\
         until [ -b /dev/sr0 ]; do sleep 0.1; done\n";
-    let machine = Machine::new(context, &programs, &[], &format!("{head}{}", script(&all)))?;
-    let booted = machine.run(context, &["--vps", "2"])?;
+    let guest = GuestFiles::new(context, &programs, &[], &format!("{head}{}", script(&all)))?;
+    let booted = guest.run(context, &["--vps", "2"])?;
     judge(&booted.console, &all)?;
-    written(&fs::read(&machine.data)?)
+    written(&fs::read(&guest.data)?)
 }
 
 /// Checks the disk's blocks.

@@ -1,4 +1,4 @@
-//! The machine, as the device tree describes it.
+//! The hardware, as the device tree describes it.
 //!
 //! Sources: Devicetree Specification 0.4; Linux, Documentation/devicetree/bindings: arm,gic-v3.yaml,
 //! microsoft,vmbus.yaml.
@@ -15,7 +15,7 @@ use crate::stacks::MAX_CPUS;
 
 /// The facts from the device tree.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct Hardware {
     /// Guest physical addresses of the RAM.
     pub ram: Range<u64>,
     /// The command line.
@@ -39,9 +39,9 @@ pub struct Machine {
     cpus: usize,
 }
 
-static MACHINE: Once<Machine> = Once::new();
+static HARDWARE: Once<Hardware> = Once::new();
 
-impl Machine {
+impl Hardware {
     /// Number of CPUs.
     pub fn vps(&self) -> usize {
         self.cpus
@@ -80,22 +80,22 @@ fn argument(bootargs: &'static str, name: &str) -> Option<&'static str> {
     bootargs.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The machine, available once the runtime has started.
+/// The hardware, available once the runtime has started.
 ///
 /// # Panics
 ///
 /// Before the runtime has started.
-pub fn get() -> &'static Machine {
-    MACHINE.get().expect("the runtime parses the device tree first")
+pub fn get() -> &'static Hardware {
+    HARDWARE.get().expect("the runtime parses the device tree first")
 }
 
 /// Parses the tree and stores the result.
-pub(crate) fn init(tree: *const u8) -> &'static Machine {
-    MACHINE.call_once(|| parse(tree))
+pub(crate) fn init(tree: *const u8) -> &'static Hardware {
+    HARDWARE.call_once(|| parse(tree))
 }
 
 /// Parses the tree. Works with the MMU off.
-pub(crate) fn parse(tree: *const u8) -> Machine {
+pub(crate) fn parse(tree: *const u8) -> Hardware {
     // SAFETY: the start's X0 is the device tree's address (lib.rs); the tree lies in RAM that none of our code
     // overwrites, and `from_raw` checks the header before the rest.
     let fdt = unsafe { Fdt::from_raw(tree) }.expect("X0 points to a device tree: boot with `--firmware dt`");
@@ -113,7 +113,7 @@ pub(crate) fn parse(tree: *const u8) -> Machine {
         *mpidr = id.and_then(|id| id.to_int().ok()).expect("a CPU has a reg property");
         cpus += 1;
     }
-    Machine {
+    Hardware {
         ram: start..start + size,
         bootargs,
         initrd: chosen
