@@ -4,6 +4,8 @@
 //! and must then lie in the guest's memory; each word is read once; the number of records is bounded, so a cycle of
 //! them ends.
 
+use arm_sysregs::el1::registers::TcrEl1;
+use hv_cpu::pstate::from_el0;
 use hv_partition::GuestMemory as _;
 use hv_wire::Place;
 
@@ -61,9 +63,7 @@ fn frame_record(ram: &GuestRam, address: u64) -> Option<(u64, u64)> {
 
 /// Reads a word at an aligned guest virtual address.
 fn word(ram: &GuestRam, address: u64) -> Option<u64> {
-    /// SPSR_EL2.M\[3:2\]: the exception level of the guest at the exit.
-    const LEVEL: u64 = 0b11 << 2;
-    let physical = translate(address, mrs!("spsr_el2") & LEVEL == 0)?;
+    let physical = translate(address, from_el0(mrs!("spsr_el2")))?;
     let mut bytes = [0; 8];
     ram.read(physical, &mut bytes).ok()?;
     Some(u64::from_le_bytes(bytes))
@@ -72,9 +72,9 @@ fn word(ram: &GuestRam, address: u64) -> Option<u64> {
 /// Strips the pointer authentication code from a return address (Arm ARM, "Pointer authentication"): bit 55 selects the
 /// half of the address space, TCR_EL1 says where the code begins.
 fn code(address: u64) -> u64 {
-    let tcr = mrs!("tcr_el1");
+    let tcr = TcrEl1::from_bits_retain(mrs!("tcr_el1"));
     let high = address >> 55 & 1 != 0;
-    let unused = if high { tcr >> 16 & 0x3f } else { tcr & 0x3f };
+    let unused = if high { tcr.t1sz() } else { tcr.t0sz() };
     // Bits above the virtual address; none while TCR_EL1 has never been set.
     let upper = if unused < 8 { 0 } else { !(u64::MAX >> unused) };
     if high { address | upper } else { address & !upper }

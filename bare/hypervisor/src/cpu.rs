@@ -8,6 +8,7 @@ use core::cell::Cell;
 use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
+use arm_sysregs::el1::registers::MpidrEl1;
 use hv_partition::strict::Finding;
 use hv_trace::{Fault, What};
 use hv_wire::platform::MAX_VPS;
@@ -157,8 +158,9 @@ impl ThisCpu {
 
 /// Returns the number of the CPU that runs this code, for callers that have no [`ThisCpu`].
 pub(crate) fn current_index() -> usize {
-    let mpidr = mrs!("mpidr_el1");
-    ((mpidr & 0xf) + (mpidr >> 8 & 0xff) * 16) as usize % MAX_VPS
+    let mpidr = MpidrEl1::from_bits_retain(mrs!("mpidr_el1"));
+    // QEMU has 16 CPUs in a cluster.
+    (usize::from(mpidr.aff0()) + usize::from(mpidr.aff1()) * 16) % MAX_VPS
 }
 
 /// Prints what the guest was doing when it last exited on this CPU.

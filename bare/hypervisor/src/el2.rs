@@ -2,7 +2,9 @@
 //!
 //! Source: Arm ARM, "D24.2 General system control registers".
 
-use arm_sysregs::el2::registers::{HcrEl2, MdcrEl2};
+use arm_sysregs::el0::registers::PmcrEl0;
+use arm_sysregs::el1::registers::{IdAa64dfr0El1, IdAa64mmfr0El1, IdAa64mmfr1El1};
+use arm_sysregs::el2::registers::{CnthctlEl2, CptrEl2, HcrEl2, MdcrEl2};
 use hv_cpu::id::{Controls, Values};
 
 use crate::arch::{self, isb, mrs, msr};
@@ -26,7 +28,18 @@ const HCR: u64 = HcrEl2::RW
 pub(crate) const VSE: u64 = HcrEl2::VSE.bits();
 /// CPTR_EL2 in its layout without VHE: RES1 bits, and TZ and TSM until the guest has SVE and SME; TTA and TAM keep the
 /// trace and activity monitors from the guest. FP is not trapped.
-const CPTR: u64 = 0x22ff | 1 << 30 | 1 << 20 | 1 << 12 | 1 << 8;
+const CPTR: u64 =
+    CptrEl2::RES1.union(CptrEl2::TZ).union(CptrEl2::TSM).union(CptrEl2::TAM).bits() | without_vhe::TTA;
+/// CNTHCTL_EL2: EL1 uses the physical counter and timer without a trap.
+const CNTHCTL: u64 = CnthctlEl2::EL1PCEN.bits() | without_vhe::EL1PCTEN;
+
+/// Fields that arm-sysregs has only as they are with VHE.
+mod without_vhe {
+    /// CPTR_EL2.TTA.
+    pub(super) const TTA: u64 = 1 << 20;
+    /// CNTHCTL_EL2.EL1PCTEN.
+    pub(super) const EL1PCTEN: u64 = 1 << 0;
+}
 
 /// Returns what a guest sees of this machine's CPUs, which are all alike.
 pub(crate) fn visible_features() -> Values {
@@ -47,11 +60,11 @@ pub(crate) fn init(features: &Values, counter_offset: u64) {
         // SMCR_EL2
         msr!("s3_4_c1_c2_6", smcr);
     }
-    if mrs!("id_aa64mmfr1_el1") >> 40 & 0xf != 0 {
+    if IdAa64mmfr1El1::from_bits_retain(mrs!("id_aa64mmfr1_el1")).hcx() != 0 {
         // HCRX_EL2
         msr!("s3_4_c1_c2_2", hcrx);
     }
-    if mrs!("id_aa64mmfr0_el1") >> 56 & 0xf != 0 {
+    if IdAa64mmfr0El1::from_bits_retain(mrs!("id_aa64mmfr0_el1")).fgt() != 0 {
         // HFGRTR_EL2, HFGWTR_EL2 and HFGITR_EL2; HDFGRTR_EL2 and HDFGWTR_EL2 need not be zero after a reset.
         msr!("s3_4_c1_c1_4", hfgrtr);
         msr!("s3_4_c1_c1_5", hfgrtr);
@@ -60,8 +73,7 @@ pub(crate) fn init(features: &Values, counter_offset: u64) {
         msr!("s3_4_c3_c1_5", 0);
     }
     arch::set_debug_configuration(debug_controls());
-    // CNTHCTL_EL2: EL1 uses the physical counter and timer without a trap.
-    msr!("cnthctl_el2", 0b11);
+    msr!("cnthctl_el2", CNTHCTL);
     msr!("cntvoff_el2", counter_offset);
     msr!("cnthp_ctl_el2", 0);
     msr!("hstr_el2", 0);
@@ -77,13 +89,13 @@ fn debug_controls() -> u64 {
     const HPMD: u64 = MdcrEl2::HPMD.bits();
     const HCCD: u64 = MdcrEl2::HCCD.bits();
     let Some(version) = pmu_version() else { return 0 };
-    let counters = mrs!("pmcr_el0") >> 11 & 0x1f;
-    counters | if version >= 4 { HPMD } else { 0 } | if version >= 6 { HCCD } else { 0 }
+    let counters = PmcrEl0::from_bits_retain(mrs!("pmcr_el0")).n();
+    u64::from(counters) | if version >= 4 { HPMD } else { 0 } | if version >= 6 { HCCD } else { 0 }
 }
 
 /// Returns ID_AA64DFR0_EL1.PMUVer; `None` where the architecture's PMU registers do not exist.
-pub(crate) fn pmu_version() -> Option<u64> {
-    match mrs!("id_aa64dfr0_el1") >> 8 & 0xf {
+pub(crate) fn pmu_version() -> Option<u8> {
+    match IdAa64dfr0El1::from_bits_retain(mrs!("id_aa64dfr0_el1")).pmuver() {
         0 | 0xf => None,
         version => Some(version),
     }

@@ -9,6 +9,8 @@ use core::ptr::NonNull;
 use arm_gic::IntId;
 use arm_gic::gicv3::GicV3;
 use arm_gic::gicv3::registers::{Gicd, GicrSgi, Sgi};
+use arm_sysregs::el1::registers::IccCtlrEl1;
+use arm_sysregs::el2::registers::IccSreEl2;
 use hv_vgic::Physical;
 use hv_wire::platform::{
     GICD_BASE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
@@ -55,7 +57,8 @@ pub(crate) fn init(cpus: usize) {
 /// Sets up this CPU's redistributor, physical CPU interface and virtual CPU interface.
 pub(crate) fn init_cpu(cpu: usize) {
     /// ICC_SRE_EL2: system registers, bypass off, EL1 may use its own, too.
-    const SRE: u64 = 0b1111;
+    const SRE: u64 =
+        IccSreEl2::SRE.union(IccSreEl2::DFB).union(IccSreEl2::DIB).union(IccSreEl2::ENABLE).bits();
     msr!("icc_sre_el2", SRE);
     isb();
     {
@@ -71,7 +74,7 @@ pub(crate) fn init_cpu(cpu: usize) {
         }
     }
     /// ICC_CTLR_EL1.EOImode: EOIR drops the priority, DIR (or the guest's EOI, through a list register) deactivates.
-    const EOI_MODE: u64 = 1 << 1;
+    const EOI_MODE: u64 = IccCtlrEl1::EOIMODE.bits();
     msr!("icc_ctlr_el1", EOI_MODE);
     msr!("icc_pmr_el1", 0xff);
     msr!("icc_bpr1_el1", 0);

@@ -14,6 +14,8 @@ use aarch64_paging::descriptor::{El23Attributes, PagingAttributes, PhysicalAddre
 use aarch64_paging::paging::{
     Constraints, El2, MemoryRegion, PageTable, RootTable, Stage2, Translation, TranslationRegime,
 };
+use arm_sysregs::el1::registers::IdAa64mmfr0El1;
+use arm_sysregs::el2::registers::{MairEl2, SctlrEl2, TcrEl2, VtcrEl2, VttbrEl2};
 use hv_wire::platform::{
     BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,
     VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
@@ -120,12 +122,23 @@ macro_rules! symbol {
 }
 
 /// MAIR_EL2: attribute 0 is Device-nGnRE, 1 is Normal write-back.
-pub(crate) const MAIR: u64 = 0xff04;
+pub(crate) const MAIR: u64 = MairEl2::empty().with_attr(0, 0x04).with_attr(1, 0xff).bits();
 /// TCR_EL2 without the physical address size: T0SZ = 25 (39 bits, root at level 1), 4 KiB granule, inner shareable,
 /// write-back tables, RES1.
-pub(crate) const TCR: u64 = 0x8080_3519;
+pub(crate) const TCR: u64 =
+    TcrEl2::RES1.with_t0sz(25).with_sh0(0b11).with_orgn0(0b01).with_irgn0(0b01).bits();
 /// SCTLR_EL2: MMU, caches, alignment checks, WXN, RES1.
-pub(crate) const SCTLR: u64 = 0x30cd_183f;
+pub(crate) const SCTLR: u64 = SctlrEl2::M
+    .union(SctlrEl2::C)
+    .union(SctlrEl2::I)
+    .union(SctlrEl2::A)
+    .union(SctlrEl2::SA)
+    .union(SctlrEl2::WXN)
+    .bits()
+    | SCTLR_RES1;
+/// Bits that are RES1 without VHE; arm-sysregs has names for what they are with it.
+const SCTLR_RES1: u64 = 0x30c5_0830;
+const _: () = assert!(MAIR == 0xff04 && TCR == 0x8080_3519 && SCTLR == 0x30cd_183f);
 
 /// TTBR0_EL2, for the CPUs that start later.
 pub(crate) static mut STAGE1_ROOT: u64 = 0;
@@ -194,13 +207,14 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
 /// Installs stage 2 as the guest's view of memory on this CPU.
 pub(crate) fn activate_stage2() {
     /// RES1, SL0 = 1 (root at level 1), T0SZ = 25, inner shareable, write-back tables.
-    const VTCR: u64 = 1 << 31 | 3 << 12 | 1 << 10 | 1 << 8 | 1 << 6 | 25;
-    const VMID: u64 = 1 << 48;
-    let physical_size = (mrs!("id_aa64mmfr0_el1") & 0xf).min(5);
+    const VTCR: VtcrEl2 =
+        VtcrEl2::RES1.with_sl0(0b01).with_t0sz(25).with_sh0(0b11).with_orgn0(0b01).with_irgn0(0b01);
+    const VMID: u64 = VttbrEl2::empty().with_vmid(1).bits();
+    let physical_size = IdAa64mmfr0El1::from_bits_retain(mrs!("id_aa64mmfr0_el1")).parange().min(5);
     // SAFETY: written once, before this CPU was started or by this CPU itself.
     let root = unsafe { STAGE2_ROOT };
     // SAFETY: the root is of tables that are never freed, made with this T0SZ; they map the guest's RAM and UART alone.
-    unsafe { arch::set_stage2(VTCR | physical_size << 16, root | VMID) };
+    unsafe { arch::set_stage2(VTCR.with_ps(physical_size).bits(), root | VMID) };
     isb();
     arch::flush_guest_tlb();
 }

@@ -2,6 +2,8 @@
 //!
 //! Source: Arm ARM, "ESR_EL2, Exception Syndrome Register".
 
+use arm_sysregs::el2::registers::{EsrEl2, HpfarEl2};
+
 use crate::arch::mrs;
 
 /// Exception classes.
@@ -21,15 +23,15 @@ pub(crate) mod class {
 }
 
 /// Shift of the class.
-pub(crate) const CLASS_SHIFT: u32 = 26;
+pub(crate) const CLASS_SHIFT: u32 = EsrEl2::EC_SHIFT;
 /// IL: the trapped instruction has 32 bits.
-pub(crate) const IL: u64 = 1 << 25;
+pub(crate) const IL: u64 = EsrEl2::IL.bits();
 /// ISS.
-pub(crate) const ISS: u64 = 0x1ff_ffff;
+pub(crate) const ISS: u64 = EsrEl2::ISS_MASK;
 
 /// Returns the class of a syndrome, above which newer CPUs have a second part of the ISS.
 pub(crate) const fn class_of(esr: u64) -> u64 {
-    esr >> CLASS_SHIFT & 0x3f
+    esr >> CLASS_SHIFT & EsrEl2::EC_MASK
 }
 
 /// The ISS of a data abort (Arm ARM, "ISS encoding for an exception from a Data Abort").
@@ -67,7 +69,7 @@ impl DataAbort {
 
 /// Returns the guest physical address of a stage-2 abort, with syndrome `esr`.
 pub(crate) fn fault_address(esr: u64) -> u64 {
-    // HPFAR_EL2 has bits 51:12 of the guest physical address from bit 4 on; the low 12 are those of the virtual one.
-    let page = (mrs!("hpfar_el2") & !0xf) << 8;
+    // FIPA are the bits of the guest physical address from bit 12 on; the low 12 are those of the virtual one.
+    let page = HpfarEl2::from_bits_retain(mrs!("hpfar_el2")).fipa() << 12;
     page | if DataAbort(esr).far_not_valid() { 0 } else { mrs!("far_el2") & 0xfff }
 }

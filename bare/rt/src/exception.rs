@@ -5,6 +5,8 @@ use core::fmt;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use arm_sysregs::el1::registers::{EsrEl1, SpsrEl1};
+
 use crate::stacks::MAX_CPUS;
 use crate::{arch, cpu, irq, mrs};
 
@@ -65,17 +67,17 @@ impl Exception {
 
     /// ESR_ELx.EC.
     pub fn class(&self) -> u64 {
-        self.esr >> 26 & 0x3f
+        self.esr >> EsrEl1::EC_SHIFT & EsrEl1::EC_MASK
     }
 
     /// ESR_ELx.ISS.
     pub fn iss(&self) -> u64 {
-        self.esr & 0x1ff_ffff
+        self.esr & EsrEl1::ISS_MASK
     }
 
     /// An undefined instruction, as the architecture reports it: no syndrome, a 32-bit instruction.
     pub fn is_undefined(&self) -> bool {
-        self.esr == 1 << 25
+        self.esr == EsrEl1::IL.bits()
     }
 
     /// A synchronous external abort of an access or of a fetch in EL1.
@@ -164,10 +166,8 @@ extern "C" fn sync(frame: &mut ExceptionFrame) {
         expected.spsr.store(frame.spsr, Ordering::Relaxed);
         expected.pan.store(exception.pan, Ordering::Relaxed);
     }
-    /// SPSR_EL1.D.
-    const DEBUG_MASKED: u64 = 1 << 9;
     match exception.class() {
-        Exception::SOFTWARE_STEP => frame.spsr |= DEBUG_MASKED,
+        Exception::SOFTWARE_STEP => frame.spsr |= SpsrEl1::D.bits(),
         Exception::INSTRUCTION_ABORT => frame.elr = frame.x[30],
         _ => frame.elr = frame.elr.wrapping_add(4),
     }

@@ -3,6 +3,8 @@
 //! Source: Arm ARM, "The VMSAv8-64 translation system".
 #![expect(unsafe_code, reason = "an ID register is read")]
 
+use arm_sysregs::el1::registers::IdAa64mmfr0El1;
+
 use crate::mrs;
 
 /// The page size, and with it the shape of the tables.
@@ -36,16 +38,16 @@ impl Granule {
 
     /// Returns whether this CPU supports it: ID_AA64MMFR0_EL1.TGran4, TGran16, TGran64.
     pub fn supported(self) -> bool {
-        let mmfr0 = mrs!("id_aa64mmfr0_el1");
+        let features = IdAa64mmfr0El1::from_bits_retain(mrs!("id_aa64mmfr0_el1"));
         match self {
-            Self::K4 => mmfr0 >> 28 & 0xf != 0xf,
-            Self::K16 => mmfr0 >> 20 & 0xf != 0,
-            Self::K64 => mmfr0 >> 24 & 0xf != 0xf,
+            Self::K4 => features.tgran4() != 0xf,
+            Self::K16 => features.tgran16() != 0,
+            Self::K64 => features.tgran64() != 0xf,
         }
     }
 
     /// TCR_EL1.TG0.
-    pub(crate) const fn tg0(self) -> u64 {
+    pub(crate) const fn tg0(self) -> u8 {
         match self {
             Self::K4 => 0b00,
             Self::K16 => 0b10,

@@ -9,6 +9,7 @@
 use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arm_sysregs::el1::registers::{IdAa64mmfr0El1, MairEl1, SctlrEl1, TcrEl1};
 use spin::Mutex;
 
 use crate::granule::Granule;
@@ -17,12 +18,13 @@ use crate::stacks::{self, MAX_CPUS};
 use crate::{arch, mrs};
 
 /// MAIR_EL1: attribute 0 is Device-nGnRE, 1 is Normal write-back.
-pub(crate) const MAIR: u64 = 0xff04;
+pub(crate) const MAIR: u64 = MairEl1::empty().with_attr(0, 0x04).with_attr(1, 0xff).bits();
 /// SCTLR_EL1 with the MMU off and the RES1 bits set (Arm ARM, "SCTLR_EL1").
 pub const SCTLR_OFF: u64 = 0x30d0_0800;
 /// SCTLR_EL1 with MMU, caches and stack alignment checks.
-pub(crate) const SCTLR_ON: u64 = SCTLR_OFF | 1 << 12 | 1 << 4 | 1 << 3 | 1 << 2 | 1 << 0;
-const _: () = assert!(SCTLR_ON == 0x30d0_181d);
+pub(crate) const SCTLR_ON: u64 = SCTLR_OFF
+    | SctlrEl1::I.union(SctlrEl1::SA0).union(SctlrEl1::SA).union(SctlrEl1::C).union(SctlrEl1::M).bits();
+const _: () = assert!(MAIR == 0xff04 && SCTLR_ON == 0x30d0_181d);
 
 /// Memory types and permissions. No mapping is for EL0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,9 +256,10 @@ fn build(hardware: &Hardware) -> Result<(), Error> {
     identity(UART, UART + DEVICE_BYTES.min(granule.bytes()), Kind::Device)?;
 
     /// TCR_EL1: inner shareable, write-back tables; TTBR1_EL1 is off.
-    const TCR: u64 = 1 << 23 | 0b11 << 12 | 1 << 10 | 1 << 8 | (64 - ADDRESS_BITS as u64);
-    let physical_size = (mrs!("id_aa64mmfr0_el1") & 0xf).min(5);
+    const TCR: TcrEl1 =
+        TcrEl1::EPD1.with_sh0(0b11).with_orgn0(0b01).with_irgn0(0b01).with_t0sz(64 - ADDRESS_BITS as u8);
+    let physical_size = IdAa64mmfr0El1::from_bits_retain(mrs!("id_aa64mmfr0_el1")).parange().min(5);
     TRANSLATION[0].store(root.address(), Ordering::Relaxed);
-    TRANSLATION[1].store(TCR | granule.tg0() << 14 | physical_size << 32, Ordering::Relaxed);
+    TRANSLATION[1].store(TCR.with_tg0(granule.tg0()).with_ips(physical_size).bits(), Ordering::Relaxed);
     Ok(())
 }

@@ -3,7 +3,8 @@
 
 use core::arch::asm;
 
-use arm_sysregs::el2::registers::HcrEl2;
+use arm_sysregs::el1::registers::ParEl1;
+use arm_sysregs::el2::registers::{HcrEl2, MdcrEl2};
 
 /// Reads a system register by its assembler name. Reads of the registers used here have no side effect, except that of
 /// ICC_IAR1_EL1, which acknowledges an interrupt.
@@ -194,11 +195,9 @@ const fn contains(list: &[&str], register: &str) -> bool {
 /// Sets SPSR_EL2, the guest's PSTATE. It is one of EL1 or EL0, whatever the value: nothing returns to EL2.
 #[inline]
 pub(crate) fn set_guest_pstate(pstate: u64) {
-    /// M[3]: EL2 or EL3, if M[4] is clear.
+    /// M[3]: EL2 or EL3 in AArch64; in AArch32 it is clear for EL0, and HCR_EL2.RW rules out EL1.
     const EL2_OR_EL3: u64 = 1 << 3;
-    /// M[4]: AArch32, which HCR_EL2.RW rules out for EL1.
-    const AARCH32: u64 = 1 << 4;
-    let pstate = if pstate & AARCH32 == 0 { pstate & !EL2_OR_EL3 } else { pstate };
+    let pstate = pstate & !EL2_OR_EL3;
     // SAFETY: the register has an effect at `eret` alone, and that goes to EL1 or EL0.
     unsafe { asm!("msr spsr_el2, {}", in(reg) pstate, options(nostack, preserves_flags)) };
 }
@@ -218,7 +217,8 @@ pub(crate) fn set_hypervisor_configuration(hcr: u64) {
 /// through EL2's map.
 pub(crate) fn set_debug_configuration(mdcr: u64) {
     /// E2PB and E2TB.
-    const BUFFERS: u64 = 3 << 12 | 3 << 24;
+    const BUFFERS: u64 =
+        MdcrEl2::E2PB_MASK << MdcrEl2::E2PB_SHIFT | MdcrEl2::E2TB_MASK << MdcrEl2::E2TB_SHIFT;
     // SAFETY: without buffers, the register says what traps and what counts, and does not change how code executes.
     unsafe { asm!("msr mdcr_el2, {}", in(reg) mdcr & !BUFFERS, options(nostack, preserves_flags)) };
 }
@@ -336,7 +336,7 @@ pub(crate) fn flush_guest_tlb() {
 /// an abort here.
 pub(crate) fn translate(address: u64, el0: bool) -> Option<u64> {
     // Arm ARM, "PAR_EL1, Physical Address Register": F, and bits 51:12 of the address.
-    const FAILED: u64 = 1;
+    const FAILED: u64 = ParEl1::F.bits();
     const PAGE: u64 = 0x000f_ffff_ffff_f000;
     // The register belongs to the guest.
     let kept = mrs!("par_el1");

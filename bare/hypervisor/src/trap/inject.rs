@@ -1,6 +1,7 @@
 //! Where the guest resumes: behind an instruction that was emulated, or in its handler of an exception that the
 //! hypervisor injects. What that means for PSTATE is hv-cpu's part.
 
+use arm_sysregs::el1::registers::{IdAa64mmfr1El1, IdAa64pfr1El1};
 use hv_cpu::pstate::{Debug, Entry, Resume, from_el0, vector};
 
 use crate::arch::{self, mrs, msr};
@@ -46,16 +47,17 @@ fn take(esr: u64) {
 /// Returns the features that decide the state in which the guest's handler begins: those of the CPU itself, not those
 /// the guest sees.
 fn entry() -> Entry {
-    let (pfr1, dfr0) = (mrs!("id_aa64pfr1_el1"), mrs!("id_aa64dfr0_el1"));
-    let has = |register: u64, shift: u32| register >> shift & 0xf != 0;
+    /// ID_AA64DFR0_EL1.SEBEP, which arm-sysregs lacks.
+    const SEBEP: u64 = 0xf << 24;
+    let pfr1 = IdAa64pfr1El1::from_bits_retain(mrs!("id_aa64pfr1_el1"));
     Entry {
         sctlr: mrs!("sctlr_el1"),
         // GCSCR_EL1.
-        gcscr: if has(pfr1, 44) { mrs!("s3_0_c2_c5_0") } else { 0 },
-        pan: has(mrs!("id_aa64mmfr1_el1"), 20),
-        mte: pfr1 >> 8 & 0xf >= 2,
-        nmi: has(pfr1, 36),
-        ebep: has(dfr0, 24),
+        gcscr: if pfr1.gcs() != 0 { mrs!("s3_0_c2_c5_0") } else { 0 },
+        pan: IdAa64mmfr1El1::from_bits_retain(mrs!("id_aa64mmfr1_el1")).pan() != 0,
+        mte: pfr1.mte() >= 2,
+        nmi: pfr1.nmi() != 0,
+        ebep: mrs!("id_aa64dfr0_el1") & SEBEP != 0,
     }
 }
 
