@@ -1,13 +1,13 @@
-//! `--junit`: the command as a test case, in the XML that systems for continuous integration read. There is no standard; the elements and
-//! attributes here are those that JUnit's Ant task writes and that GitLab and Jenkins document.
+//! `--junit`: the command as a test case, in the XML that systems for continuous integration read. There is no
+//! standard; the elements and attributes here are those that JUnit's Ant task writes and that GitLab and Jenkins
+//! document.
 
-use std::io;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quick_xml::Writer;
-use quick_xml::events::{BytesDecl, BytesText, Event};
+use hv_conformance::report::Xml;
 
 use crate::{output, ui};
 
@@ -21,7 +21,7 @@ pub(super) enum Verdict {
     Passed,
     /// The command failed, by its status or by a rule that its kernel broke.
     Failed(String),
-    /// There is no result of the command's.
+    /// The command has no result.
     Error(String),
 }
 
@@ -73,36 +73,32 @@ impl Case<'_> {
     /// # Errors
     /// It cannot be written.
     pub(super) fn write(&self, file: &Path) -> anyhow::Result<()> {
-        output::write("JUnit report", file, &self.xml()?)
+        output::write("JUnit report", file, self.xml().as_bytes())
     }
 
-    fn xml(&self) -> io::Result<Vec<u8>> {
-        let count = |is: bool| if is { "1" } else { "0" };
-        let (failures, errors) = (
-            count(matches!(self.verdict, Verdict::Failed(_))),
-            count(matches!(self.verdict, Verdict::Error(_))),
-        );
+    fn xml(&self) -> String {
+        let (failures, errors) =
+            (matches!(self.verdict, Verdict::Failed(_)), matches!(self.verdict, Verdict::Error(_)));
         let time = format!("{:.3}", self.took.as_secs_f64());
-        let [name, class, kernel] = [self.name, self.class, self.kernel].map(line);
-        let counts = [("tests", "1"), ("failures", failures), ("errors", errors), ("time", &*time)];
-        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-        writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-        writer.create_element("testsuites").with_attributes(counts).write_inner_content(|writer| {
-            let suite = writer.create_element("testsuite").with_attribute(("name", &*kernel));
-            suite.with_attributes(counts).write_inner_content(|writer| {
-                let attributes = [("classname", &*class), ("name", &*name), ("time", &*time)];
-                let case = writer.create_element("testcase").with_attributes(attributes);
-                case.write_inner_content(|writer| self.result(writer)).map(drop)
-            })?;
-            Ok(())
-        })?;
-        let mut xml = writer.into_inner();
-        xml.push(b'\n');
-        Ok(xml)
+        let counts = format!(
+            "tests=\"1\" failures=\"{}\" errors=\"{}\" time=\"{time}\"",
+            u8::from(failures),
+            u8::from(errors)
+        );
+        let [name, class, kernel] = [self.name, self.class, self.kernel].map(ui::one_line);
+        let [name, class, kernel] = [&name, &class, &kernel].map(|text| Xml(text));
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {counts}>\n  \
+             <testsuite name=\"{kernel}\" {counts}>\n    \
+             <testcase classname=\"{class}\" name=\"{name}\" time=\"{time}\">\n{}    \
+             </testcase>\n  </testsuite>\n</testsuites>\n",
+            self.result()
+        )
     }
 
-    /// Writes what is inside of the case.
-    fn result(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
+    /// Returns the elements in the case.
+    fn result(&self) -> String {
+        let mut elements = String::new();
         let verdict = match &self.verdict {
             Verdict::Passed => None,
             Verdict::Failed(reason) => Some(("failure", reason)),
@@ -110,27 +106,23 @@ impl Case<'_> {
         };
         if let Some((kind, reason)) = verdict {
             // The first line is what a table shows.
-            let message = line(reason.lines().next().unwrap_or_default());
-            let element = writer.create_element(kind).with_attribute(("message", &*message));
-            element.write_text_content(BytesText::new(&text(reason)))?;
+            let message = ui::one_line(reason.lines().next().unwrap_or_default());
+            let message = Xml(&message);
+            let _ = writeln!(elements, "      <{kind} message=\"{message}\">{}</{kind}>", text(reason));
         }
         for (name, output) in ["system-out", "system-err"].into_iter().zip(self.outputs) {
             if !output.is_empty() {
-                writer.create_element(name).write_text_content(BytesText::new(&text(output)))?;
+                let _ = writeln!(elements, "      <{name}>{}</{name}>", text(output));
             }
         }
-        Ok(())
+        elements
     }
 }
 
-/// Makes a text one that XML can have (XML 1.0, "Characters"), and that no terminal obeys where it is shown.
+/// Makes a text one that XML can have and that no terminal obeys where it is shown. Its lines stay lines.
 fn text(text: &str) -> String {
-    ui::printable(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}")
-}
-
-/// Does the same for an attribute.
-fn line(line: &str) -> String {
-    text(&ui::one_line(line))
+    let lines: Vec<String> = ui::printable(text).split('\n').map(|line| Xml(line).to_string()).collect();
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -146,7 +138,7 @@ mod tests {
             took: Duration::from_millis(1250),
             outputs,
         };
-        String::from_utf8(case.xml().unwrap()).unwrap()
+        case.xml()
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::suite::Totals;
 
 /// Text in an XML element or attribute: special characters are written as references, and U+FFFD replaces characters
 /// that no document may contain (XML 1.0, "Characters": the production Char).
-struct Xml<'a>(&'a str);
+#[derive(Clone, Copy, Debug)]
+pub struct Xml<'a>(pub &'a str);
 
 impl Display for Xml<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

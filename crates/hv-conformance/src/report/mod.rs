@@ -22,6 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use formats::Xml;
 use serde::Serialize;
 
 use crate::suite::Totals;
