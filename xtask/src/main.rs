@@ -5,6 +5,8 @@
 
 mod bench;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod dependencies;
 #[cfg(test)]
 mod imports;
