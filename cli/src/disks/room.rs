@@ -26,19 +26,21 @@ impl Needs {
         let meta = file.metadata().with_context(|| format!("cannot look at the disk {}", path.display()))?;
         let missing = size.saturating_sub(meta.blocks().saturating_mul(512));
         match free(file).filter(|_| meta.is_file()) {
-            Some(free) if free < missing => Err(unallocated(path, size, missing, free)),
+            Some(free) if free < missing => return Err(unallocated(path, size, missing, free)),
             Some(free) => self.add(meta.dev(), missing, free, path),
-            None => Ok(()),
+            None => {}
         }
+        Ok(())
     }
 
     /// A snapshot, which has room for all that a guest may write.
     pub(super) fn snapshot(&mut self, folder: &Path, path: &Path, size: u64) -> anyhow::Result<()> {
         match system(folder) {
-            Some((_, free)) if free < size => Err(no_snapshot(path, folder, size, Some(free))),
+            Some((_, free)) if free < size => return Err(no_snapshot(path, folder, size, Some(free))),
             Some((device, free)) => self.add(device, size, free, path),
-            None => Ok(()),
+            None => {}
         }
+        Ok(())
     }
 
     /// An image that is converted into the cache, where it has this much data.
@@ -53,18 +55,18 @@ impl Needs {
             folder.display(),
             exact(free)
         );
-        self.add(device, data, free, path)
+        self.add(device, data, free, path);
+        Ok(())
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "the end of each of the above")]
-    fn add(&mut self, device: u64, bytes: u64, free: u64, path: &Path) -> anyhow::Result<()> {
+    /// Counts bytes on a file system.
+    fn add(&mut self, device: u64, bytes: u64, free: u64, path: &Path) {
         let (needed, _, disks) = self.systems.entry(device).or_insert((0, free, Vec::new()));
         *needed = needed.saturating_add(bytes);
         let name = path.display().to_string();
         if !disks.contains(&name) {
             disks.push(name);
         }
-        Ok(())
     }
 
     /// Refuses what has no room together.
@@ -205,8 +207,8 @@ mod tests {
         let error = needs.judge().unwrap_err().to_string();
         assert!(error.starts_with("the disks disk, other need"), "{error}");
         let mut needs = Needs::default();
-        needs.add(device, free / 2, free, disk).unwrap();
-        needs.add(device ^ 1, free / 2 + free / 4, free, disk).unwrap();
+        needs.add(device, free / 2, free, disk);
+        needs.add(device ^ 1, free / 2 + free / 4, free, disk);
         needs.judge().unwrap();
         assert!(Needs::default().snapshot(folder.path(), disk, u64::MAX).is_err());
         assert!(Needs::default().conversion(folder.path(), disk, u64::MAX).is_err());

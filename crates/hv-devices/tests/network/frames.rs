@@ -267,7 +267,7 @@ fn checksums_are_computed() {
         assert_eq!(guest.send(&listed(&packet_message(&frame, &[(0, info)]))), 1);
         let [sent] = &guest.sent()[..] else { panic!("one frame") };
         assert!(is_right(sent, v6, udp), "{v6} {udp} {payload}");
-        // With a tag too, and behind the packet's end what Ethernet pads.
+        // With a tag too, and after the packet's end what Ethernet pads.
         let mut padded = frame.clone();
         padded.extend([0xee; 9]);
         assert_eq!(guest.send(&section(&packet_message(&padded, &[(6, 0x10), (0, info)]))), 1);

@@ -1,8 +1,7 @@
 //! A device that a developer adds: one file, `adder.rs`, and one line below.
 
 mod adder;
-// The guest of hv-vmbus's tests, of which not all is used here.
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the guest of hv-vmbus's tests, of which a part is used here")]
 #[path = "../../../hv-vmbus/tests/vmbus/common/mod.rs"]
 mod common;
 

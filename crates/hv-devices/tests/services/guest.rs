@@ -104,7 +104,7 @@ impl<D: Device<Request = Never>> Guest<D> {
         Some(request)
     }
 
-    /// Sends bytes behind a pipe header that says they are `claimed`.
+    /// Sends bytes after a pipe header that says they are `claimed`.
     pub(crate) fn send_raw(&self, message: &[u8], claimed: usize) {
         let pipe = PipeHeader { packet_type: 1, message_size: claimed as u32 };
         let mut payload = [pipe.as_bytes(), message].concat();

@@ -30,7 +30,7 @@ enum Step {
         len: usize,
         fill: Option<(usize, u8)>,
     },
-    /// The guest sends bytes, behind a pipe header with their length.
+    /// The guest sends bytes, after a pipe header with their length.
     Raw {
         bytes: Vec<u8>,
         claimed: usize,

@@ -157,7 +157,7 @@ fn a_full_ring_stops_the_host_until_the_guest_makes_room() {
         assert_eq!(guest.receive().map(|p| p.transaction), Some(i));
     }
     assert_eq!(guest.receive(), None);
-    assert_eq!(guest.inbound.word(&guest.port.memory, At::PENDING_SEND_SIZE), 0, "the wish is taken back");
+    assert_eq!(guest.inbound.word(&guest.port.memory, At::PENDING_SEND_SIZE), 0, "the request is withdrawn");
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The small devices as a guest sees them.
 
-// The guest of hv-vmbus's tests, of which not all is used here.
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the guest of hv-vmbus's tests, of which a part is used here")]
 #[path = "../../../hv-vmbus/tests/vmbus/common/mod.rs"]
 mod common;
 mod echo;

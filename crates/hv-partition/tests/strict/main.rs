@@ -2,11 +2,10 @@
 
 mod balloon;
 mod calls;
-mod channels;
-// The guest of the tests of VMBus, of which not all is used here.
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the guest of the tests of VMBus, of which a part is used here")]
 #[path = "../vmbus/guest.rs"]
 mod channel;
+mod channels;
 mod ends;
 mod guests;
 mod keyboard;
