@@ -14,9 +14,9 @@ use crate::warm::SNAPSHOT;
 
 /// Remove the contents of hv's cache, or list them
 ///
-/// The cache holds what was downloaded, unpacked and built. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64. What a
-/// run needs is fetched again. What another running hv uses stays. Installed packages (QEMU) and Rust targets are kept.
-/// Debugger socket folders left by killed runs are removed.
+/// The cache holds what was downloaded, unpacked and built. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64.
+/// What a run needs is fetched again. What another running hv uses stays. Installed packages (QEMU) and Rust targets
+/// are kept. Debugger socket folders left by killed runs are removed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

@@ -192,7 +192,7 @@ fn paths(text: &str, module: &str) -> Vec<Import> {
     found
 }
 
-/// Reads a path with its braces; returns the text behind it.
+/// Reads a path with its braces; returns the text after it.
 fn tree<'t>(mut text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
     let depth = prefix.len();
     loop {

@@ -120,7 +120,7 @@ impl Job {
         0
     }
 
-    /// Ends its stdin behind what it has not read.
+    /// Ends its stdin after what it has not read.
     pub(crate) fn end_input(&mut self) {
         self.input_ended = true;
     }

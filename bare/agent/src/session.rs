@@ -30,7 +30,7 @@ pub(crate) fn run(notice: &str) -> io::Result<()> {
     while !order.complete {
         link.flush()?;
         wait(&[(Who::Link, link.fd(), link_events(&link))])?;
-        // What comes behind the start is the job's.
+        // What comes after the start is the job's.
         let (mut renewed, mut shared) = (Ok(()), Ok(()));
         link.hear(|message| {
             match message {

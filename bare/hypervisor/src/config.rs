@@ -57,7 +57,7 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     let trace_is_aligned = info.trace_base.is_multiple_of(BLOCK) && info.trace_size.is_multiple_of(BLOCK);
     if info.trace_size != 0 && (!trace_is_aligned || ram_end.is_some_and(|end| info.trace_base < end)) {
         return Err(
-            "the trace region must lie behind the guest's RAM, a multiple of 2 MiB at a multiple of 2 MiB",
+            "the trace region must lie after the guest's RAM, a multiple of 2 MiB at a multiple of 2 MiB",
         );
     }
     let tables_end = info.tables_base.checked_add(info.tables_size);
@@ -69,7 +69,7 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
         || overlap(info.tables_base, info.tables_size, info.trace_base, info.trace_size)
     {
         return Err(
-            "the page tables must lie behind the guest's RAM, apart from the trace, and suffice for it",
+            "the page tables must lie after the guest's RAM, apart from the trace, and suffice for it",
         );
     }
     check_disks(info)?;
@@ -81,7 +81,7 @@ fn overlap(a: u64, a_size: u64, b: u64, b_size: u64) -> bool {
     a_size != 0 && b_size != 0 && a < b + b_size && b < a + a_size
 }
 
-/// Checks that the disks follow one another, behind everything else, each at a place of its own on a controller.
+/// Checks that the disks follow one another, after everything else, each at a place of its own on a controller.
 fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
     let disks = info.disks.get(..info.disk_count as usize).ok_or("more disks than there is room for")?;
     let ends = [
@@ -97,7 +97,7 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
             || disk.size == 0
         {
             return Err(
-                "a disk must be a multiple of 512 bytes at a multiple of 4 KiB, behind all that lies before it",
+                "a disk must be a multiple of 512 bytes at a multiple of 4 KiB, after all that lies before it",
             );
         }
         free = disk.base.saturating_add(disk.size).saturating_add(PAGE - 1) / PAGE * PAGE;
@@ -118,7 +118,7 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
             || !info.window_size.is_multiple_of(PAGE)
             || window_end.is_none_or(|end| end > ADDRESS_END))
     {
-        return Err("the window for more disks must be a multiple of 4 KiB behind all disks, below 512 GiB");
+        return Err("the window for more disks must be a multiple of 4 KiB after all disks, below 512 GiB");
     }
     Ok(())
 }
@@ -148,7 +148,7 @@ pub(crate) fn growth_end(info: &BootInfo, base: u64) -> Option<u64> {
 ///
 /// [`check`] has accepted `info`, mmu.rs has mapped what it describes, and this is called once.
 pub(crate) unsafe fn disk_ram(info: &BootInfo) -> Disks {
-    // SAFETY: `check` has placed the region behind everything that belongs to the hypervisor or the guest, it is
+    // SAFETY: `check` has placed the region after everything that belongs to the hypervisor or the guest, it is
     // mapped, and no other value reaches it: this is called once.
     let all = unsafe { Disks::new(disks(info)) };
     for (number, disk) in (0..).zip(info.disks.iter().take(info.disk_count as usize)) {
@@ -199,7 +199,7 @@ pub(crate) fn refuse(why: &str) -> ! {
 ///
 /// [`check`] has accepted `info`, and mmu.rs has mapped what it describes.
 pub(crate) unsafe fn guest_ram(info: &BootInfo) -> GuestRam {
-    // SAFETY: `check` has placed it behind everything that belongs to the hypervisor, and it is mapped.
+    // SAFETY: `check` has placed it after everything that belongs to the hypervisor, and it is mapped.
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
 }
 

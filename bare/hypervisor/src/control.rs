@@ -1,8 +1,9 @@
 //! The control port: requests of the tool's to the guest's integration services, and what became of them.
 //!
-//! It is a console of QEMU's, whose other end is a socket of the tool's. The guest never sees it: its transport is absent from stage 2,
-//! and its interrupt comes here. An interrupt handles a few frames; if there are more, it raises itself again. A device that has an
-//! outcome for the tool raises it too, since it has no lock that it could take for that.
+//! It is a console of QEMU's, whose other end is a socket of the tool's. The guest never sees it: its transport is
+//! absent from stage 2, and its interrupt comes here. An interrupt handles a few frames; if there are more, it raises
+//! itself again. A device that has an outcome for the tool raises it too, since it has no lock that it could take for
+//! that.
 //!
 //! Lock order: the port, then what the partition takes.
 

@@ -21,8 +21,9 @@ const STREAMS: usize = 288;
 const OUTPUT: usize = 48 << 10;
 /// Page lists of guests' buffers: one for the two rings of each channel, and those of the small devices.
 const GPADLS: usize = 80 + STREAMS;
-/// Pages in all of them: 65 words for each of a controller's channels, 257 for each of a network card's, 4354 for its two
-/// buffers, which a guest may make longer, and for 256 sockets the 113 that Linux takes for one with 16K pages (107 with 4K pages).
+/// Pages in all of them: 65 words for each of a controller's channels, 257 for each of a network card's, 4354 for its
+/// two buffers, which a guest may make longer, and for 256 sockets the 113 that Linux takes for one with 16K pages (107
+/// with 4K pages).
 const WORDS: usize = 12288 + 256 * 113;
 
 /// A SCSI controller, with a channel for each VP.
@@ -78,8 +79,8 @@ pub(crate) type Sockets = hv_devices::Sockets<STREAMS, OUTPUT>;
 /// The bus with these devices.
 pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
 
-/// The guest's bus. Nothing is offered on it before `back_ends` does. All zeros, so that it occupies no space in the image
-/// (`hypervisor.ld`).
+/// The guest's bus. Nothing is offered on it before `back_ends` does. All zeros, so that it occupies no space in the
+/// image (`hypervisor.ld`).
 pub(crate) static BUS: Bus = Bus::with_devices(
     Some(hv_vmbus::Config::DEFAULT),
     Devices {

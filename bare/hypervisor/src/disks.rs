@@ -1,4 +1,4 @@
-//! Disks: regions of the machine's memory behind the guest's RAM. A transfer is a copy, complete when the call returns.
+//! Disks: regions of the machine's memory after the guest's RAM. A transfer is a copy, complete when the call returns.
 //!
 //! The device bounds what one call copies: it splits long transfers into pieces (hv-devices, `storage`).
 #![expect(unsafe_code, reason = "disks and guest RAM are raw addresses")]
@@ -127,7 +127,7 @@ impl DiskRam {
                 Way::ToDisk => (disk, guest),
             };
             // SAFETY: `place` found the segment inside guest RAM, and the segments together have as many bytes as `at`
-            // found on the disk. Both ranges are mapped; they do not overlap, since a disk lies behind the guest's RAM.
+            // found on the disk. Both ranges are mapped; they do not overlap, since a disk lies after the guest's RAM.
             unsafe { copy(to, from, segment.len()) };
             disk += segment.len();
         }

@@ -132,7 +132,7 @@ mod register {
     of_both!(
         ISENABLER isenabler, ICENABLER icenabler, ISPENDR ispendr, ICPENDR icpendr, ISACTIVER isactiver, ICFGR icfgr
     );
-    /// That of SPI n is n * 8 bytes behind it.
+    /// That of SPI n is n * 8 bytes after it.
     pub(super) const GICD_IROUTER: u64 = offset_of!(Gicd, irouter) as u64 - 32 * 8;
     pub(super) const GICR_SGI: u64 = offset_of!(GicrSgi, sgi) as u64;
 }

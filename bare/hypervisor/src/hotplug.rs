@@ -1,5 +1,5 @@
-//! Disks that are added, removed and resized while the guest runs, devices that are taken away from it, and the link of its network
-//! card, as the tool asks for it.
+//! Disks that are added, removed and resized while the guest runs, devices that are taken away from it, and the link of
+//! its network card, as the tool asks for it.
 
 use core::sync::atomic::{AtomicU16, Ordering};
 
@@ -23,9 +23,9 @@ static LAST: AtomicU16 = AtomicU16::new(MAX_DISKS as u16 - 1);
 /// Carries out a request.
 ///
 /// # Errors
-/// [`Refusal::Invalid`] for what no machine can do, [`Refusal::Busy`] for a place that has a disk, [`Refusal::Absent`] for a
-/// disk or device that is not there, [`Refusal::Closed`] for a controller that was rescinded and that the guest has not released,
-/// [`Refusal::Full`] for too many disks.
+/// [`Refusal::Invalid`] for what no machine can do, [`Refusal::Busy`] for a place that has a disk, [`Refusal::Absent`]
+/// for a disk or device that is not there, [`Refusal::Closed`] for a controller that was rescinded and that the guest
+/// has not released, [`Refusal::Full`] for too many disks.
 pub(crate) fn change(host: &FaultyEmbedder<'_>, request: &ToHypervisor<'_>) -> Result<(), Refusal> {
     if let ToHypervisor::Link { up } = *request {
         return if network::link(host, up) { Ok(()) } else { Err(Refusal::Absent) };

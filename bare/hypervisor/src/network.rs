@@ -1,10 +1,11 @@
 //! The network: what is behind the guest's card is a virtio card of QEMU's, with memory of its own.
 //!
-//! Frames are copied: from the guest into a buffer here, where its card finishes them, and into one that QEMU reads; the other way
-//! likewise. So neither QEMU nor the guest ever writes what the other one has yet to read.
+//! Frames are copied: from the guest into a buffer here, where its card finishes them, and into one that QEMU reads;
+//! the other way likewise. So neither QEMU nor the guest ever writes what the other one has yet to read.
 //!
-//! The card's interrupt comes to CPU 0. It takes frames in, a few at a time: if there are more, it raises itself again, and if the
-//! guest has no room, the frames stay where they are until its card has. Frames go out on the CPU whose VP sends them.
+//! The card's interrupt comes to CPU 0. It takes frames in, a few at a time: if there are more, it raises itself again,
+//! and if the guest has no room, the frames stay where they are until its card has. Frames go out on the CPU whose VP
+//! sends them.
 //!
 //! Faults on purpose ([`FrameFault`]) befall the copies here: neither the guest's memory nor QEMU's has a corrupt
 //! frame.
@@ -100,7 +101,7 @@ impl<const LEN: usize> Late<LEN> {
 
 /// Such a frame for the guest: its lock is taken with that of what receives held.
 static LATE_IN: Late<RECEIVE_FRAME> = Late::new();
-/// Such a frame of the guest's, behind room for a header: its lock is taken with that of what sends held.
+/// Such a frame of the guest's, after room for a header: its lock is taken with that of what sends held.
 static LATE_OUT: Late<{ NET_HEADER + MAX_FRAME }> = Late::new();
 
 static INWARD: Once<Mutex<Inward>> = Once::new();
@@ -213,7 +214,7 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     NETWORK.raise();
 }
 
-/// Changes a byte behind a frame's header.
+/// Changes a byte after a frame's header.
 fn corrupt(frame: &mut [u8], random: u64) {
     const HEADER: usize = 14;
     let bytes = frame.get_mut(HEADER..).unwrap_or_default();

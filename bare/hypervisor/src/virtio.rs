@@ -33,7 +33,7 @@ impl Registers for Mmio {
     }
 }
 
-/// Returns the interrupt and the registers of the device of this kind with so many of the kind before it. The
+/// Returns the interrupt and the registers of a device of this kind, with `before` of the kind before it. The
 /// transports are mapped only in a run that has such a device, so this is called only then. QEMU gives its first device
 /// the last transport.
 pub(crate) fn find(device: u32, before: usize) -> Option<(u32, Mmio)> {

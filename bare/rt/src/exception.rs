@@ -43,7 +43,7 @@ pub struct Exception {
     pub esr: u64,
     /// FAR_EL1; valid for aborts only.
     pub far: u64,
-    /// ELR_EL1: the address of the instruction (of the one behind it, for a call).
+    /// ELR_EL1: the address of the instruction (of the one after it, for a call).
     pub elr: u64,
     /// SPSR_EL1.
     pub spsr: u64,

@@ -24,7 +24,7 @@ pub mod gicd {
     pub const ISENABLER: u64 = offset_of!(Gicd, isenabler) as u64;
     /// GICD_IPRIORITYR0.
     pub const IPRIORITYR: u64 = offset_of!(Gicd, ipriorityr) as u64;
-    /// GICD_IROUTER0, which does not exist; that of SPI n is n * 8 behind it.
+    /// GICD_IROUTER0, which does not exist; that of SPI n is n * 8 after it.
     pub const IROUTER: u64 = offset_of!(Gicd, irouter) as u64 - 32 * 8;
     /// GICD_PIDR2.
     pub const PIDR2: u64 = 0xffe8;

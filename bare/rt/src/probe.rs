@@ -162,7 +162,7 @@ pub unsafe fn instruction(instruction: u32, registers: &mut [u64; 31]) -> Option
 pub struct Stepped {
     /// Address of the instruction.
     pub address: u64,
-    /// The first exception: that of the instruction, or the software step exception behind it.
+    /// The first exception: that of the instruction, or the software step exception after it.
     pub exception: Option<Exception>,
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn run(checks: &mut Checks) {
         undefined(check, FIRST + 0x81, record(1));
         set(3, absent::HYPERVISOR.range.start, 0x1000);
         undefined(check, FIRST + 0x82, record(3));
-        // The record's second half is in the next page, or behind the table.
+        // The record's second half is in the next page, or after the table.
         set(255, u64::MAX - 7, 0x1000);
         undefined(check, FIRST + 0x83, record(255) + 8);
     });

@@ -1,4 +1,4 @@
-//! Single steps over instructions that the host emulates: each must stop right behind the instruction, once.
+//! Single steps over instructions that the host emulates: each must stop right after the instruction, once.
 //!
 //! Source: Arm ARM, "Software Step exceptions": an instruction that completes clears PSTATE.SS, one that takes an
 //! exception leaves it unchanged; PSTATE.BTYPE is clear after any instruction that is no branch.
@@ -75,7 +75,7 @@ fn step(instruction: u32, x0: u64, x1: u64, btype: u64) -> Stepped {
     unsafe { probe::step(instruction, &mut x, btype) }
 }
 
-/// Checks that the step stopped behind the instruction. The effect of `hvc` and `smc` on BTYPE is the CPU's choice.
+/// Checks that the step stopped after the instruction. The effect of `hvc` and `smc` on BTYPE is the CPU's choice.
 fn is_behind(stepped: &Stepped, btype_is_known: bool) -> bool {
     stepped.exception.is_some_and(|exception| {
         exception.class() == Exception::SOFTWARE_STEP

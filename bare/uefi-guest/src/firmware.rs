@@ -74,7 +74,7 @@ pub(crate) fn show(line: &str) {
     }
 }
 
-/// Shows a line with a status behind it.
+/// Shows a line with a status after it.
 pub(crate) fn show_status(line: &str, status: Status) {
     show(line);
     // An error has the top bit set; the number below is that of the specification's table.

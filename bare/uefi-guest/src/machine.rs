@@ -28,7 +28,7 @@ global_asm!(
 );
 
 global_asm!(
-    "// The calls that the suite makes, each with a return behind it: the firmware's memory may not be written and",
+    "// The calls that the suite makes, each with a return after it: the firmware's memory may not be written and",
     "// executed at once.",
     ".global uefi_hvc_stubs",
     "uefi_hvc_stubs:",

@@ -1,4 +1,5 @@
-//! A run with the agent in the guest, for `hv exec`: the same options and the same report, which is not the purpose of the run.
+//! A run with the agent in the guest, for `hv exec`: the same options and the same report, which is not the purpose of
+//! the run.
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! `hv boot`: one guest, from the kernel file to the report. [`run`] resolves the options ([`plan`]), runs the guest, and reports.
-//! `hv exec` does the same with an agent in the guest ([`agent`]).
+//! `hv boot`: one guest, from the kernel file to the report. [`run`] resolves the options ([`plan`]), runs the guest,
+//! and reports. `hv exec` does the same with an agent in the guest ([`agent`]).
 
 mod agent;
 mod args;

@@ -166,8 +166,8 @@ impl Plan {
     }
 }
 
-/// Adds the machine to those that run, and gives it its control port. A machine that was given no name, and needs none, runs also where
-/// it cannot be added.
+/// Adds the machine to those that run, and gives it its control port. A machine that was given no name, and needs none,
+/// runs also where it cannot be added.
 fn enter(args: &Args, control: Option<Server>) -> anyhow::Result<(Option<Entry>, Option<Server>)> {
     let is_found = args.name.is_some() || args.control == Some(None);
     let entry = match Machines::open().and_then(|machines| machines.add(args.name.as_ref())) {
@@ -238,14 +238,14 @@ fn flags(args: &Args) -> u64 {
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }
 
-/// Where the trace goes, if there is to be one: behind the guest's RAM and the page tables.
+/// Where the trace goes, if there is to be one: after the guest's RAM and the page tables.
 fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
     let base = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
     let most = ADDRESS_END.saturating_sub(base);
     ensure!(
         args.trace.is_none() || size <= most,
-        "--trace-buffer {} does not fit behind {} of guest memory: the hypervisor maps 39 bits of address; give at most {}",
+        "--trace-buffer {} does not fit after {} of guest memory: the hypervisor maps 39 bits of address; give at most {}",
         exact(args.trace_buffer),
         exact(args.memory),
         exact(most)
@@ -253,7 +253,7 @@ fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     Ok(args.trace.is_some().then_some(Region { base, size, vps: args.vps }))
 }
 
-/// The guest's disks: behind all that is in the machine's RAM.
+/// The guest's disks: after all that is in the machine's RAM.
 fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
     let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
     let base = trace.map_or(tables, |trace| trace.base + trace.size);
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(region("").unwrap().map(|region| region.size), None);
         assert_eq!(region("--trace x").unwrap().map(|region| region.size), Some(64 << 20));
         let error = region("--trace x --trace-buffer 1T").unwrap_err().to_string();
-        assert!(error.starts_with("--trace-buffer 1 TiB does not fit behind 512 MiB"), "{error}");
+        assert!(error.starts_with("--trace-buffer 1 TiB does not fit after 512 MiB"), "{error}");
         assert!(region("--trace x --trace-buffer 511G").is_err());
         assert!(region("--trace x --trace-buffer 300G --memory 200G").is_ok());
     }

@@ -1,8 +1,8 @@
 //! The control port: requests to a running guest.
 //!
-//! `hv boot --control` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and passes
-//! them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is a client of that
-//! socket.
+//! `hv boot --control` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and
+//! passes them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is
+//! a client of that socket.
 
 mod ctl;
 mod lines;

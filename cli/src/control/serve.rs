@@ -44,7 +44,7 @@ pub(crate) struct Server {
     fixed: bool,
 }
 
-/// The server at work. Its socket goes away with this.
+/// The running server. Dropping it removes its socket.
 #[derive(Debug)]
 pub(crate) struct Serving {
     _file: Option<SocketFile>,

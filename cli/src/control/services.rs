@@ -62,7 +62,8 @@ pub(super) fn driver(service: Service) -> (&'static str, &'static str) {
     }
 }
 
-/// A device that can be taken away from the guest: a service, a SCSI controller, `scsi0` to `scsi3`, or the network card.
+/// A device that can be taken away from the guest: a service, a SCSI controller, `scsi0` to `scsi3`, or the network
+/// card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub(super) struct DeviceName(u8);

@@ -102,7 +102,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Refuses a size that does not do.
+    /// Refuses an invalid size.
     fn judge(&self, most: u64) -> anyhow::Result<()> {
         let (name, Some(size), block) = (self.path.display(), self.size, self.block) else { return Ok(()) };
         ensure!(size != 0, "the disk {name} is empty: make one with `truncate -s 1G {name}`");
@@ -182,7 +182,7 @@ impl Opened {
         };
         if whole != size {
             ui::note(&format!(
-                "The disk {name} has {size} bytes; the guest sees {whole}, without the {} behind the last block of {}",
+                "The disk {name} has {size} bytes; the guest sees {whole}, without the {} after the last block of {}",
                 size - whole,
                 self.block
             ));

@@ -253,7 +253,7 @@ fn grow(
     }
 }
 
-/// Frees memory behind a disk of `size` bytes, up to byte `end` of it.
+/// Frees memory after a disk of `size` bytes, up to byte `end` of it.
 fn shrink(memory: &Memory, window: Option<&mut Window>, (end, size): (u64, u64), mode: Option<Mode>) {
     if end <= size {
         return;

@@ -59,14 +59,14 @@ struct Disk {
 #[derive(Debug)]
 pub(crate) struct Chosen {
     disks: Vec<(Opened, bool, Place)>,
-    /// Address behind everything else that is in the machine's RAM.
+    /// Address after everything else that is in the machine's RAM.
     base: u64,
     /// Bytes by which each disk that can be written may grow, and of the window for more disks.
     room: u64,
 }
 
 impl Chosen {
-    /// Opens the files. `base`: address behind everything else that is in the machine's RAM. `room`: bytes by which
+    /// Opens the files. `base`: address after everything else that is in the machine's RAM. `room`: bytes by which
     /// each disk that can be written may grow, and of the window for more disks.
     pub(crate) fn open(disks: &[DiskOption], dvds: &[PathBuf], base: u64, room: u64) -> anyhow::Result<Self> {
         ensure!(

@@ -64,8 +64,8 @@ pub(super) fn forward(mouth: &Mouth, credit: &Credit, raw: bool) {
     });
 }
 
-/// Returns false if reading a terminal would stop this process: it is in the background. A terminal that is not this session's own has
-/// no background.
+/// Returns false if reading a terminal would stop this process: it is in the background. A terminal that is not this
+/// session's own has no background.
 fn may_read() -> bool {
     let stdin = std::io::stdin();
     !termios::tcgetpgrp(&stdin).is_ok_and(|group| group != rustix::process::getpgrp())

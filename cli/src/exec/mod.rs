@@ -32,7 +32,7 @@ use terminal::Terminal;
 
 /// `hv exec` itself failed.
 pub(crate) const FAILED: u8 = 125;
-/// The command is there and is no program.
+/// The command exists but is not a program.
 const NO_PROGRAM: u8 = 126;
 /// There is no such command.
 const NOT_FOUND: u8 = 127;
@@ -63,8 +63,8 @@ const TAIL: usize = 20;
 pub(crate) struct Args {
     #[command(flatten)]
     boot: boot::Args,
-    /// Run it on a terminal of its own, as a shell needs [default without a command, if stdin and stdout are a terminal]; Ctrl-A X
-    /// ends the machine, and Ctrl-A H helps
+    /// Run it on a terminal of its own, as a shell needs
+    /// [default without a command, if stdin and stdout are a terminal]; Ctrl-A X ends the machine, and Ctrl-A H helps
     #[arg(long)]
     shell: bool,
     /// Print the report to stderr
@@ -108,16 +108,16 @@ Exit codes:
   127  there is no such command
   130  interrupted: Ctrl-C, SIGTERM, or the terminal was closed";
 
-/// Returns true if the command line, which is not valid, is one of `hv exec`.
+/// Returns true if an invalid command line is one of `hv exec`.
 pub(crate) fn is_meant() -> bool {
     std::env::args_os().nth(1).is_some_and(|word| word == "exec")
 }
 
-/// Says where the command goes, on a command line that is not valid and has no `--`.
+/// Explains where the command goes, for an invalid command line without `--`.
 pub(crate) fn advise() {
     let has = |words: &[&str]| std::env::args_os().any(|word| words.iter().any(|one| word == *one));
     if !has(&["--", "-h", "--help"]) {
-        ui::note("  tip: the command goes behind --, and options before it: hv exec --vps 4 -- uname -r");
+        ui::note("  tip: the command goes after --, and options before it: hv exec --vps 4 -- uname -r");
         ui::finish();
     }
 }
@@ -160,7 +160,7 @@ struct Ran {
     verdict: Verdict,
 }
 
-/// Boots a guest, runs the command in it, and says what is to be said of its end.
+/// Boots a guest, runs the command in it, and reports how it ended.
 fn run_in_guest(
     args: &Args,
     options: &mut boot::Args,

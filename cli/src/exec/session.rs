@@ -21,7 +21,8 @@ use crate::interrupt::{self, Undo};
 use crate::terminal::{LineEnds, Raw};
 use crate::ui::{self, Screen, Stream};
 
-/// How long the end of the machine waits until what the guest has sent before is read: the readers of stdout and stderr may be slow.
+/// How long the end of the machine waits until what the guest has sent before is read: the readers of stdout and stderr
+/// may be slow.
 const REST: Duration = Duration::from_secs(2);
 
 /// What to run.
@@ -142,8 +143,8 @@ impl Session {
         state.took.or(state.began.map(|began| began.elapsed())).unwrap_or_default()
     }
 
-    /// Returns how far the agent was and how the command ended, if it did, once the machine has: what the guest sent before is written,
-    /// as far as it is read, and the user's terminal is as before.
+    /// Returns how far the agent was and how the command ended, if it did, once the machine has: what the guest sent
+    /// before is written, as far as it is read, and the user's terminal is as before.
     pub(super) fn end(&self) -> (Progress, Option<Outcome>) {
         let (state, changed) = &*self.shared;
         let mut state = lock(state);

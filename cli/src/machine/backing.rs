@@ -1,4 +1,4 @@
-//! Files that QEMU maps behind the machine's RAM.
+//! Files that QEMU maps after the machine's RAM.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::io::FdFlags;
 
-/// A file that is memory of the machine, behind all that comes before it.
+/// A file that is memory of the machine, after all that comes before it.
 #[derive(Clone, Debug)]
 pub(crate) struct Backing {
     pub(crate) file: Arc<File>,

@@ -28,8 +28,8 @@ pub(crate) struct Files<'a> {
 
 /// Returns the arguments for a machine with `size` bytes of RAM.
 ///
-/// Nothing that a guest could reach is added to what `virt` has by itself: no disk of QEMU's, and never semihosting, which would
-/// give a guest the host's files. A network card of QEMU's is the hypervisor's.
+/// Nothing that a guest could reach is added to what `virt` has by itself: no disk of QEMU's, and never semihosting,
+/// which would give a guest the host's files. A network card of QEMU's is the hypervisor's.
 pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));

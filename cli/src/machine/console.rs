@@ -40,12 +40,14 @@ struct Tail {
     at: Instant,
 }
 
-/// What tells that the guest reads input: its output ends in a line without an end, as that of a shell and of a login does.
+/// What tells that the guest reads input: its output ends in a line without an end, as that of a shell and of a login
+/// does.
 #[derive(Clone, Debug)]
 pub(super) struct Prompt(Arc<Mutex<Tail>>);
 
 impl Prompt {
-    /// Returns true if there is such a line, behind `after` if that is given, and nothing else has come for as long as `quiet`.
+    /// Returns true if there is such a line, behind `after` if that is given, and nothing else has come for as long as
+    /// `quiet`.
     pub(super) fn is_there(&self, after: Option<&str>, quiet: Duration) -> bool {
         let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let behind = |after: &str| memchr::memmem::rfind(&tail.text, after.as_bytes());

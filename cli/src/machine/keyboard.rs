@@ -1,6 +1,7 @@
 //! What the guest's console gets: the keys of a terminal, or what is piped into the tool.
 //!
-//! A guest does not say that it reads. It has been seen to if it has taken what was typed, and its output ends in a prompt ([`Prompt`]).
+//! A guest does not say that it reads. It has been seen to if it has taken what was typed, and its output ends in a
+//! prompt ([`Prompt`]).
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;

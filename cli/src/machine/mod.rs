@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) cpu: String,
     /// Number of CPUs, one per VP.
     pub(crate) vps: u32,
-    /// Memory behind the machine's RAM, each behind the one before.
+    /// Memory after the machine's RAM, each after the one before.
     pub(crate) backings: Vec<Backing>,
     /// Count instructions instead of the host's clock, and fix seeds: every run is the same.
     pub(crate) deterministic: bool,

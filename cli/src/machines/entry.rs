@@ -31,7 +31,7 @@ pub(crate) struct Facts {
     pub(crate) kernel: Option<String>,
 }
 
-/// The folder of a machine of this process. It goes with this value, and after a kill the next process removes it.
+/// The folder of a machine of this process. Dropping it removes the folder; after a kill, the next process does.
 #[derive(Debug)]
 pub(crate) struct Entry {
     name: Name,
@@ -40,7 +40,7 @@ pub(crate) struct Entry {
     /// Its own, locked.
     folder: OwnedFd,
     facts: Facts,
-    /// What a second signal does. Gone before the rest.
+    /// What a second signal cleans up. Dropped before the rest.
     undo: Option<Undo>,
 }
 
@@ -67,7 +67,7 @@ impl Entry {
         &self.name
     }
 
-    /// Says which kernel it is.
+    /// Records which kernel it runs.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -90,7 +90,7 @@ impl Entry {
         socket::bind(&path).with_context(|| format!("cannot listen in {}", self.paths.1.display()))
     }
 
-    /// Says where the user has put the machine's control port.
+    /// Records where the user has put the machine's control port.
     ///
     /// # Errors
     /// The link to it cannot be made.

@@ -1,8 +1,8 @@
 //! The running machines of this user: `hv ps` lists them, and `hv ctl` finds one by its name.
 //!
-//! Each machine of `hv boot` and `hv exec` has a folder with its name, for as long as it runs ([`entry`]). Its process holds a lock on
-//! that folder, so a folder without a lock is one that a killed process has left. The folder of all is locked while a machine is added or
-//! they are listed, and gone without them.
+//! Each machine of `hv boot` and `hv exec` has a folder with its name, for as long as it runs ([`entry`]). Its process
+//! holds a lock on that folder, so a folder without a lock is one that a killed process has left. The folder of all is
+//! locked while a machine is added or they are listed, and gone without them.
 
 mod entry;
 mod name;

@@ -6,7 +6,8 @@ use crate::ui;
 
 /// List your running machines
 ///
-/// They are those of `hv boot` and `hv exec`. A machine with a control port, which --name and --control give it, can be named to `hv ctl`.
+/// They are those of `hv boot` and `hv exec`. A machine with a control port, which --name and --control give it, can be
+/// named to `hv ctl`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {

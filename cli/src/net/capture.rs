@@ -200,7 +200,7 @@ mod tests {
         let all = capture(&[60, 0, 1514, 65_536, 42]);
         for piece in [1, 7, 4096, 1 << 20] {
             assert_eq!(copied(&all, piece, 1 << 20).unwrap(), (all.clone(), 0), "{piece}");
-            // The frame that does not fit is left out, and so are those behind it.
+            // The frame that does not fit is left out, and so are those after it.
             let limit = capture(&[60, 0, 1514]).len() as u64 + 1000;
             assert_eq!(copied(&all, piece, limit).unwrap(), (capture(&[60, 0, 1514]), 2), "{piece}");
         }

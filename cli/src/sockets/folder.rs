@@ -19,14 +19,14 @@ const SOCKET: &str = "vsock";
 pub(super) struct Folder {
     path: PathBuf,
     folder: OwnedFd,
-    /// What a signal has to remove. Gone before the rest.
+    /// What a signal removes. Dropped before the rest.
     undo: Option<Undo>,
     made: bool,
     /// Our own sockets in it.
     names: Vec<String>,
 }
 
-/// What became of a connection to a program of the host's.
+/// The outcome of a connection to a program of the host.
 #[derive(Debug)]
 pub(super) enum Connected {
     /// The program has it.

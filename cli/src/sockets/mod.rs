@@ -1,8 +1,9 @@
 //! `hv boot --vsock DIR`: the guest's sockets as Unix sockets of the host.
 //!
-//! A program of the host's connects to `DIR/vsock` and says `CONNECT PORT`; what the guest connects to at port P is the Unix
-//! socket `DIR/vsock_P` ([`folder`]). One thread ([`relay`]) passes the bytes of all streams on between those and the sockets' port of
-//! the hypervisor, whose other end QEMU has. Everything is bounded, and no program that does not read stops another stream.
+//! A program of the host's connects to `DIR/vsock` and says `CONNECT PORT`; what the guest connects to at port P is the
+//! Unix socket `DIR/vsock_P` ([`folder`]). One thread ([`relay`]) passes the bytes of all streams on between those and
+//! the sockets' port of the hypervisor, whose other end QEMU has. Everything is bounded, and no program that does not
+//! read stops another stream.
 
 mod folder;
 mod greeting;
@@ -24,7 +25,7 @@ pub(crate) struct Server {
     listener: UnixListener,
 }
 
-/// The server at work. Its socket goes away with this, and so does the folder if it was made for it.
+/// The running server. Dropping it removes its socket, and the folder if it was made for it.
 #[derive(Debug)]
 pub(crate) struct Serving {
     thread: Option<JoinHandle<()>>,
@@ -81,7 +82,8 @@ impl Server {
 }
 
 impl Drop for Serving {
-    /// Waits until the programs have what the guest has sent, or do not read it: QEMU has ended, so the thread does soon.
+    /// Waits until the programs have read what the guest has sent, or stop reading: QEMU has ended, so the thread ends
+    /// soon.
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

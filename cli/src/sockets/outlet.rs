@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 #[derive(Debug, Default)]
 pub(super) struct Outlet {
     bytes: Vec<u8>,
-    /// How many of them are written.
+    /// Number of bytes already written.
     done: usize,
 }
 

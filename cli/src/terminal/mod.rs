@@ -12,7 +12,8 @@ use crate::interrupt::{self, Undo};
 
 pub(crate) use keys::{HELP, Keys};
 
-/// Returns true if stdin is a terminal, and this process is in its foreground: reading one stops a process in the background.
+/// Returns true if stdin is a terminal, and this process is in its foreground: reading one stops a process in the
+/// background.
 pub(crate) fn is_ours() -> bool {
     let stdin = std::io::stdin();
     stdin.is_terminal() && termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp())

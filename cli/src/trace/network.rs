@@ -1,5 +1,5 @@
-//! Decodes what goes through a network card: packets of NVSP, messages of RNDIS in their data, and frames. Each record is decoded by
-//! itself.
+//! Decodes what goes through a network card: packets of NVSP, messages of RNDIS in their data, and frames. Each record
+//! is decoded by itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -167,7 +167,8 @@ fn message(part: u8, start: &Bytes<'_>, fields: &mut Vec<(&'static str, Value)>)
     names::name("rndis-message", kind.into())
 }
 
-/// Decodes the information about a frame that lies whole in a record. Pieces of another length than usual are left as bytes.
+/// Decodes the information about a frame that lies whole in a record. Pieces of another length than usual are left as
+/// bytes.
 fn infos(rest: &Bytes<'_>, at: usize) -> Vec<(&'static str, Value)> {
     let mut fields = Vec::new();
     let end = at + rest.bytes.len();

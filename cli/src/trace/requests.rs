@@ -30,7 +30,8 @@ impl Asks {
 /// Identifies a request: channel, kind, and id; services have one at a time.
 pub(super) type Key = (u32, Asks, u64);
 
-/// Returns the request of a packet or of a message in its data, and whether it asks or answers; `None` for one without an answer.
+/// Returns the request of a packet or of a message in its data, and whether it asks or answers; `None` for one without
+/// an answer.
 pub(super) fn side(what: &What) -> Option<(Key, bool)> {
     if let Some((channel, id, asks)) = network::exchange(what) {
         return Some(((channel.0, Asks::Rndis, id.into()), asks));

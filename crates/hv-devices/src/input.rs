@@ -1,8 +1,8 @@
 //! What input devices have in common: one version of a protocol, and events that a user makes.
 //!
-//! The guest asks for the version. From then on the host sends events, in the order in which the embedder hands them over: some at a
-//! time, which stay here while the guest's ring is full. The next are taken when they are all in the ring, and the embedder has taken
-//! note of it.
+//! The guest asks for the version. From then on the host sends events, in the order in which the embedder hands them
+//! over: some at a time, which stay here while the guest's ring is full. The next are taken when they are all in the
+//! ring, and the embedder has taken note of it.
 
 use core::fmt::Debug;
 
@@ -101,7 +101,8 @@ pub struct Input<E> {
     pub(crate) own: Driver<E>,
 }
 
-/// The guest's driver, and the events for it. A new one is all zeros, so that one in a static takes no room in a program's file.
+/// The guest's driver, and the events for it. A new one is all zeros, so that one in a static takes no room in a
+/// program's file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Driver<E> {
     step: Step,

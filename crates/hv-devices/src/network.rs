@@ -1,8 +1,8 @@
 //! The network card: frames behind one channel and its sub-channels.
 //!
-//! The guest's frames reach the back end as [`Request`]s, one for each frame on the wire: checksums are computed, tags inserted and
-//! long segments cut when the back end has the frame written ([`Request::write`]). Frames for the guest come by
-//! [`Network::receive`], and the link goes up and down by [`Network::set_link`].
+//! The guest's frames reach the back end as [`Request`]s, one for each frame on the wire: checksums are computed, tags
+//! inserted and long segments cut when the back end has the frame written ([`Request::write`]). Frames for the guest
+//! come by [`Network::receive`], and the link goes up and down by [`Network::set_link`].
 //!
 //! The protocol has two layers: NVSP negotiates a version and two buffers, and carries RNDIS, which has frames and the
 //! objects of the card. All state is bounded: the receive buffer has [`MAX_SECTIONS`] sections at most, of which a few
@@ -68,10 +68,11 @@ pub mod note {
 pub mod part {
     /// A control message of RNDIS. Its size is that of the data in which the guest has put it.
     pub const CONTROL: u8 = 0;
-    /// The message of a frame: its header, and the information about the frame if that follows. Its size is that of the data from it
-    /// on.
+    /// The message of a frame: its header, and the information about the frame if that follows. Its size is that of the
+    /// data from it on.
     pub const MESSAGE: u8 = 1;
-    /// The frame itself. One of the guest's is shown as it was when its headers were judged, before the card has finished it.
+    /// The frame itself. One of the guest's is shown as it was when its headers were judged, before the card has
+    /// finished it.
     pub const FRAME: u8 = 2;
 }
 

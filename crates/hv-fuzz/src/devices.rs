@@ -1,5 +1,5 @@
-//! Each device behind VMBus against a driver that does anything: packets of its protocol, right and wrong, on rings and in data that
-//! change between two looks of the host, and a back end that completes in any order.
+//! Each device behind VMBus against a driver that does anything: packets of its protocol, right and wrong, on rings and
+//! in data that change between two looks of the host, and a back end that completes in any order.
 
 mod drivers;
 
@@ -280,7 +280,7 @@ fn initialize(bus: &TestBus, port: &Partition) {
     }
 }
 
-/// Puts a packet into the ring to the host, behind ranges. The guest's position is in the ring, which may be corrupt.
+/// Puts a packet into the ring to the host, after ranges. The guest's position is in the ring, which may be corrupt.
 fn put(memory: &Memory, kind: PacketType, flags: u16, id: u64, ranges: &[u8], payload: &[u8]) {
     let pages = messages::ring_pages();
     let Ok(ring) = Ring::new(memory, &pages[..SPLIT as usize]) else { return };

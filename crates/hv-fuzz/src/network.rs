@@ -1,5 +1,5 @@
-//! A network card: packets of NVSP, messages of RNDIS with frames, and a driver that does anything on rings and in data that change
-//! between two looks of the host.
+//! A network card: packets of NVSP, messages of RNDIS with frames, and a driver that does anything on rings and in data
+//! that change between two looks of the host.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

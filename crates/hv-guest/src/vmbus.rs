@@ -150,7 +150,7 @@ mod tests {
         for end in 0..resources.len() - 2 {
             assert_eq!(acpi_interrupt(&resources[..end]), None, "{end}");
         }
-        assert_eq!(acpi_interrupt(&[0x79, 0, 0x89, 6, 0, 3, 1, 18, 0, 0, 0]), None, "behind the end");
+        assert_eq!(acpi_interrupt(&[0x79, 0, 0x89, 6, 0, 3, 1, 18, 0, 0, 0]), None, "after the end");
         assert_eq!(acpi_interrupt(&[0x89, 0, 0]), None);
         assert_eq!(device_tree_interrupt(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1]).map(Intid::number), Some(18));
         assert_eq!(device_tree_interrupt(&[0, 0, 0, 1, 0, 0]), None);

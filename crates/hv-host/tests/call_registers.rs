@@ -30,7 +30,7 @@ impl Registers for Watched {
     }
 }
 
-/// Makes a call with these words behind the control word, and checks it against the table. Returns X0.
+/// Makes a call with these words after the control word, and checks it against the table. Returns X0.
 fn call(convention: Convention, control: u64, words: &[u64]) -> u64 {
     let mut watched = Watched::default();
     let first = convention.control();

@@ -26,8 +26,8 @@ pub trait HostBackend<W: Work> {
     /// Requests of this kind can fail on purpose. Others do not count for a plan of failures.
     const FAILS: bool = false;
 
-    /// Returns the outcome of a request that fails on purpose, or `None` if it has no such failure. The request is not carried out.
-    /// Called only for kinds of requests that [fail](Self::FAILS).
+    /// Returns the outcome of a request that fails on purpose, or `None` if it has no such failure. The request is not
+    /// carried out. Called only for kinds of requests that [fail](Self::FAILS).
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
         let _ = (request, failing);
         None
@@ -56,7 +56,8 @@ pub const fn disk_failure(failing: Failing) -> storage::Failure {
     }
 }
 
-/// Returns the number of a kind of devices in a fault plan: the first word of its interface's GUID, or that of all sockets.
+/// Returns the number of a kind of devices in a fault plan: the first word of its interface's GUID, or that of all
+/// sockets.
 fn number_of(interface: &Guid) -> u32 {
     if socket::port(*interface).is_some() {
         return faults::SOCKETS;

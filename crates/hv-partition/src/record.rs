@@ -174,7 +174,7 @@ const fn continuations(shown: usize) -> usize {
     if shown <= CONTENTS_START {
         return 0;
     }
-    // Each but the first has as many new bytes as it is behind the one before.
+    // Each but the first has as many new bytes as it is after the one before.
     1 + shown.saturating_sub(CONTENTS_START + CONTENTS_DATA).div_ceil(CONTENTS_STEP)
 }
 

@@ -27,7 +27,8 @@ pub use users::{SOURCES, running_program};
 const MANIFEST: &str = "manifest.json";
 /// Name of the file that is locked during changes to the cache.
 pub const LOCK: &str = "lock";
-/// Name of the folder of running machines, where the user's session has no folder for such things. It is no content of the cache.
+/// Name of the folder of running machines, where the user's session has no folder for such things. It is no content of
+/// the cache.
 pub const MACHINES: &str = "machines";
 /// Maximum size of a manifest in bytes: it has a line per file.
 const LONGEST_MANIFEST: u64 = 16 << 20;
@@ -124,8 +125,8 @@ impl Cache {
         self.dir.join(name)
     }
 
-    /// Returns the manifest of the folder called `name`, if all of its files match it. The folder stays while this process
-    /// runs.
+    /// Returns the manifest of the folder called `name`, if all of its files match it. The folder stays while this
+    /// process runs.
     pub fn verified(&self, name: &str, recipe: u32) -> Option<Manifest> {
         self.check(name, recipe).ok()
     }

@@ -6,8 +6,8 @@ use super::apt::Apt;
 use super::cache::Cache;
 use super::system;
 
-/// Downloads packages, if Debian has newer ones than last time, and unpacks them with all that they depend on below `root`,
-/// a folder that does not exist.
+/// Downloads packages, if Debian has newer ones than last time, and unpacks them with all that they depend on below
+/// `root`, a folder that does not exist.
 pub fn unpack(cache: &Cache, packages: &[&str], root: &Path) -> anyhow::Result<()> {
     system::require_debian(packages.first().copied().unwrap_or_default())?;
     let lock = cache.lock()?;

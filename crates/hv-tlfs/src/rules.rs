@@ -476,13 +476,13 @@ rules! {
     RNDIS_REQUEST = "rndis-request-id", Error, "request id":
         "The id of a request is not used again before its answer." ("Linux, drivers/net/hyperv/rndis_filter.c, get_rndis_request");
     RNDIS_INFORMATION = "rndis-information", Error, "object":
-        "The information of a query or a set lies behind the request, within the message." ("openvmm, netvsp; Linux, include/linux/rndis.h");
+        "The information of a query or a set lies after the request, within the message." ("openvmm, netvsp; Linux, include/linux/rndis.h");
     RNDIS_SET = "rndis-set-refused", Error, "object":
         "What a guest sets is an object that can be set, with a value that it takes." ("openvmm, netvsp");
     RNDIS_QUERY = "rndis-query-refused", Note, "object":
         "What a guest queries is an object that the card has." ("openvmm, netvsp");
     RNDIS_FRAME = "rndis-frame", Error, "length":
-        "A frame's message has type 1, and lies within the packet's data; the frame and the information about it lie behind its header, within the message."
+        "A frame's message has type 1, and lies within the packet's data; the frame and the information about it lie after its header, within the message."
         ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit; openvmm, netvsp");
     RNDIS_FRAME_LENGTH = "rndis-frame-length", Error, "bytes":
         "A frame has its header of 14 bytes, and unless it is a large send no more bytes than the configuration says, and 4 for a tag."

@@ -24,8 +24,8 @@ pub const PACKET_DATA: usize = 44;
 pub const CONTENTS_START: usize = 28;
 /// Bytes of it in [`What::ContentsData`].
 pub const CONTENTS_DATA: usize = 44;
-/// Distance of the bytes of one [`What::ContentsData`] from those of the next: they overlap, so that no information about a network
-/// card's frame, which has 16 bytes, is cut.
+/// Distance of the bytes of one [`What::ContentsData`] from those of the next: they overlap, so that no information
+/// about a network card's frame, which has 16 bytes, is cut.
 pub const CONTENTS_STEP: usize = 32;
 /// Maximum number of [`What::ContentsData`] of one [`What::Contents`].
 pub const CONTENTS_RECORDS: usize = 2;
@@ -494,7 +494,8 @@ records! {
         channel: u16,
         /// From the guest to the host.
         from_guest: bool,
-        /// Length in bytes, with the header and without a tag that is beside the frame; that of all segments for a long one.
+        /// Length in bytes, with the header and without a tag that is beside the frame; that of all segments for a long
+        /// one.
         length: u32,
         /// EtherType; 0 if the frame is too short to have one.
         ether_type: u16,

@@ -142,13 +142,13 @@ impl<D: Dma> PageRun<D> {
         self.pages.len() * SIZE
     }
 
-    /// Returns the number of the 4096-byte page at place `n`; `None` behind the end.
+    /// Returns the number of the 4096-byte page at place `n`; `None` after the end.
     #[must_use]
     pub fn pfn(&self, n: usize) -> Option<u64> {
         self.pages().get(n).map(|page| hv_tlfs::page::number(self.dma.gpa(page)))
     }
 
-    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie behind the last page stay as they
+    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie after the last page stay as they
     /// are.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         read(self.pages(), offset, into);
@@ -211,7 +211,7 @@ impl<D: Dma> Shared<D> {
         self.0.pages()
     }
 
-    /// Returns the number of the 4096-byte page at place `n`; `None` behind the end.
+    /// Returns the number of the 4096-byte page at place `n`; `None` after the end.
     #[must_use]
     pub fn pfn(&self, n: usize) -> Option<u64> {
         self.0.pfn(n)
@@ -227,7 +227,7 @@ impl<D: Dma> Shared<D> {
 
 /// Numbers of the 4096-byte pages that data lie in.
 pub trait PageNumbers {
-    /// Returns the number at place `n`; `None` behind the end.
+    /// Returns the number at place `n`; `None` after the end.
     fn pfn(&self, n: usize) -> Option<u64>;
 }
 

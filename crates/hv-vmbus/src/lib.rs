@@ -1,9 +1,9 @@
 //! VMBus on ARM64: the host's state machine for offers, GPADLs and channels, the rings, and the trait of devices.
 //!
-//! [`Bus`] is the host's end of one partition's VMBus. It does no I/O and allocates nothing: messages, signals, completions and
-//! time go in, and what follows from them goes out through the [`BusPort`] that the partition implements. It knows no device:
-//! each is a [`Device`] in a [`Slot`] of a structure that the embedder composes with [`devices!`]. A bus fits in a `static`, and
-//! is used through `&self`.
+//! [`Bus`] is the host's end of one partition's VMBus. It does no I/O and allocates nothing: messages, signals,
+//! completions and time go in, and what follows from them goes out through the [`BusPort`] that the partition
+//! implements. It knows no device: each is a [`Device`] in a [`Slot`] of a structure that the embedder composes with
+//! [`devices!`]. A bus fits in a `static`, and is used through `&self`.
 //!
 //! A device accesses its back end through requests, which the embedder's [`Backend`] serves: with validated guest
 //! memory ([`Pages`]), and a [`Token`] for [`Bus::completed`]. The crate `hv-devices` has devices, and explains how to

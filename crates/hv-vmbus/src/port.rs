@@ -162,7 +162,7 @@ pub trait Work {
         true
     }
 
-    /// Returns the part of a medium that the request reads or writes: the first byte, and the first behind the last.
+    /// Returns the part of a medium that the request reads or writes: the first byte, and the first after the last.
     fn extent(&self) -> Option<(u64, u64)> {
         None
     }

@@ -34,8 +34,9 @@ pub struct Seen<'a> {
 /// Maximum number of bytes of contents that an observer is shown.
 pub const CONTENTS_BYTES: usize = 104;
 
-/// A part of a packet's data, which lies in guest memory outside the ring: what a device has read for itself, or has written
-/// ([`Context::show_read`](crate::Context::show_read), [`Context::show_written`](crate::Context::show_written)).
+/// A part of a packet's data, which lies in guest memory outside the ring: what a device has read for itself, or has
+/// written ([`Context::show_read`](crate::Context::show_read),
+/// [`Context::show_written`](crate::Context::show_written)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contents<'a> {
     /// Channel.

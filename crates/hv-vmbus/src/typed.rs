@@ -1,7 +1,8 @@
 //! Devices without their types, so that the bus is compiled once, whatever the number of devices on it.
 //!
-//! [`Worker`](crate::worker::Worker) calls a [`Handler`]. [`Typed`] is the one that there is, and all that is compiled for each type
-//! of device, besides the device itself: it adds the requests, whose type is the device's, to the context of the call.
+//! [`Worker`](crate::worker::Worker) calls a [`Handler`]. [`Typed`] is the one that there is, and all that is compiled
+//! for each type of device, besides the device itself: it adds the requests, whose type is the device's, to the context
+//! of the call.
 
 use crate::device::{Connect, Device, Head, Opening, Refusal, Taken};
 use crate::id::{Channel, DeviceId};

@@ -1,8 +1,9 @@
-//! Messages between the tool and the hypervisor over the control port: a byte stream, cut into frames. The sockets of the guest have
-//! a port of their own, with the same frames and other messages; so has the agent of `hv exec`, over one of those sockets.
+//! Messages between the tool and the hypervisor over the control port: a byte stream, cut into frames. The sockets of
+//! the guest have a port of their own, with the same frames and other messages; so has the agent of `hv exec`, over one
+//! of those sockets.
 //!
-//! A frame is a [`FrameHead`] and a body. Each side judges what it gets: a head that is none ends the use of the port, since nothing
-//! tells where the next one is. A request's id is repeated in its answer; what has no request has id 0.
+//! A frame is a [`FrameHead`] and a body. Each side judges what it gets: a head that is none ends the use of the port,
+//! since nothing tells where the next one is. A request's id is repeated in its answer; what has no request has id 0.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

@@ -1,8 +1,8 @@
 //! The book and the README: every command that they show works, and prints what they show.
 //!
 //! Commands are in blocks of the language `console`, after `$ `. The lines that follow a command are a part of its
-//! output, in order, where `...` stands for any lines, and in a line for any text; `$ echo $?` shows its exit code, which
-//! is 0 otherwise.
+//! output, in order, where `...` stands for any lines, and in a line for any text; `$ echo $?` shows its exit code,
+//! which is 0 otherwise.
 
 use std::fs;
 use std::path::{Path, PathBuf};

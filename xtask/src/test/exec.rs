@@ -180,8 +180,8 @@ fn ends(context: &Context) -> anyhow::Result<()> {
     done.complains("the guest's agent had not connected")
 }
 
-/// A console that is silent while the command works is no matter of the user's. Before that it may be: the hint comes once, so only what
-/// follows the command's first word counts.
+/// A console that is silent while the command works is no matter of the user's. Before that it may be: the hint comes
+/// once, so only what follows the command's first word counts.
 fn silence(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--silence", "3", "--", "sh", "-c", "echo runs >&2; sleep 6"], &[])?;
     done.is(0)?;
@@ -238,8 +238,8 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs `hv exec` at a terminal, and types Ctrl-A X once that shows `until`, if that is not empty. Returns the exit code, and what was
-/// shown.
+/// Runs `hv exec` at a terminal, and types Ctrl-A X once that shows `until`, if that is not empty. Returns the exit
+/// code, and what was shown.
 fn run_at(
     context: &Context,
     words: &[&str],
@@ -281,7 +281,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         (&["--initrd", "x", "--", "true"][..], "leave --initrd"),
         (&["--run", "crash", "--", "true"][..], "expected hotplug, poke or net"),
         (&["--append", "root=/dev/sda1", "--", "true"][..], "the command can mount a disk"),
-        (&["uname"][..], "the command goes behind --"),
+        (&["uname"][..], "the command goes after --"),
         (&["--json", "-", "--", "true"][..], "stdout is the command's"),
         (&["--shell"][..], "no terminal"),
         (&["--vps", "0", "--", "true"][..], "--vps"),

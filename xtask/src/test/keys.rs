@@ -133,7 +133,7 @@ fn shell(context: &Context) -> anyhow::Result<()> {
     session.ended(Exit::Interrupted)
 }
 
-/// A guest that hangs traps nobody.
+/// A guest that hangs does not trap the user.
 fn three_breaks(context: &Context) -> anyhow::Result<()> {
     let mut session = at_shell(context)?;
     session.press(b"trap '' INT; echo de''af; while :; do :; done\r")?;

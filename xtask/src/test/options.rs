@@ -47,7 +47,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("cpu-of-32-bits", &["--cpu", "cortex-a15"], "it has 32 bits"),
     ("uuid", &["--uuid", "1234"], "expected 32 hexadecimal digits"),
     ("timeout-float", &["--timeout", "1e30"], "expected seconds, a whole number"),
-    ("trace-buffer-huge", &["--trace", "/dev/null", "--trace-buffer", "1T"], "does not fit behind"),
+    ("trace-buffer-huge", &["--trace", "/dev/null", "--trace-buffer", "1T"], "does not fit after"),
     ("qemu-folder", &["--qemu", "/"], "the QEMU program / is a folder"),
     ("qemu-other", &["--qemu", "/bin/true"], "expected qemu-system-aarch64"),
     ("cpu-without-16k", &["--stock", "16k", "--cpu", "cortex-a72"], "16K pages"),

@@ -86,7 +86,8 @@ fn interrupt_at_shell(child: &mut Child, keep: &Path) -> anyhow::Result<()> {
     Ok(rustix::process::kill_process(pid, Signal::INT)?)
 }
 
-/// Checks that a pipe gets the whole report of a run that a signal has ended, though its reader is slower than the tool.
+/// Checks that a pipe gets the whole report of a run that a signal has ended, though its reader is slower than the
+/// tool.
 fn slow_pipe(context: &Context) -> anyhow::Result<()> {
     use rustix::fs::{CWD, FileType, Mode, OFlags};
     let dir = context.folder()?;

@@ -1,5 +1,6 @@
-//! The kernel's own selftests in a stock guest, by `hv exec`: those that mean something for a machine of Hyper-V's, and do not judge how
-//! fast it is. They come from Debian's package of the kernel's source, and go to the guest as an archive on a disk.
+//! The kernel's own selftests in a stock guest, by `hv exec`: those that mean something for a machine of Hyper-V's, and
+//! do not judge how fast it is. They come from Debian's package of the kernel's source, and go to the guest as an
+//! archive on a disk.
 //!
 //! Debian has no package of LTP, and none with liburing's tests.
 
@@ -28,7 +29,8 @@ struct Selftest(&'static str, &'static [&'static str], &'static str);
 
 const VDSO: &[&str] = &["vDSO/parse_vdso.c"];
 const TESTS: [Selftest; 17] = [
-    // The clocks: what they say is consistent on all VPs, also through the vDSO, and sleeps end no earlier than they should.
+    // The clocks: what they say is consistent on all VPs, also through the vDSO, and sleeps end no earlier than they
+    // should.
     Selftest("timers/nanosleep", &[], ""),
     Selftest("timers/inconsistency-check", &[], "-t 1"),
     Selftest("timers/threadtest", &[], "-t 3 -n 4"),

@@ -1,4 +1,5 @@
-//! Commands that run no guest end with the first signal, wherever they are; and what a second signal undoes all the same.
+//! Commands that run no guest end with the first signal, wherever they are; and what a second signal undoes all the
+//! same.
 
 use std::fs::File;
 use std::io::Read as _;

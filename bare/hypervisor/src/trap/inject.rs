@@ -23,7 +23,7 @@ fn resume(at: Resume) {
     arch::set_guest_pstate(at.spsr);
 }
 
-/// Completes the instruction that trapped with syndrome `esr`: the guest resumes behind it. Every emulation of an
+/// Completes the instruction that trapped with syndrome `esr`: the guest resumes after it. Every emulation of an
 /// instruction ends with this.
 pub(super) fn complete(esr: u64) {
     resume(trapped().completed(esr));

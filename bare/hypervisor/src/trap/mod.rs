@@ -87,7 +87,7 @@ fn after_hvc(frame: &mut TrapFrame, action: Action) {
     if matches!(action, Action::Undefined) {
         // Read again, so that the hot path need not keep it: no exception is taken at EL2 in between.
         let immediate = mrs!("esr_el2") as u16;
-        // For HVC, ELR is the address behind it; for UNDEFINED, that of the instruction.
+        // For HVC, ELR is the address after it; for UNDEFINED, that of the instruction.
         inject::before_hvc();
         frame.cpu.left(&frame.x);
         frame.cpu.fault(Fault::HvcImmediate, u64::from(immediate));

@@ -122,12 +122,12 @@ impl Segment {
     }
 }
 
-/// Loads the second kernel to where the first one is, and the rest behind it.
+/// Loads the second kernel to where the first one is, and the rest after it.
 fn load(image: &[u8]) -> Result<(), Failed> {
     const ARM64: u64 = 183 << 16;
     /// Offset of the size in memory in an Image's header.
     const IMAGE_SIZE: usize = 16;
-    /// Distance of the rest from the kernel: behind what firmware left there, too.
+    /// Distance of the rest from the kernel: after what firmware left there, too.
     const BEHIND: u64 = 64 << 20;
     let initrd = read(c"/initrd", LARGEST).map_err(called("/initrd"))?;
     let tree = read(c"/sys/firmware/fdt", 2 << 20).map_err(called("/sys/firmware/fdt"))?;
@@ -158,7 +158,7 @@ fn kernel_address() -> Result<u64, Failed> {
     let map = core::str::from_utf8(map).map_err(|_| invalid())?;
     let line = map.lines().find(|line| line.ends_with(" : Kernel code")).ok_or_else(invalid)?;
     let start = line.trim_start().split('-').next().unwrap_or_default();
-    // Code begins behind the header.
+    // Code begins after the header.
     u64::from_str_radix(start, 16).map(|start| start & !(ALIGN - 1)).map_err(|_| invalid())
 }
 

@@ -27,7 +27,7 @@ const FIVE: [RegisterName; 6] = [
 ];
 const FIVE_ARE: [u64; 5] = [ID.bits(), 1, 0x1_0000, ID.bits(), 0x1_0000];
 
-/// Names behind the header of a Get.
+/// Names after the header of a Get.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
 struct Get {

@@ -107,7 +107,7 @@ impl Disk {
         }
     }
 
-    /// Makes a DVD in its drive. What is behind the last whole block of 2048 bytes does not count.
+    /// Makes a DVD in its drive. What is after the last whole block of 2048 bytes does not count.
     #[must_use]
     pub const fn dvd(size: u64, id: [u8; 16], max_transfer: u32) -> Self {
         let disk = Self::new(size - size % DVD_BLOCK as u64, id, max_transfer).read_only();

@@ -143,7 +143,7 @@ impl Drive {
     }
 }
 
-/// The only track, and the mark of what is behind the last one.
+/// The only track, and the mark of what is after the last one.
 const TRACK: u8 = 1;
 const LEAD_OUT: u8 = 0xaa;
 /// A data track, whose subchannel has its position.

@@ -47,7 +47,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// Returns the first byte on the disk, and the first behind the last; `None` if it names none.
+    /// Returns the first byte on the disk, and the first after the last; `None` if it names none.
     #[must_use]
     pub const fn extent(&self) -> Option<(u64, u64)> {
         match *self {

@@ -94,7 +94,7 @@ fn read(request: &Request<'_>) -> Option<Option<Order>> {
     if request.message_type() != MessageType::SHUTDOWN {
         return None;
     }
-    // The text behind it is not looked at, and may be missing.
+    // The text after it is not looked at, and may be missing.
     let body = request.body().first_chunk::<12>()?;
     let word = |n: usize| u32::from_le_bytes([body[n], body[n + 1], body[n + 2], body[n + 3]]);
     let flags = word(core::mem::offset_of!(Wire, flags));

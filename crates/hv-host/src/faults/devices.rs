@@ -1,7 +1,7 @@
 //! Faults of the devices behind the connections: what a driver has to live with.
 //!
-//! The hypervisor knows no devices. A device is a number here, by which the embedder and the plan agree; for VMBus it is the first
-//! word of the interface's GUID, and 0 for the bus itself.
+//! The hypervisor knows no devices. A device is a number here, by which the embedder and the plan agree; for VMBus it
+//! is the first word of the interface's GUID, and 0 for the bus itself.
 
 use core::sync::atomic::Ordering;
 
@@ -60,7 +60,7 @@ pub enum Moment {
     Packet,
 }
 
-/// A part of a medium in bytes: the first one, and the first behind the last.
+/// A part of a medium in bytes: the first one, and the first after the last.
 pub type Extent = (u64, u64);
 
 impl Injector {
@@ -118,7 +118,8 @@ impl Injector {
         })
     }
 
-    /// Returns the state of the link for a rule that takes it down in each of its periods, if it has changed since the last time.
+    /// Returns the state of the link for a rule that takes it down in each of its periods, if it has changed since the
+    /// last time.
     pub(super) fn link(&self, now: ReferenceTime, counted: Counted<'_>) -> Option<bool> {
         let Rule { what: What::Link(time), when: When::Period(period) } = *counted.rule else { return None };
         let up = now.ticks() % period.ticks() >= time.ticks();

@@ -250,7 +250,7 @@ enum What {
     /// Requests of devices.
     Start(Start),
     Fail(Failing),
-    /// Bytes of a medium: the first, and the first behind the last.
+    /// Bytes of a medium: the first, and the first after the last.
     Medium(u64, u64),
     Rescind(Option<u32>, Moment),
     Mute(ReferenceTime),

@@ -27,7 +27,7 @@ fn a_timer_that_is_stopped_or_set_anew_takes_its_waiting_message_back() {
     let count1 = Name(Name::STIMER0_COUNT.0 + 2);
     for (register, value) in [(config1, 0), (count1, 0), (config1, TO_SINT), (count1, 50_000)] {
         ready(|m| {
-            // Timer 0 in the slot, timers 1, 2 and 3 behind it.
+            // Timer 0 in the slot, timers 1, 2 and 3 after it.
             for timer in 0..4 {
                 arm(m, timer, ENABLE | TO_SINT, 2000 + u64::from(timer));
             }

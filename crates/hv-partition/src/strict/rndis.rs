@@ -204,7 +204,8 @@ impl Rndis {
     }
 }
 
-/// Checks the information about a frame: `len` bytes, of which these first ones are known. Returns true if it makes a large send of it.
+/// Checks the information about a frame: `len` bytes, of which these first ones are known. Returns true if it makes a
+/// large send of it.
 fn infos(shown: &[u8], len: u32, longest: u32, found: &mut Found<'_>) -> bool {
     let (mut rest, mut left) = (shown, len as usize);
     // A bit for each kind.

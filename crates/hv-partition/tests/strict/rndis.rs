@@ -147,7 +147,8 @@ fn asked(m: &TestMachine<'_>) {
     reply(m, &[0x8000_0004, 30, 2, 0, 6, 16, 0x5d15_0000, 0x0102]);
 }
 
-/// Words of the message of a frame: its length, the frame's offset and length, those of the information, and the two pieces of it.
+/// Words of the message of a frame: its length, the frame's offset and length, those of the information, and the two
+/// pieces of it.
 const LENGTH: usize = 1;
 const OFFSET: usize = 2;
 const BYTES: usize = 3;

@@ -268,7 +268,7 @@ structs! {
         request_id: u32 = 0 "req_id",
         /// The object.
         oid: super::ndis::Oid = 4,
-        /// Length of the information behind the request, which some objects need.
+        /// Length of the information after the request, which some objects need.
         information_length: u32 = 8 "info_buflen",
         /// Its offset from this structure.
         information_offset: u32 = 12 "info_buf_offset",
@@ -328,7 +328,7 @@ structs! {
     pub struct IndicateStatus = "rndis_indicate_status", size 12 {
         /// The status.
         status: Status = 0,
-        /// Length of the information behind it.
+        /// Length of the information after it.
         buffer_length: u32 = 4 "status_buflen",
         /// Its offset from this structure.
         buffer_offset: u32 = 8 "status_buf_offset",

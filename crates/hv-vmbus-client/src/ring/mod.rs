@@ -119,7 +119,7 @@ pub enum RingError {
         /// Bytes that were written.
         available: u32,
     },
-    /// A packet's payload begins within its descriptor or behind its end.
+    /// A packet's payload begins within its descriptor or after its end.
     DataOffset {
         /// Offset claimed.
         offset: u32,

@@ -20,7 +20,7 @@ fn bytes_are_where_they_were_put_across_pages() {
     run.write(16380, &data);
     let mut end = [9; 8];
     run.read(16380, &mut end);
-    assert_eq!(end, [data[0], data[1], data[2], data[3], 9, 9, 9, 9], "nothing behind the end");
+    assert_eq!(end, [data[0], data[1], data[2], data[3], 9, 9, 9, 9], "nothing after the end");
     assert_eq!(run.pfn(1), run.pfn(0).map(|pfn| pfn + 1));
     assert_eq!(run.pfn(4), None);
 }

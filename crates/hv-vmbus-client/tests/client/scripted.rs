@@ -15,7 +15,7 @@ const DEVICE: Guid = Guid::new(1, 2, 3, [4; 8]);
 type ScriptedClient<'h> = Client<'h, &'h ScriptedHost>;
 type ScriptedChannel<'h> = Channel<'h, hv_testbed::scripted::ScriptedDma<'h>, &'h ScriptedHost>;
 
-/// A message of this type with these words behind the header.
+/// A message of this type with these words after the header.
 fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -1,9 +1,9 @@
 //! The messages between the tool and its agent, the program that runs one command in a guest for `hv exec`.
 //!
-//! They go over a Hyper-V socket, with the frames of the other ports. The agent connects to [`AGENT_PORT`] of the host and says that it
-//! is ready; the tool names the command and has it started; then bytes go both ways until the command has ended and the tool has
-//! everything. The tool sends at most [`AGENT_WINDOW`] bytes for the command's stdin that the command has not taken, so the agent always
-//! reads, and a signal is never behind bytes that wait.
+//! They go over a Hyper-V socket, with the frames of the other ports. The agent connects to [`AGENT_PORT`] of the host
+//! and says that it is ready; the tool names the command and has it started; then bytes go both ways until the command
+//! has ended and the tool has everything. The tool sends at most [`AGENT_WINDOW`] bytes for the command's stdin that
+//! the command has not taken, so the agent always reads, and a signal is never behind bytes that wait.
 
 use super::message::{Body, Field, messages};
 use super::{FrameHead, FrameWriter, MAX_BODY};

@@ -370,7 +370,7 @@ messages! {
             /// Logical unit.
             lun: u16,
         }
-        /// Change the size of a disk. Once it is answered, nothing reaches memory behind a smaller one.
+        /// Change the size of a disk. Once it is answered, nothing reaches memory after a smaller one.
         DiskResize = 34 {
             /// SCSI controller.
             controller: u16,
@@ -379,8 +379,8 @@ messages! {
             /// Bytes of the disk.
             size: u64,
         }
-        /// Take a device away from the guest: a controller by its number, a service by its number behind the controllers, or the
-        /// network card by the number behind the services.
+        /// Take a device away from the guest: a controller by its number, a service by its number after the controllers, or the
+        /// network card by the number after the services.
         Rescind = 35 {
             /// Which.
             device: u8,

@@ -8,8 +8,8 @@ use super::super::runner::Step;
 use super::storage::Disks;
 use hv_setup::exit::Exit;
 
-/// Plans that a driver lives with: its disks are as they should be afterwards. With them what the kernel says, if it says
-/// anything.
+/// Plans that a driver lives with: its disks are as they should be afterwards. With them what the kernel says, if it
+/// says anything.
 const BORNE: [(&str, &str, &str); 5] = [
     ("busy", "busy@/5", "status: scsi 0x8 srb 0x5"),
     ("late", "late=5ms@/6", ""),

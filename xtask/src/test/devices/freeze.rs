@@ -1,4 +1,5 @@
-//! A frozen guest: its disk is copied while fio writes, and the copy is clean. The guest breaks no rule of the interface meanwhile.
+//! A frozen guest: its disk is copied while fio writes, and the copy is clean. The guest breaks no rule of the
+//! interface meanwhile.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -94,8 +95,8 @@ fn changes(disk: &Path) -> anyhow::Result<()> {
     until("the guest writes its disk", || Ok(fs::read(disk)? != before))
 }
 
-/// Returns true if a file system of ext4 has a journal that a mount would replay: the feature `needs_recovery` of its superblock
-/// (e2fsprogs, lib/ext2fs/ext2_fs.h, EXT3_FEATURE_INCOMPAT_RECOVER).
+/// Returns true if a file system of ext4 has a journal that a mount would replay: the feature `needs_recovery` of its
+/// superblock (e2fsprogs, lib/ext2fs/ext2_fs.h, EXT3_FEATURE_INCOMPAT_RECOVER).
 fn journal(disk: &Path) -> anyhow::Result<bool> {
     const INCOMPATIBLE: u64 = 1024 + 0x60;
     let mut word = [0; 4];

@@ -20,8 +20,8 @@ pub(super) fn steps() -> Vec<Step> {
     vec![step("6.12", "2"), step("6.1", "4").slow(), step("16k", "1").slow()]
 }
 
-/// Tells each disk that comes, grows or goes: controller and logical unit, size in blocks, and the first bytes. One that grows gets
-/// a word in its last block.
+/// Tells each disk that comes, grows or goes: controller and logical unit, size in blocks, and the first bytes. One
+/// that grows gets a word in its last block.
 const WATCH: &str = r#"
 echo 'hv: waiting'
 while :; do
@@ -80,8 +80,8 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     machine.reply(&["disk", "remove", "0:9"])?;
     says("f8b3781a:9 is gone")?;
 
-    // A controller that the guest has not seen yet, and sees again after it was taken away. The disk has no write cache: Linux
-    // never ends the removal of one that has, since it issues a command to the controller that is gone.
+    // A controller that the guest has not seen yet, and sees again after it was taken away. The disk has no write
+    // cache: Linux never ends the removal of one that has, since it issues a command to the controller that is gone.
     machine.reply(&["disk", "add", &format!("{},ro,at=2:0", small.display())])?;
     says("f8b3781c:0 has 2048, other")?;
     machine.reply(&["rescind", "scsi2"])?;

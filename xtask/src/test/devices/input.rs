@@ -74,7 +74,8 @@ fn guest<'c>(
     Controlled::start(context, &["--stock", name, "--initrd", &initrd.to_string_lossy()])
 }
 
-/// Every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device can be taken away.
+/// Every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device can be taken
+/// away.
 fn keyboard(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     let machine = typing(context, name, stock)?;
     let says = |line: &str| {

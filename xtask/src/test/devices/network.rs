@@ -384,8 +384,8 @@ fn ethtool(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plans of faults: a name, the plan, the version that the driver agrees on, and whether it is quick. Its frames do not all arrive as they
-/// were sent, and all bytes are right in the end.
+/// Plans of faults: a name, the plan, the version that the driver agrees on, and whether it is quick. Its frames do not
+/// all arrive as they were sent, and all bytes are right in the end.
 const PLANS: [(&str, &str, &str, bool); 7] = [
     (
         "frames",
@@ -404,10 +404,11 @@ const PLANS: [(&str, &str, &str, bool); 7] = [
 
 /// The guest has its bytes, and the host the guest's, in spite of a plan.
 ///
-/// A frame that is kept comes with the next one, which for the last of a connection is a repetition after seconds; so pings go back and
-/// forth.
+/// A frame that is kept comes with the next one, which for the last of a connection is a repetition after seconds; so
+/// pings go back and forth.
 ///
-/// The limit of a connection is a program of its own: Debian's static busybox 1.35 ends by a segmentation fault at `wget -T`, on any machine.
+/// The limit of a connection is a program of its own: Debian's static busybox 1.35 ends by a segmentation fault at
+/// `wget -T`, on any machine.
 fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
     let plan: String = plan.split_whitespace().collect();
     let server = Server::start()?;
@@ -430,7 +431,8 @@ fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
     (0..plan.split(',').count()).try_for_each(|rule| fired(&booted, rule))
 }
 
-/// The cable is pulled out and plugged in again; at last the card is taken away while frames come and go. The driver follows.
+/// The cable is pulled out and plugged in again; at last the card is taken away while frames come and go. The driver
+/// follows.
 fn link(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let port = server.port;

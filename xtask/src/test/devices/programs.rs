@@ -1,5 +1,5 @@
-//! Disks under programs of Debian's packages, in a guest whose root file system is on a disk of its own, with busybox's shell as
-//! the init.
+//! Disks under programs of Debian's packages, in a guest whose root file system is on a disk of its own, with busybox's
+//! shell as the init.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -256,7 +256,7 @@ fn written(disk: &[u8]) -> anyhow::Result<()> {
         64..72 | 80..88 => SAME,
         0..128 => ALL,
         1000..1008 => ALL,
-        // blkdiscard has discarded the first half of what was written here, and all behind 8 MiB.
+        // blkdiscard has discarded the first half of what was written here, and all after 8 MiB.
         2112..2176 => ALL,
         _ => ZEROS,
     };

@@ -1,4 +1,5 @@
-//! Sockets: programs of Debian's in a stock guest, and this program on the host, connect to each other through `hv boot --vsock`.
+//! Sockets: programs of Debian's in a stock guest, and this program on the host, connect to each other through
+//! `hv boot --vsock`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -343,8 +344,8 @@ fn sum(stream: &mut UnixStream) -> std::io::Result<(u64, u32)> {
     }
 }
 
-/// A run that is interrupted removes its socket, and the folder if it has made it; the program's own sockets stay. A program that is
-/// connected sees the end.
+/// A run that is interrupted removes its socket, and the folder if it has made it; the program's own sockets stay. A
+/// program that is connected sees the end.
 fn stopped(context: &Context, signal: Signal) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let [made, own, temporary] = ["made", "own", "temporary"].map(|name| folder.join(name));

@@ -1,7 +1,7 @@
 //! The ABI's table against other people's work: Linux's headers as a C compiler sees them, and a published crate.
 //!
-//! Nothing of these sources is kept in this project. What they have and we lack, and where they differ, stands in tables
-//! with a reason each; a reason that no longer explains anything is a failure too.
+//! Nothing of these sources is kept in this project. What they have and we lack, and where they differ, stands in
+//! tables with a reason each; a reason that no longer explains anything is a failure too.
 
 mod compiler;
 mod driver;

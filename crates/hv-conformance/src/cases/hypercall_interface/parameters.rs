@@ -91,7 +91,7 @@ fn a_post_at_an_odd_address_is_refused(cx: &Cx<'_>) -> Outcome {
     Ok(())
 }
 
-/// Returns a page with another behind it.
+/// Returns a page with another after it.
 fn two_pages(cx: &Cx<'_>) -> Result<u64, Stop> {
     let (first, second) = (cx.page()?, cx.page()?);
     skip_if!(second != first + SIZE as u64, "the environment's pages do not lie side by side");

@@ -51,7 +51,7 @@ fn fast_get(cx: &Cx<'_>, names: &[RegisterName]) -> Result<Registers, Stop> {
         input[2 + n / 2] |= u64::from(name.0) << (n % 2 * 32);
     }
     let control = get(names.len() as u16).with_fast(true);
-    // Words behind the input keep their pattern: they are no parameters.
+    // Words after the input keep their pattern: they are no parameters.
     let words = 2 + names.len().div_ceil(2);
     cx.raw(control, &input[..words]).map_err(|_| fail("the call returns"))
 }
@@ -198,7 +198,7 @@ fn registers_beyond_the_input_are_ignored(cx: &Cx<'_>) -> Outcome {
 }
 
 fn padding_behind_the_input_is_ignored(cx: &Cx<'_>) -> Outcome {
-    // The name has four bytes; the other four of its word, and the word behind it, are padding.
+    // The name has four bytes; the other four of its word, and the word after it, are padding.
     let name = u64::from(RegisterName::GUEST_OS_ID.0) | 0xdead_beef << 32;
     let (result, block) = cx.fast(get(1), &[OWN[0], OWN[1], name, u64::MAX]);
     check_eq!(result.status(), HvStatus::SUCCESS);

@@ -79,7 +79,7 @@ fn an_error_stops_at_its_element(cx: &Cx<'_>) -> Outcome {
     let result = cx.memory(get(4), input, output);
     check!(result.status() != HvStatus::SUCCESS);
     check_eq!(result.reps_completed(), 2);
-    // The first two are done; the elements behind the error are unspecified.
+    // The first two are done; the elements after the error are unspecified.
     let result = cx.memory(get(4).with_rep_start(1), input, output);
     check_eq!(result.reps_completed(), 2);
     Ok(())

@@ -62,7 +62,7 @@ mutants! {
             => "HypercallOutput::from_status(result.err().unwrap_or(HvStatus::SUCCESS)).with_reps_completed(1)";
         fast_limit_ignored "Fast parameters may be longer than 128 bytes.":
             "input + output > FAST_BYTES" => "false";
-        fast_output_place "Fast output by hvc #0 is not behind the input.":
+        fast_output_place "Fast output by hvc #0 is not after the input.":
             "2 + input / 8" => "3 + input / 8";
         fast_output_place_hvc1 "Fast output by hvc #1 is not in the last registers.":
             "1 + (FAST_BYTES - output) / 8" => "1 + input / 8";
