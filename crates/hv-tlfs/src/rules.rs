@@ -436,10 +436,10 @@ rules! {
     NETWORK_MESSAGE = "network-message", Error, "message type":
         "Packets have a type that guests send to a network card." ("Linux, drivers/net/hyperv/hyperv_net.h");
     NETWORK_ORDER = "network-order", Error, "message type":
-        "A version is agreed first and once; then the configuration, each buffer once, and with a receive buffer the messages of RNDIS."
+        "The driver negotiates a version first, and once; then come the configuration, each buffer once, and RNDIS with a receive buffer."
         ("Linux, drivers/net/hyperv/netvsc.c, netvsc_connect_vsp");
     NETWORK_VERSION = "network-version", Error, "message type":
-        "Messages belong to the version that was agreed: the configuration to 2, data paths to 4, sub-channels to 5." ("Linux, drivers/net/hyperv/hyperv_net.h");
+        "A message exists in the version that was agreed: the configuration from 2 on, data paths from 4, sub-channels from 5." ("Linux, drivers/net/hyperv/hyperv_net.h");
     NETWORK_PROPOSAL = "network-proposal", Warning, "second version":
         "Both versions of a proposal are the same." ("Linux, drivers/net/hyperv/netvsc.c, negotiate_nvsp_ver");
     NETWORK_PRIMARY = "network-sub-channel", Error, "message type":
@@ -463,7 +463,7 @@ rules! {
     NETWORK_RETURN = "network-receive-completion", Error, "status << 32 | message type":
         "A received packet is completed with a message of type 108 and status 1." ("Linux, drivers/net/hyperv/netvsc.c, send_recv_completions");
     NETWORK_REFUSED = "network-refused", Error, "status << 32 | message type":
-        "A packet is one that the card takes: no buffer, request or message of RNDIS is answered with a failure." ("openvmm, netvsp");
+        "The card answers no buffer, request or message of RNDIS with a failure." ("openvmm, netvsp");
 
     RNDIS_LENGTH = "rndis-length", Error, "length":
         "The length of a message covers its structure, and lies within the packet's data." ("Linux, drivers/net/hyperv/rndis_filter.c; openvmm, netvsp");
@@ -476,13 +476,13 @@ rules! {
     RNDIS_REQUEST = "rndis-request-id", Error, "request id":
         "The id of a request is not used again before its answer." ("Linux, drivers/net/hyperv/rndis_filter.c, get_rndis_request");
     RNDIS_INFORMATION = "rndis-information", Error, "object":
-        "The information of a query or a set lies after the request, within the message." ("openvmm, netvsp; Linux, include/linux/rndis.h");
+        "The information of a query or a set follows the request, within the message." ("openvmm, netvsp; Linux, include/linux/rndis.h");
     RNDIS_SET = "rndis-set-refused", Error, "object":
-        "What a guest sets is an object that can be set, with a value that it takes." ("openvmm, netvsp");
+        "A guest sets objects that can be set, to values that they take." ("openvmm, netvsp");
     RNDIS_QUERY = "rndis-query-refused", Note, "object":
-        "What a guest queries is an object that the card has." ("openvmm, netvsp");
+        "A guest queries objects that the card has." ("openvmm, netvsp");
     RNDIS_FRAME = "rndis-frame", Error, "length":
-        "A frame's message has type 1, and lies within the packet's data; the frame and the information about it lie after its header, within the message."
+        "A frame's message has type 1, and lies within the packet's data; the frame and the information about it follow its header."
         ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit; openvmm, netvsp");
     RNDIS_FRAME_LENGTH = "rndis-frame-length", Error, "bytes":
         "A frame has its header of 14 bytes, and unless it is a large send no more bytes than the configuration says, and 4 for a tag."
@@ -490,7 +490,7 @@ rules! {
     RNDIS_FRAME_RESERVED = "rndis-frame-reserved", Note, "length":
         "The fields of a frame's message for out-of-band data and handles are zero." ("Linux, include/linux/rndis.h");
     RNDIS_INFO = "rndis-info", Error, "kind":
-        "Information about a frame has a header, a size that is a multiple of 4 and within that of all, and its value in it." ("Linux, drivers/net/hyperv/hyperv_net.h, rndis_per_packet_info");
+        "Information about a frame has a header, and a size that is a multiple of 4, lies within the total and covers its value." ("Linux, drivers/net/hyperv/hyperv_net.h, rndis_per_packet_info");
     RNDIS_INFO_REPEATED = "rndis-info-repeated", Warning, "kind":
         "A frame has each kind of information once." ("Linux, drivers/net/hyperv/netvsc_drv.c, netvsc_xmit");
     RNDIS_LARGE_SEND = "rndis-large-send", Error, "large send":
