@@ -127,8 +127,8 @@ mod tests {
         assert!(count >= 20, "only {count} commands were found");
     }
 
-    /// Every option of every command, with values that are wrong for most: each error names the value, and says what was
-    /// expected.
+    /// Every option of every command, with values that are wrong for most: each error names the value, and says what
+    /// was expected.
     #[test]
     fn the_error_of_every_option_says_what_was_expected() {
         const BAD: [&str; 9] =

@@ -1,4 +1,5 @@
-//! What a guest does not have by itself, above all if it has booted for another run: the time, and random numbers that no other run has.
+//! What a guest does not have by itself, above all if it has booted for another run: the time, and random numbers that
+//! no other run has.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
@@ -50,10 +51,10 @@ mod random {
             buf_size: AGENT_ENTROPY as i32,
             buf: entropy,
         };
-        // SAFETY: ADD is Linux's number of a request that reads a `rand_pool_info` and as many bytes behind it as its second member
-        // says (drivers/char/random.c, `random_ioctl`), which are all in PoolInfo. It writes to no memory of this process. A file that is
-        // no random device refuses the number, or takes it for a request of its own that reads as many bytes as the number has in it,
-        // eight, and all of these are in PoolInfo too.
+        // SAFETY: ADD is Linux's number of a request that reads a `rand_pool_info` and as many bytes behind it as its
+        // second member says (drivers/char/random.c, `random_ioctl`), which are all in PoolInfo. It writes to no memory
+        // of this process. A file that is no random device refuses the number, or takes it for a request of its own
+        // that reads as many bytes as the number has in it, eight, and all of these are in PoolInfo too.
         let add = unsafe { Setter::<ADD, PoolInfo>::new(info) };
         // SAFETY: as above: the request reads memory of `add`, which lives until the call returns, and writes none.
         unsafe { ioctl(device, add) }?;

@@ -1,5 +1,5 @@
-//! Folders of the host: file systems of Linux's FUSE, whose requests the tool answers. They go to it as they are, and its replies to the
-//! kernel: each begins with its length.
+//! Folders of the host: file systems of Linux's FUSE, whose requests the tool answers. They go to it as they are, and
+//! its replies to the kernel: each begins with its length.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! VMBus, as far as the measurements of devices need it: channels that are opened once, and packets that have an answer.
+//! VMBus, as far as the measurements of devices need it: channels that are opened once, and packets that have an
+//! answer.
 
 use hv_guest::arch::Smccc;
 use hv_guest::connection;

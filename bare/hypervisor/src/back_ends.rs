@@ -22,7 +22,8 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
     partition.with_vmbus(host, |vmbus| {
         for (at, slot) in BUS.devices().controllers.iter().enumerate() {
             let mut own = (0..).zip(disks).filter(|(_, disk)| usize::from(disk.controller) == at).peekable();
-            // A machine with a window for disks has its first controller from the start, so that the guest loads the driver.
+            // A machine with a window for disks has its first controller from the start, so that the guest loads the
+            // driver.
             if own.peek().is_none() && !(at == 0 && info.window_size != 0) {
                 continue;
             }

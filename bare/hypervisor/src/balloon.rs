@@ -1,7 +1,7 @@
 //! Memory that the guest gives up: the tool takes it from the machine.
 //!
-//! The pages stay mapped at stage 2. The tool makes a hole of them in the machine's RAM, so that they read as zeros, and
-//! says so; until then the device's request is in flight, and the bus tells no guest that its connection has ended.
+//! The pages stay mapped at stage 2. The tool makes a hole of them in the machine's RAM, so that they read as zeros,
+//! and says so; until then the device's request is in flight, and the bus tells no guest that its connection has ended.
 //!
 //! A request is noted with the device's lock held, so its lock here comes after that, and is never held for more.
 

@@ -170,8 +170,8 @@ pub(crate) fn record_region(info: &BootInfo) -> Range<u64> {
 ///
 /// [`check`] has accepted `info`, mmu.rs has mapped what it describes, and this is called once.
 pub(crate) unsafe fn record(info: &BootInfo) -> &'static [AtomicU64] {
-    // SAFETY: `check` has placed the region behind everything that belongs to the hypervisor or the guest, page tables end before it,
-    // it is mapped, and no other value reaches it: this is called once.
+    // SAFETY: `check` has placed the region behind everything that belongs to the hypervisor or the guest, page tables
+    // end before it, it is mapped, and no other value reaches it: this is called once.
     unsafe { memory::words(record_region(info)) }
 }
 

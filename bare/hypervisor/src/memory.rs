@@ -69,8 +69,8 @@ pub(crate) unsafe fn words(range: Range<u64>) -> &'static [AtomicU64] {
         return &[];
     }
     assert!(range.start.is_multiple_of(align_of::<AtomicU64>() as u64) && range.start != 0);
-    // SAFETY: the caller vouches for the range, which is aligned and not at address 0; any bytes are words, and atomics are
-    // all that reaches them.
+    // SAFETY: the caller vouches for the range, which is aligned and not at address 0; any bytes are words, and atomics
+    // are all that reaches them.
     unsafe { core::slice::from_raw_parts(range.start as *const AtomicU64, len) }
 }
 

@@ -1,8 +1,8 @@
 //! The two maps: the hypervisor's own (EL2, stage 1) and the guest's physical memory (stage 2).
 //!
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
-//! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its end is dynamic
-//! memory's record, which is mapped.
+//! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its
+//! end is dynamic memory's record, which is mapped.
 //!
 //! start.s turns on the first with the values defined here.
 #![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]

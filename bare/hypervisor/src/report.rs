@@ -121,8 +121,8 @@ impl VpCounts {
         unsafe { self.report() }.finding(rule, value, || backtrace::place(guest));
     }
 
-    /// Counts an event of the partition on the CPU where it happened. The event itself is passed to nothing from here, so
-    /// that it stays in registers.
+    /// Counts an event of the partition on the CPU where it happened. The event itself is passed to nothing from here,
+    /// so that it stays in registers.
     #[inline(always)]
     pub(crate) fn event(&self, event: &Event<'_>) {
         match *event {
@@ -295,8 +295,8 @@ pub(crate) fn agreed(device: usize, version: u32) {
     }
 }
 
-/// Counts a command that a device has refused, or that failed; a packet that meant nothing to it; a channel that is not served any
-/// more because of what the guest has put into it. The device's lock is held.
+/// Counts a command that a device has refused, or that failed; a packet that meant nothing to it; a channel that is not
+/// served any more because of what the guest has put into it. The device's lock is held.
 pub(crate) fn failed(device: usize) {
     add(device, device_field!(errors), 1);
 }

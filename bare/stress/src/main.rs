@@ -6,8 +6,9 @@
 //! calls and accesses, seeded by `stress.seed=NUMBER`, while VP 0 keeps using the partition as a guest should, and
 //! checks every answer. `stress.kinds=BITS` restricts them to some kinds of actions (`attack::Kind`), to find out which
 //! one is to blame. With `stress.flood=COUNT` the others make calls that take locks without end, while VP 0 makes COUNT
-//! calls of each of some kinds. With `stress.channels=COUNT` they send packets to the devices on VMBus that no driver may
-//! send, while VP 0 uses a disk (`channels`). `stress.only=NAME` makes only the checks of the groups whose names contain NAME.
+//! calls of each of some kinds. With `stress.channels=COUNT` they send packets to the devices on VMBus that no driver
+//! may send, while VP 0 uses a disk (`channels`). `stress.only=NAME` makes only the checks of the groups whose names
+//! contain NAME.
 //!
 //! It prints a line per check and ends with `N passed, M failed` and a power-off.
 #![no_std]

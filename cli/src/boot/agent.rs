@@ -52,7 +52,8 @@ pub(crate) struct Ended {
 }
 
 impl Args {
-    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named none.
+    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named
+    /// none.
     ///
     /// # Errors
     /// Options with which the agent would never run.
@@ -72,14 +73,14 @@ impl Args {
         Ok(())
     }
 
-    /// Returns true if the guest has the time of this run, and entropy that no other run has. The stock initramfs knows neither: no clock of
-    /// the machine tells the time, and the machine may have booted for another run.
+    /// Returns true if the guest has the time of this run, and entropy that no other run has. The stock initramfs knows
+    /// neither: no clock of the machine tells the time, and the machine may have booted for another run.
     pub(crate) const fn has_own_time(&self) -> bool {
         !self.deterministic
     }
 
-    /// Returns true if the machine depends on nothing but what it starts with, and its boot is of no interest: one that has booted before
-    /// is as good.
+    /// Returns true if the machine depends on nothing but what it starts with, and its boot is of no interest: one that
+    /// has booted before is as good.
     fn is_plain(&self) -> bool {
         let without_devices = self.disk.is_empty()
             && self.dvd.is_empty()
@@ -121,8 +122,9 @@ impl Args {
     }
 }
 
-/// Runs a guest with the agent to its end. `begin` gets the sockets that the agent connects to, before the guest starts: its own, and
-/// those of the folders. `ready` is set when it has connected: a silent console then needs no explanation.
+/// Runs a guest with the agent to its end. `begin` gets the sockets that the agent connects to, before the guest
+/// starts: its own, and those of the folders. `ready` is set when it has connected: a silent console then needs no
+/// explanation.
 pub(crate) fn run_agent(
     args: &Args,
     ready: Arc<AtomicBool>,

@@ -45,7 +45,8 @@ impl From<Running> for Begun {
     }
 }
 
-/// Goes on from the snapshot, if it is there and QEMU takes it. Else boots the machine with `ram`, to be saved when the agent connects.
+/// Goes on from the snapshot, if it is there and QEMU takes it. Else boots the machine with `ram`, to be saved when the
+/// agent connects.
 pub(super) fn warm(settings: &Settings, ram: Ram, snapshot: Snapshot) -> anyhow::Result<Begun> {
     let started = Started::default();
     let found = snapshot.find();

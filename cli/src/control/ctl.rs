@@ -29,13 +29,13 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add disks, take
-/// memory, type, point
+/// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add
+/// disks, take memory, type, point
 ///
-/// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a control port
-/// runs. The guest needs a driver for the service. Linux's is hv_utils, for type
-/// hyperv_keyboard, for mouse hid_hyperv, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and
-/// freeze and thaw need hv_vss_daemon.
+/// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a
+/// control port runs. The guest needs a driver for the service. Linux's is hv_utils, for type hyperv_keyboard, for
+/// mouse hid_hyperv, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and freeze and thaw
+/// need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -44,7 +44,8 @@ pub(crate) struct Args {
     /// Print the reply as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Seconds to wait for the guest [default: 10; kvp 40, disk, memory and type 60, disk add and fcopy 600, freeze and thaw 960]
+    /// Seconds to wait for the guest [default: 10; kvp 40, disk, memory and type 60, disk add and fcopy 600, freeze and
+    /// thaw 960]
     #[arg(long, global = true, value_name = "SECS", value_parser = value::seconds)]
     timeout: Option<u32>,
     #[command(subcommand)]
@@ -385,7 +386,8 @@ fn of_memory(memory: &MemoryLine) -> String {
     format!("{} of {}{pressure}, {} of the host's", size(bytes), size(bytes + given_up), size(host_bytes))
 }
 
-/// What a request gave, for a person. What comes from the guest is on one line, with nothing that a terminal would act on.
+/// What a request gave, for a person. What comes from the guest is on one line, with nothing that a terminal would act
+/// on.
 fn text(given: &Given) -> String {
     match given {
         Given::Done {} => String::new(),

@@ -26,7 +26,8 @@ pub(super) enum Answer {
         value: Vec<u8>,
     },
     Addresses(Vec<u8>),
-    /// Pages that the guest has given up, and if it has reported them, those that are available and those that it needs.
+    /// Pages that the guest has given up, and if it has reported them, those that are available and those that it
+    /// needs.
     Memory {
         taken: u64,
         pressure: Option<(u64, u64)>,
@@ -69,8 +70,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl ControlPort {
-    /// Takes the stream whose other end QEMU has, and reads it in a thread of its own. Another one discards what the guest gives
-    /// up of its memory, so that the first always reads.
+    /// Takes the stream whose other end QEMU has, and reads it in a thread of its own. Another one discards what the
+    /// guest gives up of its memory, so that the first always reads.
     pub(super) fn new(stream: UnixStream, memory: Arc<Memory>) -> anyhow::Result<Self> {
         let state = Arc::new(Mutex::new(State { waiting: Some(HashMap::new()), next: 1 }));
         let (reader, shared) = (stream.try_clone()?, Arc::clone(&state));

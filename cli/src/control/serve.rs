@@ -62,8 +62,8 @@ impl Server {
         Ok(Self { listener: machine.listen()?, file: None, fixed })
     }
 
-    /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk` changes, `memory` what
-    /// `hv ctl memory` does.
+    /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk`
+    /// changes, `memory` what `hv ctl memory` does.
     pub(crate) fn start(
         self,
         stream: UnixStream,
@@ -168,7 +168,8 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
             };
             ask(Service::Shutdown, &ToHypervisor::Shutdown { action, force: *force }).map(|_| Given::Done {})
         }
-        // Linux knows the pairs of its own service in a list alone, and a get of others lacks the beginning of the value.
+        // Linux knows the pairs of its own service in a list alone, and a get of others lacks the beginning of the
+        // value.
         Request::KvpGet { pool, key } => {
             let found = list(*pool)?.into_iter().find(|pair| pair.key == *key);
             found.map(Given::Pair).ok_or_else(|| Failure::new(Reason::NotFound, "the guest has no such key"))

@@ -1,8 +1,8 @@
 //! `hv exec`: one command in a guest, as if it ran here: its output, its input, its exit status.
 //!
-//! The guest is that of `hv boot` with a small agent of ours in its initramfs (bare/agent), which connects to the tool over a Hyper-V
-//! socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell; [`share`] serves
-//! folders; [`junit`] is the result for machines.
+//! The guest is that of `hv boot` with a small agent of ours in its initramfs (bare/agent), which connects to the tool
+//! over a Hyper-V socket. [`session`] talks to it; [`input`] reads stdin; [`terminal`] is the user's, for a shell;
+//! [`share`] serves folders; [`junit`] is the result for machines.
 
 mod input;
 mod junit;
@@ -243,8 +243,8 @@ fn command(args: &Args) -> anyhow::Result<Command> {
     })
 }
 
-/// Returns why the command, whose first word is `name`, did not end, or not well: the end of the console, and last the reason. `paths` are
-/// those of the folders in the guest.
+/// Returns why the command, whose first word is `name`, did not end, or not well: the end of the console, and last the
+/// reason. `paths` are those of the folders in the guest.
 fn reasons(
     outcome: Option<Outcome>,
     ended: &Ended,

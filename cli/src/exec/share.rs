@@ -1,5 +1,5 @@
-//! `hv exec --dir`: folders of the host in the guest, read-only. `hv_share` answers the requests of the guest's FUSE, in a thread for each
-//! folder.
+//! `hv exec --dir`: folders of the host in the guest, read-only. `hv_share` answers the requests of the guest's FUSE,
+//! in a thread for each folder.
 
 use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -127,8 +127,8 @@ fn handles(folders: usize) -> usize {
 }
 
 impl Opened {
-    /// Serves the folder to whoever connects, in a thread that ends with the process. A guest that has to wait too long gives a connection
-    /// up, and tries again.
+    /// Serves the folder to whoever connects, in a thread that ends with the process. A guest that has to wait too long
+    /// gives a connection up, and tries again.
     pub(super) fn serve(self, listener: UnixListener) {
         let mut share = self.share;
         std::thread::spawn(move || {

@@ -1,7 +1,8 @@
-//! QMP, QEMU's machine protocol (QEMU, docs/interop/qmp-spec): the requests that save a running machine, and that go on with a saved one.
+//! QMP, QEMU's machine protocol (QEMU, docs/interop/qmp-spec): the requests that save a running machine, and that go on
+//! with a saved one.
 //!
-//! QEMU saves everything but RAM, which is a file that the tool has (capability `x-ignore-shared`). What it saves goes through a pipe:
-//! its sandbox lets it run no program.
+//! QEMU saves everything but RAM, which is a file that the tool has (capability `x-ignore-shared`). What it saves goes
+//! through a pipe: its sandbox lets it run no program.
 
 use std::io::{self, ErrorKind, IoSlice, PipeWriter, Read, Write as _};
 use std::mem::MaybeUninit;

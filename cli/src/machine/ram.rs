@@ -94,7 +94,8 @@ impl Ram {
         Ok(rustix::fs::fallocate(&self.file, hole, offset, length)?)
     }
 
-    /// Passes each piece of RAM that is not zero to `take`, with its physical address; none has more than [`PIECE`] bytes.
+    /// Passes each piece of RAM that is not zero to `take`, with its physical address; none has more than [`PIECE`]
+    /// bytes.
     pub(crate) fn pieces(
         &self,
         mut take: impl FnMut(u64, &[u8]) -> anyhow::Result<()>,

@@ -127,7 +127,8 @@ impl Running {
         Self::launch(settings, ram, (sink, log, heard), false)
     }
 
-    /// Goes on with a machine that was saved under the same settings, and returns it with what it had sent over the sockets' port.
+    /// Goes on with a machine that was saved under the same settings, and returns it with what it had sent over the
+    /// sockets' port.
     ///
     /// # Errors
     /// QEMU does not take it.
@@ -238,8 +239,8 @@ impl Running {
         self.console.as_ref().map(Console::so_far)
     }
 
-    /// Calls a function, in a thread of its own, once QEMU has mapped all memory: the hypervisor runs then. If it never does, the
-    /// function is not called.
+    /// Calls a function, in a thread of its own, once QEMU has mapped all memory: the hypervisor runs then. If it never
+    /// does, the function is not called.
     pub(crate) fn once_mapped(&self, then: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
         let (ram, limit) = (self.ram.share()?, Instant::now() + MAPPED);
         std::thread::spawn(move || {

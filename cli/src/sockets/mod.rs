@@ -41,8 +41,8 @@ pub(crate) struct Beginning {
     pub(crate) first: Option<First>,
 }
 
-/// Something that is done before the guest's connection to a port is answered, if that is the first message of all: the machine may be
-/// saved then.
+/// Something that is done before the guest's connection to a port is answered, if that is the first message of all: the
+/// machine may be saved then.
 pub(crate) struct First {
     /// The port.
     pub(crate) port: u32,

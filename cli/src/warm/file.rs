@@ -1,4 +1,5 @@
-//! The file of a snapshot: a head, what the guest had printed and sent, QEMU's state, the pieces of RAM, and a digest of it all.
+//! The file of a snapshot: a head, what the guest had printed and sent, QEMU's state, the pieces of RAM, and a digest
+//! of it all.
 
 use std::io::{Read, Write};
 

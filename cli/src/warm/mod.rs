@@ -1,8 +1,10 @@
-//! Snapshots of machines that have booted, and whose agent waits for a command: a run of `hv exec` with the same inputs goes on from one.
+//! Snapshots of machines that have booted, and whose agent waits for a command: a run of `hv exec` with the same inputs
+//! goes on from one.
 //!
-//! They are in the cache, one folder each, whose name is a digest of all inputs ([`key`]); the file in it is [`mod@file`]'s. The machine is
-//! saved at the moment when the guest asks for a connection to the agent's port. Until then the tool has sent it nothing, and that
-//! request is all that it has sent to the tool. So nothing else is in flight, and the request is kept with the snapshot.
+//! They are in the cache, one folder each, whose name is a digest of all inputs ([`key`]); the file in it is
+//! [`mod@file`]'s. The machine is saved at the moment when the guest asks for a connection to the agent's port. Until
+//! then the tool has sent it nothing, and that request is all that it has sent to the tool. So nothing else is in
+//! flight, and the request is kept with the snapshot.
 
 mod file;
 mod key;
@@ -69,11 +71,12 @@ impl Snapshot {
         }
     }
 
-    /// Saves the machine, which has sent `sent` over the sockets' port and nothing else, and lets it go on. Does nothing if another
-    /// process is just doing it or has done it.
+    /// Saves the machine, which has sent `sent` over the sockets' port and nothing else, and lets it go on. Does
+    /// nothing if another process is just doing it or has done it.
     ///
     /// # Errors
-    /// QEMU cannot save the machine, or the cache has no room for it. The machine goes on even so, unless QEMU has ended.
+    /// QEMU cannot save the machine, or the cache has no room for it. The machine goes on even so, unless QEMU has
+    /// ended.
     pub(crate) fn save(
         &self,
         mut monitor: Qmp,

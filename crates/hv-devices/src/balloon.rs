@@ -29,8 +29,8 @@ use zerocopy::IntoBytes;
 
 use crate::ic::{AGREED, IGNORED, Outcome, READY, Refused, State};
 
-/// Note for the observer: the guest gives up pages that are not its own, that it was not asked for, or that it has given
-/// up already. The value is the range: number of pages in bits 63 to 40, first page below.
+/// Note for the observer: the guest gives up pages that are not its own, that it was not asked for, or that it has
+/// given up already. The value is the range: number of pages in bits 63 to 40, first page below.
 pub const REFUSED: u32 = 4;
 
 /// The device as Hyper-V offers it: no pipe.
@@ -42,8 +42,8 @@ pub const OFFER: ChannelOffer = hv_vmbus::offer(
 /// Maximum number of ranges in a message: Linux's have 4096 bytes, in both directions.
 pub const RANGES: usize = (4096 - size_of::<BalloonResponse>()) / size_of::<PageRange>();
 
-/// A request to the back end: the contents of the pages in [`Balloon::discarding`] are of no more use. They read as zeros
-/// when that is done.
+/// A request to the back end: the contents of the pages in [`Balloon::discarding`] are of no more use. They read as
+/// zeros when that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Discard;
 
@@ -197,15 +197,15 @@ impl Balloon {
         self.reported.then_some(self.pressure)
     }
 
-    /// Returns the ranges that the back end is requested to discard; none while there is no request, or if the guest has
-    /// closed the channel since.
+    /// Returns the ranges that the back end is requested to discard; none while there is no request, or if the guest
+    /// has closed the channel since.
     #[must_use]
     pub fn discarding(&self) -> &[PageRange] {
         self.ranges.get(..usize::from(self.kept)).unwrap_or_default()
     }
 
-    /// Asks the guest to give up pages, or gives it pages back, until it has given up `wanted`. Pages are asked for by the
-    /// chunk, of which a part is left out. Returns false if there is nothing to ask or to give.
+    /// Asks the guest to give up pages, or gives it pages back, until it has given up `wanted`. Pages are asked for by
+    /// the chunk, of which a part is left out. Returns false if there is nothing to ask or to give.
     ///
     /// The [outcome](Self::take) tells when the guest is done. It may have given up fewer: see [`taken`](Self::taken).
     ///
@@ -268,8 +268,8 @@ impl Balloon {
         }
     }
 
-    /// Gives pages back: as many ranges as fit into a message. Each message is a transaction of its own, since Linux answers
-    /// only the last message of one, and reads one packet per interrupt.
+    /// Gives pages back: as many ranges as fit into a message. Each message is a transaction of its own, since Linux
+    /// answers only the last message of one, and reads one packet per interrupt.
     fn give<P: BusPort>(&mut self, io: &mut Io<'_, P, Discard>) -> Result<(), SendError> {
         let (record, mut count, mut pages, mut from) = (self.record, 0, 0, self.from);
         for place in &mut self.ranges {
@@ -358,8 +358,8 @@ impl Balloon {
         true
     }
 
-    /// Judges a range that the guest gives up. A range is right or wrong as a whole, and counts as one that was asked for in
-    /// either case: so the work for an answer is bounded by what was asked for.
+    /// Judges a range that the guest gives up. A range is right or wrong as a whole, and counts as one that was asked
+    /// for in either case: so the work for an answer is bounded by what was asked for.
     fn judge<P: BusPort>(&mut self, io: &Io<'_, P, Discard>, range: PageRange) {
         let (start, count) = (range.start(), u64::from(range.count()));
         let asked = count <= self.left;

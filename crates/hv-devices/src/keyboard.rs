@@ -76,8 +76,8 @@ impl Keyboard {
         self.own.state()
     }
 
-    /// Presses and releases keys, at most [`EVENTS`](crate::input::EVENTS). The [`outcome`](Self::take) tells when they are all in the
-    /// guest's ring.
+    /// Presses and releases keys, at most [`EVENTS`](crate::input::EVENTS). The [`outcome`](Self::take) tells when they
+    /// are all in the guest's ring.
     ///
     /// # Errors
     /// See [`Refused`].

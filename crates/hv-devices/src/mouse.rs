@@ -53,8 +53,8 @@ impl Pointer {
     }
 }
 
-/// The HID report descriptor, which says what the bytes of a [`Pointer`] are (USB HID 1.11, Report Descriptor; HID Usage Tables,
-/// Generic Desktop and Button pages).
+/// The HID report descriptor, which says what the bytes of a [`Pointer`] are (USB HID 1.11, Report Descriptor; HID
+/// Usage Tables, Generic Desktop and Button pages).
 ///
 /// Linux's driver overwrites byte 14 if it is 0x25, as it was in the descriptor of an early host.
 const REPORT_DESCRIPTOR: [u8; 61] = [

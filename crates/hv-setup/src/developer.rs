@@ -53,9 +53,9 @@ Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something tha
 
 /// Measure devices beside plain QEMU's virtio, with the same kernel and the same QEMU
 ///
-/// fio, iperf3 and socat run in a stock guest: on this machine's disk, network card and sockets, and on QEMU's virtio-blk,
-/// virtio-net and virtio-serial without the hypervisor, alternating. The medians are printed, and the instructions that
-/// `hv bench` counts for devices. Other load on this computer changes the figures.
+/// fio, iperf3 and socat run in a stock guest: on this machine's disk, network card and sockets, and on QEMU's
+/// virtio-blk, virtio-net and virtio-serial without the hypervisor, alternating. The medians are printed, and the
+/// instructions that `hv bench` counts for devices. Other load on this computer changes the figures.
 #[derive(Debug, clap::Args)]
 pub struct BenchDevicesArgs {
     /// Runs on each side

@@ -16,8 +16,8 @@ use crate::reply::Reply;
 /// Bytes that are read from a folder at once.
 const PIECE: usize = 32 << 10;
 
-/// Adds the entries of a folder that come behind `offset`, in `size` bytes at most. With `files`, each is given its number too, in the
-/// folder of that number.
+/// Adds the entries of a folder that come behind `offset`, in `size` bytes at most. With `files`, each is given its
+/// number too, in the folder of that number.
 ///
 /// # Errors
 /// The folder cannot be read from there.

@@ -1,11 +1,15 @@
-//! A folder of the host for a guest, read-only: the server of the FUSE protocol (Linux, include/uapi/linux/fuse.h; fuse(4)).
+//! A folder of the host for a guest, read-only: the server of the FUSE protocol (Linux, include/uapi/linux/fuse.h;
+//! fuse(4)).
 //!
-//! [`Share::answer`] takes a request and gives the reply; it knows nothing of how both travel. The guest's kernel names files by
-//! numbers that the server has given it (`nodes`), and everything that comes from it is judged as if from an enemy:
+//! [`Share::answer`] takes a request and gives the reply; it knows nothing of how both travel. The guest's kernel names
+//! files by numbers that the server has given it (`nodes`), and everything that comes from it is judged as if from an
+//! enemy:
 //!
-//! - It leaves the folder by no path: a name is one component and neither `.` nor `..`, and each step opens one name in a folder that is
-//!   open already, without following links. A link's text goes to the guest, which follows it in its own tree.
-//! - It leaves it by no race: what a step has opened must be the very file that the number was given for, by device and inode.
+//! - It leaves the folder by no path: a name is one component and neither `.` nor `..`, and each step opens one name in
+//!   a folder that is open already, without following links. A link's text goes to the guest, which follows it in its
+//!   own tree.
+//! - It leaves it by no race: what a step has opened must be the very file that the number was given for, by device and
+//!   inode.
 //! - It opens nothing but files and folders: opening a device may move it, and opening a pipe may wait.
 //! - It makes the host grow by no request: numbers, open files and the length of a reply are bounded.
 //! - It changes nothing: each request to change something is refused with `EROFS`.
@@ -41,8 +45,8 @@ use files::Files;
 use handles::{Handle, Handles};
 use reply::Reply;
 
-/// Bytes of a request at most: no request that reads is longer, but for many numbers that are forgotten at once, of which Linux sends as
-/// many as its reader has room for.
+/// Bytes of a request at most: no request that reads is longer, but for many numbers that are forgotten at once, of
+/// which Linux sends as many as its reader has room for.
 pub const MAX_REQUEST: usize = 64 << 10;
 /// Bytes of a file or a folder in a reply at most, also the value of the mount option `max_read`.
 pub const MAX_READ: u32 = 128 << 10;

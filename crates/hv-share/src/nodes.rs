@@ -1,7 +1,8 @@
 //! The numbers of files: what the guest's kernel knows of the folder.
 //!
-//! A number stands for a name in a folder with a number, and for the file that had this name when the number was given. No file is open
-//! for it, so the guest's kernel may know as many files as it likes. Numbers are given once: one that was forgotten leads to nothing.
+//! A number stands for a name in a folder with a number, and for the file that had this name when the number was given.
+//! No file is open for it, so the guest's kernel may know as many files as it likes. Numbers are given once: one that
+//! was forgotten leads to nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ impl Nodes {
         Self { by_number: HashMap::new(), by_name: HashMap::new(), next: ROOT + 1 }
     }
 
-    /// Returns the number of the file of a name, a new one if another file had the name, and counts that the guest was told.
+    /// Returns the number of the file of a name, a new one if another file had the name, and counts that the guest was
+    /// told.
     ///
     /// # Errors
     /// `ENOMEM`: there are too many.

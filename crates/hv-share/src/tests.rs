@@ -399,7 +399,8 @@ fn hostile() -> impl Strategy<Value = (u32, u64, Vec<u8>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever a guest sends: each reply is whole, bounded and to that request, nothing of the host's is in it, and nothing changes.
+    /// Whatever a guest sends: each reply is whole, bounded and to that request, nothing of the host's is in it, and
+    /// nothing changes.
     #[test]
     fn no_guest_hurts_the_host(requests in proptest::collection::vec(hostile(), 1..60)) {
         let mut guest = Guest::new();

@@ -79,7 +79,8 @@ macro_rules! rules {
             #[doc = $asks]
             pub static $NAME: Rule = Rule { number: Number::$NAME as u16 };
         )+
-        /// Every rule: those of the hypervisor in the order of the TLFS's chapters, those of VMBus, those of its devices.
+        /// Every rule: those of the hypervisor in the order of the TLFS's chapters, those of VMBus, those of its
+        /// devices.
         pub static RULES: &[&Rule] = &[$(&$NAME),+];
         static TERMS: &[Terms] = &[
             $(Terms { id: $id, severity: Severity::$severity, asks: $asks, source: $source, value: $value }),+

@@ -16,9 +16,9 @@ pub enum Taken {
     /// It cannot take the packet now: it stays in the ring, and is presented again when something else has happened to
     /// the device. Nothing may have been done for the packet yet.
     Later,
-    /// It takes no packets of this channel for now: the packet stays in the ring until [`Context::resume`](crate::Context::resume) or the
-    /// guest's next signal. For a device with many channels, of which one must not cost the others. Nothing may have been done for
-    /// the packet yet.
+    /// It takes no packets of this channel for now: the packet stays in the ring until
+    /// [`Context::resume`](crate::Context::resume) or the guest's next signal. For a device with many channels, of
+    /// which one must not cost the others. Nothing may have been done for the packet yet.
     Held,
     /// The channel is unusable: no further packets are taken until it is opened again. For invalid input from a guest
     /// that the device's protocol has no answer for.
@@ -94,12 +94,12 @@ pub trait Device: Sized {
     /// Maximum size of a packet to the guest, including the descriptor. Linux reads 4096 bytes of most devices'
     /// packets, and loses its place in the ring after a longer one.
     const PACKET_LIMIT: u32 = 4096;
-    /// Maximum number of bytes of packets, and of the data that they list, that the device processes in one call, plus the rest of the
-    /// last packet: a guest that fills the ring as fast as it is read takes turns with the others, and each call is short. A call
-    /// serves as much again for signals that come while it has the device.
+    /// Maximum number of bytes of packets, and of the data that they list, that the device processes in one call, plus
+    /// the rest of the last packet: a guest that fills the ring as fast as it is read takes turns with the others, and
+    /// each call is short. A call serves as much again for signals that come while it has the device.
     const WORK_LIMIT: usize = 32 << 10;
-    /// Interrupts the guest whenever the device has sent packets, even if the ring was not empty or the guest has masked the ring's
-    /// interrupts. Packets that are sent before the device returns share one interrupt.
+    /// Interrupts the guest whenever the device has sent packets, even if the ring was not empty or the guest has
+    /// masked the ring's interrupts. Packets that are sent before the device returns share one interrupt.
     const SIGNAL_EACH: bool = false;
 
     /// Returns true if the device takes the connection requests of Hyper-V sockets ([`connect`](Self::connect)).
@@ -140,8 +140,8 @@ pub trait Device: Sized {
         io: &mut Io<'_, P, Self::Request>,
     ) -> Taken;
 
-    /// Reports that a ring of a channel is corrupt: no packets are taken or sent until the channel is opened again. A device that
-    /// finds this itself, when it sends ([`SendError::Closed`](crate::SendError::Closed)), is not told.
+    /// Reports that a ring of a channel is corrupt: no packets are taken or sent until the channel is opened again. A
+    /// device that finds this itself, when it sends ([`SendError::Closed`](crate::SendError::Closed)), is not told.
     fn corrupt<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }
@@ -168,8 +168,9 @@ pub trait Device: Sized {
         let _ = io;
     }
 
-    /// Reports that the guest has made room in the ring of a channel on which [`Context::send`](crate::Context::send) found it full, or
-    /// of which [`Context::await_room`](crate::Context::await_room) was called. Check how much: the guest may signal too early.
+    /// Reports that the guest has made room in the ring of a channel on which [`Context::send`](crate::Context::send)
+    /// found it full, or of which [`Context::await_room`](crate::Context::await_room) was called. Check how much: the
+    /// guest may signal too early.
     fn room<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }

@@ -71,8 +71,8 @@ pub trait BusPort {
     /// Returns true if the partition has a VP with this index.
     fn has_vp(&self, vp: u32) -> bool;
 
-    /// Is told how much a device did during a call, if it was anything. Calls for one device do not overlap: its lock is held, here
-    /// and in [`served`](Self::served).
+    /// Is told how much a device did during a call, if it was anything. Calls for one device do not overlap: its lock
+    /// is held, here and in [`served`](Self::served).
     #[inline]
     fn traffic(&self, device: DeviceId, traffic: &Traffic) {
         let _ = (device, traffic);
@@ -90,8 +90,8 @@ pub trait BusPort {
         let _ = event;
     }
 
-    /// Returns true if there may be faults on purpose. If there are none, the bus asks nothing of the next four, and a call of it pays
-    /// for one question.
+    /// Returns true if there may be faults on purpose. If there are none, the bus asks nothing of the next four, and a
+    /// call of it pays for one question.
     #[inline]
     fn is_planned(&self) -> bool {
         true
@@ -104,7 +104,8 @@ pub trait BusPort {
         Start::Now
     }
 
-    /// Returns true while no device takes packets. Call [`Bus::resume_all`](crate::Bus::resume_all) when that has ended.
+    /// Returns true while no device takes packets. Call [`Bus::resume_all`](crate::Bus::resume_all) when that has
+    /// ended.
     #[inline]
     fn is_mute(&self) -> bool {
         false
@@ -117,16 +118,16 @@ pub trait BusPort {
         false
     }
 
-    /// Returns true to refuse a version of the protocol of this kind of devices, or with [`Guid::ZERO`] of VMBus: major number in
-    /// the upper half.
+    /// Returns true to refuse a version of the protocol of this kind of devices, or with [`Guid::ZERO`] of VMBus: major
+    /// number in the upper half.
     #[inline]
     fn refuses(&self, interface: &Guid, version: u32) -> bool {
         let _ = (interface, version);
         false
     }
 
-    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks once in a call, and collects nothing for a port that
-    /// has none.
+    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks once in a call, and collects
+    /// nothing for a port that has none.
     #[inline]
     fn sees_packets(&self) -> bool {
         false
@@ -194,8 +195,9 @@ pub enum Started<O> {
 pub trait Backend<W: Work>: BusPort {
     /// Starts a request of a device.
     ///
-    /// `data` is validated guest memory; its addresses remain valid until the request is completed, and the bus does not tell the
-    /// guest before that its pages are its own again. It is called with the device's lock held, so it must not call the
-    /// bus; another thread or an interrupt may call [`Bus::completed`](crate::Bus::completed) even before this returns.
+    /// `data` is validated guest memory; its addresses remain valid until the request is completed, and the bus does
+    /// not tell the guest before that its pages are its own again. It is called with the device's lock held, so it must
+    /// not call the bus; another thread or an interrupt may call [`Bus::completed`](crate::Bus::completed) even before
+    /// this returns.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 }

@@ -466,8 +466,8 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
             && !core::mem::replace(&mut open.live, true)
         {
             worker.device.live(Channel(at as u16), &mut worker.io);
-            // A guest may have sent packets already: another VP has seen the answer, and its signal has found a channel that was not
-            // live. Nor does it signal again as long as those are in the ring.
+            // A guest may have sent packets already: another VP has seen the answer, and its signal has found a channel
+            // that was not live. Nor does it signal again as long as those are in the ring.
             worker.run(at);
             worker.settle(Some(at));
         }

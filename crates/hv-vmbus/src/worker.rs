@@ -211,7 +211,8 @@ impl<'a, P: BusPort> Worker<'a, P> {
         loop {
             let stop = self.take(line, &incoming, &outgoing)?;
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
-            // The guest does not signal before it sees the room of these packets, and what it has written before that is seen here.
+            // The guest does not signal before it sees the room of these packets, and what it has written before that
+            // is seen here.
             let committed = open.consumer.commit(&incoming)?;
             open.signal |= committed.signal;
             let signal = open.signal;

@@ -143,8 +143,8 @@ pub struct DeviceReport {
     pub bytes_out: u64,
     /// Requests completed by its back end.
     pub requests: u64,
-    /// Commands that were refused or failed, packets without meaning, and channels that were left because of what the guest put into
-    /// their rings.
+    /// Commands that were refused or failed, packets without meaning, and channels that were left because of what the
+    /// guest put into their rings.
     pub errors: u64,
     /// Most packets that one call took.
     pub most_packets: u64,

@@ -1,5 +1,5 @@
-//! The network: iperf3 in a stock guest, to this computer and back, on this machine's card and on QEMU's virtio-net. Both are on QEMU's
-//! user network.
+//! The network: iperf3 in a stock guest, to this computer and back, on this machine's card and on QEMU's virtio-net.
+//! Both are on QEMU's user network.
 
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
-//! Sockets: bytes between this computer and a stock guest, on a socket of this machine's and on a port of QEMU's virtio-serial. socat sends
-//! each byte back, and this program measures: a virtio-serial port has no connections, so only the way there and back is compared.
+//! Sockets: bytes between this computer and a stock guest, on a socket of this machine's and on a port of QEMU's
+//! virtio-serial. socat sends each byte back, and this program measures: a virtio-serial port has no connections, so
+//! only the way there and back is compared.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -39,7 +40,8 @@ impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
         let mut modules = Vec::new();
         load(&stock::drivers(&Cache::open()?, Stock::Cloud612)?, "hv_sock", &mut modules)?;
-        // socat's PIPE sends back what comes. A port that nobody has opened on the host is at its end. Its driver is built in.
+        // socat's PIPE sends back what comes. A port that nobody has opened on the host is at its end. Its driver is
+        // built in.
         let script = format!(
             "{}if [ -d /sys/bus/vmbus ]; then\n\
              socat VSOCK-LISTEN:{PORT},fork PIPE\n\

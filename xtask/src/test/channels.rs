@@ -15,8 +15,9 @@ use super::context::{Booted, Context, HUNG_SECONDS};
 use super::programs::{counted, program, stressed};
 use super::runner::Step;
 
-/// The devices that are attacked: the guest's name for each, that of the report, and packets that one call takes at most. A call ends
-/// after 32 KiB, and for storage after 256 KiB, and a packet counts as 512 bytes at least (`Device::WORK_LIMIT`, hv-vmbus).
+/// The devices that are attacked: the guest's name for each, that of the report, and packets that one call takes at
+/// most. A call ends after 32 KiB, and for storage after 256 KiB, and a packet counts as 512 bytes at least
+/// (`Device::WORK_LIMIT`, hv-vmbus).
 const ATTACKED: [(&str, &str, u64); 12] = [
     ("storage", "SCSI controller", 512),
     ("network", "network card", 64),
@@ -143,7 +144,8 @@ fn judge(booted: &Booted, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A program of the host's that the guest's sockets connect to. It reads, answers now and then, and hangs up on every fourth.
+/// A program of the host's that the guest's sockets connect to. It reads, answers now and then, and hangs up on every
+/// fourth.
 struct Program {
     folder: PathBuf,
     over: Arc<AtomicBool>,

@@ -12,11 +12,12 @@ use hv_tlfs::rules::RULES;
 use super::context::{Context, read};
 use super::runner::Step;
 
-/// Maximum number of bytes that are loaded: what they are, and little more. Who needs more states it here and in the book's figures.
+/// Maximum number of bytes that are loaded: what they are, and little more. Who needs more states it here and in the
+/// book's figures.
 const LONGEST: u64 = 384 << 10;
 
-/// Functions of VMBus that every packet, request and message passes through, by the parts of their symbols. They do not depend on
-/// the types of devices.
+/// Functions of VMBus that every packet, request and message passes through, by the parts of their symbols. They do not
+/// depend on the types of devices.
 const ONCE: [[&str; 2]; 4] = [
     ["8hv_vmbus6worker", "3run17h"],
     ["8hv_vmbus6worker6flight", "5start17h"],

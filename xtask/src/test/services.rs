@@ -56,7 +56,8 @@ impl Drop for Controlled<'_> {
 }
 
 impl<'c> Controlled<'c> {
-    /// Boots a guest that waits for its host, up to that point. A rule of the interface that it breaks is an exit code of its own.
+    /// Boots a guest that waits for its host, up to that point. A rule of the interface that it breaks is an exit code
+    /// of its own.
     pub(super) fn start(context: &'c Context, options: &[&str]) -> anyhow::Result<Self> {
         let own = options.iter().any(|word| *word == "--initrd" || word.contains("root="));
         let waits: &[&str] = if own { &[] } else { &["--run", "wait"] };

@@ -22,8 +22,8 @@ pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("exec/warm", warm), Step::new("exec/warm-interrupted", interrupted)]
 }
 
-/// Says where the kernel lies, which is another place on each boot, the time, random numbers in two ways, and what comes from stdin; and
-/// exits with 7.
+/// Says where the kernel lies, which is another place on each boot, the time, random numbers in two ways, and what
+/// comes from stdin; and exits with 7.
 const SCRIPT: &str = "grep -m 1 ' _text$' /proc/kallsyms; date +%s; head -c 16 /dev/urandom | hexdump -v; \
                       cat /proc/sys/kernel/random/uuid; cat; echo err >&2; exit 7";
 /// Bytes of a snapshot's head (cli/src/warm/file.rs), and of the digest behind it all.

@@ -1,5 +1,5 @@
-//! What a network card's driver must not say: messages of NVSP, and of RNDIS with frames in a section of the send buffer
-//! or in listed pages.
+//! What a network card's driver must not say: messages of NVSP, and of RNDIS with frames in a section of the send
+//! buffer or in listed pages.
 //!
 //! What a frame says reaches QEMU's user network. So that it leads nowhere, frames of IP go to 240.0.0.1, which is no
 //! host's address (RFC 1112, section 4, "class E"); and no other VP writes to them.

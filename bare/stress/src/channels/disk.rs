@@ -193,8 +193,8 @@ impl Disk {
         Some(last.wrapping_add(1))
     }
 
-    /// Compares the blocks that were written last, which the attackers have had time to touch since. Then writes some blocks,
-    /// reads them again and compares; asks who the disk is, and how large.
+    /// Compares the blocks that were written last, which the attackers have had time to touch since. Then writes some
+    /// blocks, reads them again and compares; asks who the disk is, and how large.
     pub(super) fn round(&mut self, check: &mut Check) -> Option<()> {
         if let Some(last) = self.last {
             self.compare(check, last)?;

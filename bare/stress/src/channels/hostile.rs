@@ -165,8 +165,8 @@ impl Attacker {
         channel
     }
 
-    /// Opens the target's channel, sends packets until it has enough of them or the host of it, and closes it. Returns false
-    /// if the target is not there, or the host does not answer.
+    /// Opens the target's channel, sends packets until it has enough of them or the host of it, and closes it. Returns
+    /// false if the target is not there, or the host does not answer.
     fn session(&mut self) -> bool {
         let Some(channel) = self.channel() else { return false };
         let (name, vp) = (self.target.name, self.vp);
@@ -273,7 +273,8 @@ impl Attacker {
         bus::signal(session.connection);
     }
 
-    /// Closes the channel, in the right order or in another, and takes the pages back. Returns false if the host keeps them.
+    /// Closes the channel, in the right order or in another, and takes the pages back. Returns false if the host keeps
+    /// them.
     fn close(&mut self, channel: u32) -> bool {
         let lists = [RINGS_LIST, RECEIVE_LIST, SEND_LIST].map(|which| bus::list_id(self.vp, which));
         let lists = if self.target.class == Class::Card { &lists[..] } else { &lists[..1] };

@@ -12,7 +12,8 @@ pub(super) const PAGE: usize = 4096;
 const WORDS: usize = PAGE / 4;
 /// Pages of a VP.
 const PAGES: usize = 41;
-/// Bytes at RAM's beginning that have all of this program, its stacks and the device tree. Nothing else uses the rest of RAM.
+/// Bytes at RAM's beginning that have all of this program, its stacks and the device tree. Nothing else uses the rest
+/// of RAM.
 const PROGRAM: u64 = 16 << 20;
 
 /// Both rings of a channel, that of the guest first.

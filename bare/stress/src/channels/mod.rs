@@ -1,11 +1,12 @@
 //! Hostile channels: VPs that break the rules of VMBus's devices, beside a well-behaved user of a disk.
 //!
-//! With `stress.channels=COUNT` each device on the bus takes COUNT packets at least, and the channels of each are opened and
-//! closed many times meanwhile. VP 0 makes contact and receives the host's messages for all. Meanwhile it uses the disk of
-//! the first SCSI controller as a driver should, makes calls that take the hypervisor's locks, and checks every answer and
-//! every byte. The VPs with odd numbers attack one device after the other: a second SCSI controller, the network card, the
-//! integration services, the keyboard, the mouse, dynamic memory, and with `stress.port=PORT` sockets to that port of the host's. Those with even
-//! numbers write to the rings and buffers of the VP before them while the host reads.
+//! With `stress.channels=COUNT` each device on the bus takes COUNT packets at least, and the channels of each are
+//! opened and closed many times meanwhile. VP 0 makes contact and receives the host's messages for all. Meanwhile it
+//! uses the disk of the first SCSI controller as a driver should, makes calls that take the hypervisor's locks, and
+//! checks every answer and every byte. The VPs with odd numbers attack one device after the other: a second SCSI
+//! controller, the network card, the integration services, the keyboard, the mouse, dynamic memory, and with
+//! `stress.port=PORT` sockets to that port of the host's. Those with even numbers write to the rings and buffers of the
+//! VP before them while the host reads.
 //!
 //! The host may write to pages of the attackers' own alone: numbers of other pages do not get into a ring (`memory`).
 
@@ -108,7 +109,8 @@ pub(crate) fn run(checks: &mut Checks) {
     });
 }
 
-/// Uses the disk, and makes calls, until all attackers have finished. Prints the longest time of each; nothing judges it.
+/// Uses the disk, and makes calls, until all attackers have finished. Prints the longest time of each; nothing judges
+/// it.
 fn supervise(check: &mut Check, own: &mut Disk) {
     let (mut last, mut since, mut slowest) = (0, time::counter(), 0);
     let mut calls = flood::Times::default();

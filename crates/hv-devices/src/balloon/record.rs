@@ -30,8 +30,8 @@ impl fmt::Debug for Record {
 impl Record {
     pub(super) const NONE: Self = Self { words: None, first: 0, pages: 0 };
 
-    /// Makes a record of `pages` pages from `first` on, as far as there are words for them. A word may have bits already: those of
-    /// pages in a record that was made of the same words before.
+    /// Makes a record of `pages` pages from `first` on, as far as there are words for them. A word may have bits
+    /// already: those of pages in a record that was made of the same words before.
     pub(super) fn new(words: &'static [AtomicU64], first: u64, pages: u64) -> Self {
         Self { words: Some(words), first, pages: pages.min(words.len() as u64 * PER_WORD) }
     }

@@ -95,8 +95,8 @@ impl<S: Service> Device for Ic<S> {
         Ok(())
     }
 
-    /// Begins only now: a request of the embedder may find the device before the guest knows that the channel is open, and then
-    /// nothing can be sent.
+    /// Begins only now: a request of the embedder may find the device before the guest knows that the channel is open,
+    /// and then nothing can be sent.
     fn live<P: Backend<Never>>(&mut self, _: Channel, _: &mut Io<'_, P, Never>) {
         self.link.begin();
     }

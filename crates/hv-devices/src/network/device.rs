@@ -120,8 +120,8 @@ impl Network {
                     return self.reply(io, packet, MessageType::SUBCHANNEL, &answer);
                 }
             }
-            // The version of the guest's stack, the data path without a virtual function, and what is unknown: nothing depends
-            // on them, and a guest that waits for the end of the packet gets it.
+            // The version of the guest's stack, the data path without a virtual function, and what is unknown: nothing
+            // depends on them, and a guest that waits for the end of the packet gets it.
             _ => {}
         }
         let _ = io.complete(packet, &[]);

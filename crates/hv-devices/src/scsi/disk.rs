@@ -137,8 +137,8 @@ impl Disk {
         self.attention = Some(Sense::CAPACITY_CHANGED);
     }
 
-    /// Handles a reset by the initiator, which ends its prevention of medium removal (SPC-4, "PREVENT ALLOW MEDIUM REMOVAL
-    /// command").
+    /// Handles a reset by the initiator, which ends its prevention of medium removal (SPC-4, "PREVENT ALLOW MEDIUM
+    /// REMOVAL command").
     pub fn reset(&mut self) {
         if let Some(drive) = &mut self.drive {
             drive.lock(false);

@@ -16,7 +16,8 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
     const REPLY: u32 = PACKET as u32;
     /// Maximum size that Linux's driver reads of a packet (drivers/scsi/storvsc_drv.c, `storvsc_connect_to_vsp`).
     const PACKET_LIMIT: u32 = 80;
-    /// A request of the maximum size: at 5 GB/s the 50 microseconds that the TLFS gives a hypercall ("Hypercall Continuation").
+    /// A request of the maximum size: at 5 GB/s the 50 microseconds that the TLFS gives a hypercall ("Hypercall
+    /// Continuation").
     const WORK_LIMIT: usize = MAX_TRANSFER as usize;
 
     fn reply_len(&self, _: Channel, head: &Head) -> Option<u32> {

@@ -91,8 +91,8 @@ impl Job {
         self.done == 0
     }
 
-    /// Records that the current piece is done, and returns the next one, if there is one, with the range of the command's data that
-    /// belongs to it: offset and length.
+    /// Records that the current piece is done, and returns the next one, if there is one, with the range of the
+    /// command's data that belongs to it: offset and length.
     pub(super) fn next(&mut self) -> Option<(Piece, (u64, u64))> {
         self.done += self.now;
         let at = self.done;

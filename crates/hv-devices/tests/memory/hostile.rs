@@ -1,5 +1,5 @@
-//! Guests that say anything, in any order, with a back end that answers when it likes: the record is what was judged, and each
-//! request has one outcome at most.
+//! Guests that say anything, in any order, with a back end that answers when it likes: the record is what was judged,
+//! and each request has one outcome at most.
 
 use std::collections::BTreeSet;
 

@@ -22,7 +22,8 @@ enum Step {
     Ask,
     /// The host takes the outcome.
     Take,
-    /// The guest answers what it got last, with another kind if there is one, and with its body cut and partly overwritten.
+    /// The guest answers what it got last, with another kind if there is one, and with its body cut and partly
+    /// overwritten.
     Answer {
         kind: Option<u16>,
         flags: u8,

@@ -110,8 +110,8 @@ impl<const VPS: usize> Replay<VPS> {
 }
 
 impl<const VPS: usize> Replay<VPS> {
-    /// Collects the records of a part of a packet's data, and returns it when it is whole. A record of something else drops one that
-    /// is not.
+    /// Collects the records of a part of a packet's data, and returns it when it is whole. A record of something else
+    /// drops one that is not.
     fn collect(&mut self, record: &Record) -> Option<Collected> {
         let place = self.contents.get_mut(record.vp as usize)?;
         let collected = match (record.what, place.take()) {

@@ -1,8 +1,8 @@
 //! The strict mode: the hypervisor's judge ([`hv_host::strict`]) with the rules of VMBus and its devices.
 //!
-//! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it passes
-//! each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `balloon`, `network` with `rndis`, `sockets`. Another
-//! device gets a file of its own, a variant of `Class`, and state in `Channel`.
+//! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it
+//! passes each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `balloon`, `network`
+//! with `rndis`, `sockets`. Another device gets a file of its own, a variant of `Class`, and state in `Channel`.
 
 mod balloon;
 mod bus;
@@ -28,8 +28,8 @@ pub(crate) const MESSAGE_BYTES: usize = 41;
 
 /// Checks a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
 ///
-/// It has a fixed size, allocates nothing, and looks at each event for a bounded time. Of VMBus it follows the channels up
-/// to number 127, and 256 packets whose completion is pending; it says nothing about others.
+/// It has a fixed size, allocates nothing, and looks at each event for a bounded time. Of VMBus it follows the channels
+/// up to number 127, and 256 packets whose completion is pending; it says nothing about others.
 #[derive(Clone, Debug)]
 pub struct Judge<const VPS: usize> {
     hypervisor: strict::Judge<VPS>,

@@ -43,8 +43,8 @@ impl Cache {
         HELD.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry(name));
     }
 
-    /// Removes the entries whose names begin with `prefix`, except the `most` whose folders have changed last, and those that a process
-    /// uses.
+    /// Removes the entries whose names begin with `prefix`, except the `most` whose folders have changed last, and
+    /// those that a process uses.
     ///
     /// # Errors
     /// The cache cannot be read or written.

@@ -1,10 +1,11 @@
 //! Dynamic memory: the guest gives pages up to its host, and gets them back.
 //!
-//! The channel is no pipe: a packet is a message, which begins with a [`BalloonHeader`]. The guest asks for a version with
-//! [`VersionRequest`], with an older one after each refusal, then reports what it can do with [`CapabilitiesReport`]. From then on it
-//! sends a [`StatusReport`] every second. The host asks for pages with [`BalloonRequest`], which the guest answers with one or more
-//! [`BalloonResponse`]s, each with ranges of pages behind it; it gives pages back with [`UnballoonRequest`], with ranges behind it too.
-//! Numbers of pages are in units of 4096 bytes.
+//! The channel is no pipe: a packet is a message, which begins with a [`BalloonHeader`]. The guest asks for a version
+//! with [`VersionRequest`], with an older one after each refusal, then reports what it can do with
+//! [`CapabilitiesReport`]. From then on it sends a [`StatusReport`] every second. The host asks for pages with
+//! [`BalloonRequest`], which the guest answers with one or more [`BalloonResponse`]s, each with ranges of pages behind
+//! it; it gives pages back with [`UnballoonRequest`], with ranges behind it too. Numbers of pages are in units of 4096
+//! bytes.
 
 open_enum! {
     table MESSAGE_TYPE, from "Linux 6.12, drivers/hv/hv_balloon.c";

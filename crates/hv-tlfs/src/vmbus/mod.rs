@@ -11,8 +11,8 @@
 //!
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
-//! Not here: device protocols except those in [`balloon`], [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`mouse`], [`nvsp`] with [`rndis`] and [`ndis`],
-//! [`socket`], [`storage`] with [`scsi`], and [`vss`], and versions before 3.0.
+//! Not here: device protocols except those in [`balloon`], [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`mouse`],
+//! [`nvsp`] with [`rndis`] and [`ndis`], [`socket`], [`storage`] with [`scsi`], and [`vss`], and versions before 3.0.
 
 pub mod balloon;
 pub mod connection;

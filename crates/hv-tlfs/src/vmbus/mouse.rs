@@ -1,9 +1,9 @@
 //! Mouse: a HID device, whose reports come from the host.
 //!
-//! The channel is a pipe: behind the pipe's header, a message begins with a [`HidHeader`]. The guest asks for a version with
-//! [`ProtocolRequest`], and the host answers with [`ProtocolResponse`]. Then the host describes the device with [`DeviceInfo`], behind
-//! which is a HID report descriptor, and the guest acknowledges it with [`DeviceInfoAck`]. From then on the host sends input reports,
-//! whose form is that of the report descriptor.
+//! The channel is a pipe: behind the pipe's header, a message begins with a [`HidHeader`]. The guest asks for a version
+//! with [`ProtocolRequest`], and the host answers with [`ProtocolResponse`]. Then the host describes the device with
+//! [`DeviceInfo`], behind which is a HID report descriptor, and the guest acknowledges it with [`DeviceInfoAck`]. From
+//! then on the host sends input reports, whose form is that of the report descriptor.
 
 use zerocopy::little_endian::{U16, U32};
 

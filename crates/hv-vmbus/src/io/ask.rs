@@ -114,8 +114,8 @@ impl<P: BusPort> Context<'_, P> {
         Some(Buffer { memory: self.env.port.memory(), pool: self.env.pool, gpadl })
     }
 
-    /// Makes room for a request from a packet or a completed request, and puts it into its place in the order: now, or as a fault
-    /// plan has it. Returns the place. `begins` is [`Work::begins`].
+    /// Makes room for a request from a packet or a completed request, and puts it into its place in the order: now, or
+    /// as a fault plan has it. Returns the place. `begins` is [`Work::begins`].
     fn admit(&mut self, ticket: &mut Ticket, begins: bool) -> Result<usize, RequestError> {
         if let Some(error) = ticket.rejected {
             return Err(RequestError::Pages(error));
@@ -227,8 +227,8 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
         self.request(of, request)
     }
 
-    /// Has a completed request start again, as it is now, with part of the data: `len` bytes from byte `offset` on, counted from its
-    /// first byte.
+    /// Has a completed request start again, as it is now, with part of the data: `len` bytes from byte `offset` on,
+    /// counted from its first byte.
     ///
     /// # Errors
     /// The same as for [`request_part`](Self::request_part).

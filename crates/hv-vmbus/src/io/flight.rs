@@ -54,7 +54,8 @@ impl<P: BusPort> Context<'_, P> {
         (ticket, entry.token(at))
     }
 
-    /// Starts the requests that wait until another one is done: this one has overtaken them, unless it is one of them again.
+    /// Starts the requests that wait until another one is done: this one has overtaken them, unless it is one of them
+    /// again.
     #[inline]
     pub(crate) fn landed(&mut self, at: usize) {
         if self.counts.held > 0 {

@@ -27,7 +27,8 @@ pub enum SendError {
     Closed,
     /// The ring has no room; [`Device::room`](crate::Device::room) is called when it has.
     Full,
-    /// Longer than the device's packets may be ([`Device::PACKET_LIMIT`](crate::Device::PACKET_LIMIT)), or than the ring can ever hold.
+    /// Longer than the device's packets may be ([`Device::PACKET_LIMIT`](crate::Device::PACKET_LIMIT)), or than the
+    /// ring can ever hold.
     TooLong,
     /// The packet was already answered.
     Answered,
@@ -203,8 +204,9 @@ impl<P: BusPort> Context<'_, P> {
         line.and_then(|line| line.open.as_ref()).and_then(free).unwrap_or(0)
     }
 
-    /// Has [`Device::room`](crate::Device::room) called once this many bytes, including descriptors and trailers, are free in the
-    /// ring to the guest, or as many as it ever has. Returns true, and nothing is called, if they are free already.
+    /// Has [`Device::room`](crate::Device::room) called once this many bytes, including descriptors and trailers, are
+    /// free in the ring to the guest, or as many as it ever has. Returns true, and nothing is called, if they are free
+    /// already.
     pub fn await_room(&mut self, channel: Channel, bytes: u32) -> bool {
         let Some(open) = self.lines.get_mut(channel.index()).and_then(Line::live) else { return false };
         let ring = open.outgoing(self.env.port.memory(), self.env.pool);
@@ -222,8 +224,8 @@ impl<P: BusPort> Context<'_, P> {
         free
     }
 
-    /// Puts a packet into a channel's ring, with `header` bytes of the payload's parts before the payload. `reserved` bytes of room are
-    /// reserved for it.
+    /// Puts a packet into a channel's ring, with `header` bytes of the payload's parts before the payload. `reserved`
+    /// bytes of room are reserved for it.
     fn push(
         &mut self,
         line: usize,
@@ -386,8 +388,8 @@ struct Writing<'w, 'r, M> {
 }
 
 impl<M: GuestMemory> Writing<'_, '_, M> {
-    /// Returns true if there is room for a packet, besides what is reserved for others. A packet that is too long for the ring is found
-    /// later.
+    /// Returns true if there is room for a packet, besides what is reserved for others. A packet that is too long for
+    /// the ring is found later.
     fn is_free(&self, total: u32, others: u32) -> Result<bool, RingError> {
         if others == 0 || total > self.ring.size() - 8 {
             return Ok(true);

@@ -13,14 +13,15 @@ impl<P: BusPort> Context<'_, P> {
         self.env.observed
     }
 
-    /// Shows an observer a part of the data of a packet from the guest: `len` bytes, of which the device has read these first ones.
+    /// Shows an observer a part of the data of a packet from the guest: `len` bytes, of which the device has read these
+    /// first ones.
     pub fn show_read(&self, of: &impl Answer, part: u8, len: u32, bytes: &[u8]) {
         let ticket = of.ticket();
         self.show(ticket.line, true, ticket.transaction, (part, len, bytes));
     }
 
-    /// Shows an observer a part of the data of a packet to the guest: `len` bytes, of which these are the first ones. `transaction`: the
-    /// packet's id, or 0 if it is yet to be sent.
+    /// Shows an observer a part of the data of a packet to the guest: `len` bytes, of which these are the first ones.
+    /// `transaction`: the packet's id, or 0 if it is yet to be sent.
     pub fn show_written(&self, channel: Channel, transaction: u64, part: u8, len: u32, bytes: &[u8]) {
         self.show(channel.index(), false, transaction, (part, len, bytes));
     }

@@ -155,8 +155,8 @@ impl Consumer {
         self.next = packet.at;
     }
 
-    /// Returns the room of all packets read so far to the sender, and looks for more of them. A sender that has written one since,
-    /// and is not masked, has seen an empty ring and signals, or what it has written is seen here.
+    /// Returns the room of all packets read so far to the sender, and looks for more of them. A sender that has written
+    /// one since, and is not masked, has seen an empty ring and signals, or what it has written is seen here.
     ///
     /// # Errors
     /// The ring is corrupt.
@@ -190,8 +190,8 @@ impl Consumer {
         ring.store(Word::InterruptMask, 1)
     }
 
-    /// Tells the sender to interrupt for new packets. Returns true if there already is a packet, for which the sender may not have
-    /// interrupted.
+    /// Tells the sender to interrupt for new packets. Returns true if there already is a packet, for which the sender
+    /// may not have interrupted.
     ///
     /// # Errors
     /// The ring is corrupt.

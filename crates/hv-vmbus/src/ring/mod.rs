@@ -10,10 +10,11 @@
 //!   reads the packet.
 //! * The receiver reads the packet, then stores `read_index` with release. The sender loads it with acquire before it
 //!   writes over the packet.
-//! * The sender stores `write_index`, executes a full barrier, then reads `interrupt_mask` and `read_index`: it signals if the ring was
-//!   empty. The receiver stores `read_index`, or clears `interrupt_mask`, executes a full barrier, then reads `write_index` again. So
-//!   one of them sees the other's store, and no packet is missed. While the receiver takes packets, `read_index` stays where it was, so
-//!   the sender does not signal, and the receiver needs no mask for that.
+//! * The sender stores `write_index`, executes a full barrier, then reads `interrupt_mask` and `read_index`: it signals
+//!   if the ring was empty. The receiver stores `read_index`, or clears `interrupt_mask`, executes a full barrier, then
+//!   reads `write_index` again. So one of them sees the other's store, and no packet is missed. While the receiver
+//!   takes packets, `read_index` stays where it was, so the sender does not signal, and the receiver needs no mask for
+//!   that.
 //! * The same holds for `pending_send_size` and `read_index`, with the sides swapped.
 
 mod consumer;

@@ -132,8 +132,8 @@ impl Producer {
         Ok(ring.size() - ring.distance(read, self.next) - 8)
     }
 
-    /// Sends a packet. `payload` fills a part of it, given the part's offset; what it leaves is zeros. Returns true if the
-    /// receiver must be signalled: the ring was empty, and the receiver wants interrupts.
+    /// Sends a packet. `payload` fills a part of it, given the part's offset; what it leaves is zeros. Returns true if
+    /// the receiver must be signalled: the ring was empty, and the receiver wants interrupts.
     ///
     /// # Errors
     /// Nothing was sent.
@@ -170,8 +170,8 @@ impl Producer {
         Ok(self.finish(ring, draft)?)
     }
 
-    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload. The receiver does not see it before it is
-    /// [finished](Self::finish).
+    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload. The receiver does not see
+    /// it before it is [finished](Self::finish).
     ///
     /// # Errors
     /// The packet cannot be sent now.
@@ -206,8 +206,8 @@ impl Producer {
         })
     }
 
-    /// Sends a packet; what has not been put into it is zeros. Returns true if the receiver must be signalled: the ring was empty, and
-    /// the receiver wants interrupts.
+    /// Sends a packet; what has not been put into it is zeros. Returns true if the receiver must be signalled: the ring
+    /// was empty, and the receiver wants interrupts.
     ///
     /// # Errors
     /// Nothing was sent.

@@ -39,7 +39,8 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     /// Creates the ring whose header is the first of these pages. Page numbers count 4096-byte pages.
     ///
     /// # Errors
-    /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more; [`RingError::Memory`] if the header has no address.
+    /// [`RingError::Size`] if there is no page for data, or data of 2 GiB or more; [`RingError::Memory`] if the header
+    /// has no address.
     pub fn new(memory: &'a M, pages: &'a [W]) -> Result<Self, RingError> {
         let error = RingError::Size { pages: pages.len() };
         let (header, data) = pages.split_first().ok_or(error)?;

@@ -12,8 +12,8 @@ use zerocopy::IntoBytes;
 /// Looks at the index after which the host has looked for too long.
 const PATIENCE: usize = 10_000;
 
-/// The partition, and its memory: the ring is empty for the host that takes packets, and has one for the host that looks for more of
-/// them.
+/// The partition, and its memory: the ring is empty for the host that takes packets, and has one for the host that
+/// looks for more of them.
 struct Restless {
     memory: Memory,
     /// Number of looks at the guest's write index since it moves.

@@ -14,9 +14,9 @@ pub const AGENT_PORT: u32 = 0x6876_0001;
 /// Bytes for the command's stdin that the tool sends without credit.
 pub const AGENT_WINDOW: u32 = 64 << 10;
 
-/// The host's port of the first folder of the host's that the guest gets, "hv" and 2; those of the others follow. What goes over a
-/// connection to it are the requests of Linux's FUSE, and the replies, as they are: each begins with its length (Linux,
-/// include/uapi/linux/fuse.h).
+/// The host's port of the first folder of the host's that the guest gets, "hv" and 2; those of the others follow. What
+/// goes over a connection to it are the requests of Linux's FUSE, and the replies, as they are: each begins with its
+/// length (Linux, include/uapi/linux/fuse.h).
 pub const SHARE_PORT: u32 = 0x6876_0002;
 
 /// Folders of the host's in a guest at most.
@@ -81,8 +81,8 @@ messages! {
         }
         /// The tool has everything: end.
         Bye = 8 {}
-        /// Set the clock, and renew the kernel's random numbers: no clock of the machine tells the time, and the guest may have booted before,
-        /// for another run. Before the start.
+        /// Set the clock, and renew the kernel's random numbers: no clock of the machine tells the time, and the guest
+        /// may have booted before, for another run. Before the start.
         Renew = 9 {
             /// The host's time, in seconds since the year 1970.
             seconds: u64,

@@ -233,8 +233,8 @@ macro_rules! messages {
         }
 
         impl<'a> $Name<'a> {
-            /// Makes a frame of the message, in `buffer`, and returns its length; `None` if it is longer than the buffer, or than a
-            /// frame may be.
+            /// Makes a frame of the message, in `buffer`, and returns its length; `None` if it is longer than the
+            /// buffer, or than a frame may be.
             #[must_use]
             pub fn encode(&self, id: u32, buffer: &mut [u8]) -> Option<usize> {
                 match self {
@@ -280,8 +280,8 @@ messages! {
             /// Without asking the guest's programs.
             force: bool,
         }
-        /// Ask the guest for key-value pairs: an operation and a pool by the interface's numbers. Texts are UTF-16 with a closing
-        /// zero; of addresses, the key is the adapter.
+        /// Ask the guest for key-value pairs: an operation and a pool by the interface's numbers. Texts are UTF-16 with
+        /// a closing zero; of addresses, the key is the adapter.
         Kvp = 4 {
             /// What is asked.
             operation: u8,
@@ -306,7 +306,8 @@ messages! {
         }
         /// Press and release keys of the guest's keyboard.
         Type = 7 {
-            /// For each a scan code of set 1, and flags by the interface's numbers: 2 for a release, 4 and 8 for prefixes.
+            /// For each a scan code of set 1, and flags by the interface's numbers: 2 for a release, 4 and 8 for
+            /// prefixes.
             keys: &'a [u8],
         }
         /// Move the guest's mouse, and press and release its buttons.
@@ -379,8 +380,8 @@ messages! {
             /// Bytes of the disk.
             size: u64,
         }
-        /// Take a device away from the guest: a controller by its number, a service by its number after the controllers, or the
-        /// network card by the number after the services.
+        /// Take a device away from the guest: a controller by its number, a service by its number after the
+        /// controllers, or the network card by the number after the services.
         Rescind = 35 {
             /// Which.
             device: u8,
@@ -411,8 +412,8 @@ messages! {
             /// Why.
             why: Refusal,
         }
-        /// The guest has answered, or will not: the status, or 1 << 32 for an answer that has no form of the protocol, or
-        /// 2 << 32 for a channel that was closed. Of a request that needs no answer: 0.
+        /// The guest has answered, or will not: the status, or 1 << 32 for an answer that has no form of the protocol,
+        /// or 2 << 32 for a channel that was closed. Of a request that needs no answer: 0.
         Outcome = 0x8004 {
             /// The status.
             outcome: u64,
@@ -444,7 +445,8 @@ messages! {
             /// Pages that it needs, those that it has given up included.
             committed: u64,
         }
-        /// The guest has given up pages: their contents are of no more use. Its id is 0: nothing was asked. Answer with discarded.
+        /// The guest has given up pages: their contents are of no more use. Its id is 0: nothing was asked. Answer with
+        /// discarded.
         Discard = 0x8011 {
             /// Ranges of pages, 8 bytes each: the interface's structure.
             ranges: &'a [u8],

@@ -37,7 +37,8 @@ const SCRIPT: &str = "\
 /// Bytes of the first file: pieces, and a part of one.
 const LONG: usize = 30 * 6144 + 1234;
 
-/// Files arrive as they are, also over longer ones; refusals are the guest's; a daemon that stops costs the machine nothing.
+/// Files arrive as they are, also over longer ones; refusals are the guest's; a daemon that stops costs the machine
+/// nothing.
 fn copied(context: &Context) -> anyhow::Result<()> {
     let daemon = ["usr/sbin/hv_fcopy_daemon"];
     let initrd = initrd(context, "hyperv-daemons", &daemon, &modules(Stock::Cloud61, &UTILS)?, SCRIPT)?;

@@ -39,8 +39,9 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
         fio() { command fio \"$@\" || { cat fio; return 1; }; }\n";
     let guest = GuestFiles::new(context, &programs, &[], &format!("{head}{}", script(JOBS)))?;
     let mut options = vec!["--stock", stock, "--vps", vps];
-    // A kernel's locks are waited for on the processor. Where VPs are threads, and there are far more of them than processors, the
-    // owner of a lock seldom runs while others wait for it. In one thread, a VP that waits lets the next one run.
+    // A kernel's locks are waited for on the processor. Where VPs are threads, and there are far more of them than
+    // processors, the owner of a lock seldom runs while others wait for it. In one thread, a VP that waits lets the
+    // next one run.
     if vps == "8" {
         options.push("--deterministic");
     }

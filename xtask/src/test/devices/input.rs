@@ -1,5 +1,5 @@
-//! Keyboard and mouse: what `hv ctl` types reaches a terminal of a stock guest, and where it points a program that reads events, through
-//! Linux's own drivers.
+//! Keyboard and mouse: what `hv ctl` types reaches a terminal of a stock guest, and where it points a program that
+//! reads events, through Linux's own drivers.
 
 use anyhow::{Context as _, ensure};
 use hv_machine::initrd::Module;

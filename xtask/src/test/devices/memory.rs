@@ -32,7 +32,8 @@ const KEPT: u64 = 256 * MIB;
 /// Bytes that the host gets at least: the guest has used 300 MiB, and gives up 256 MiB of its 512 MiB.
 const FREED: u64 = 100 * MIB;
 
-/// Uses memory, then says how many times 128 MiB are free whenever that changes, and uses memory again when it has it back.
+/// Uses memory, then says how many times 128 MiB are free whenever that changes, and uses memory again when it has it
+/// back.
 const SCRIPT: &str = "\
     insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
     insmod /modules/hv_balloon.ko pressure_report_delay=1\n\

@@ -1,5 +1,5 @@
-//! Two guests on a network: one is reached from the host's ports, by the other through its own network. Debian's dropbear and iperf3 run
-//! in both, so what comes in at one has gone out at the other.
+//! Two guests on a network: one is reached from the host's ports, by the other through its own network. Debian's
+//! dropbear and iperf3 run in both, so what comes in at one has gone out at the other.
 
 use anyhow::ensure;
 use hv_setup::exit::Exit;
@@ -32,7 +32,8 @@ fn guest(context: &Context, kernel: Stock, script: &str) -> anyhow::Result<Strin
     Ok(initrd.display().to_string())
 }
 
-/// Commands, their output and files go over ssh in both directions, and iperf3 sends and receives with one channel and with four.
+/// Commands, their output and files go over ssh in both directions, and iperf3 sends and receives with one channel and
+/// with four.
 fn peers(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let (ssh, iperf) = (free_port()?, free_port()?);

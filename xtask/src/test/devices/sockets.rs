@@ -32,8 +32,8 @@ const BLOCK: usize = 64 << 10;
 /// Ports of the guest's: its own program, and socat's echo.
 const PROGRAM: u32 = 22;
 const SOCAT: u32 = 23;
-/// Sends a file, and waits until the host has closed its direction: it has all of it. May fail: a connection can take Linux
-/// longer than its two seconds.
+/// Sends a file, and waits until the host has closed its direction: it has all of it. May fail: a connection can take
+/// Linux longer than its two seconds.
 const SEND: &str = "socat -t 1200 - VSOCK-CONNECT:2:5005 </bin/busybox";
 
 /// How much of everything.

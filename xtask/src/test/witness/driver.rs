@@ -1,7 +1,7 @@
 //! Drivers' own structures, of which no header tells: from the type information (BTF) in Debian's modules.
 //!
-//! Sources: Linux, Documentation/bpf/btf.rst; System V ABI, "Sections". A module's types follow the kernel's, and so do its strings:
-//! names that the kernel has too cannot be read here, and are compared by their place alone.
+//! Sources: Linux, Documentation/bpf/btf.rst; System V ABI, "Sections". A module's types follow the kernel's, and so do
+//! its strings: names that the kernel has too cannot be read here, and are compared by their place alone.
 
 use std::fs;
 
@@ -209,7 +209,8 @@ fn records(types: &Types<'_>, driver: &Driver) -> anyhow::Result<usize> {
 /// Checks that the table has a field at this place, with this name if it is known.
 fn member_is(ours: &Struct, size: usize, name: Option<&str>, bit: usize) -> anyhow::Result<bool> {
     let offset = bit / 8;
-    // The beginning of a packet is a structure of its own here; an open end has no bytes; a bit is a flag of its word here.
+    // The beginning of a packet is a structure of its own here; an open end has no bytes; a bit is a flag of its word
+    // here.
     if (ours.name == "vstor_packet" && offset < 12) || offset == size || !bit.is_multiple_of(8) {
         return Ok(false);
     }
@@ -301,7 +302,8 @@ impl<'m> Types<'m> {
             }
             place += count * each + once;
         }
-        // A structure that only this driver has tells where the module's strings begin: it is one of those with its size.
+        // A structure that only this driver has tells where the module's strings begin: it is one of those with its
+        // size.
         let known = format!("\0{own}\0");
         let found = strings.windows(known.len()).position(|part| part == known.as_bytes());
         let found = found.with_context(|| format!("no {own}"))? as u32 + 1;
