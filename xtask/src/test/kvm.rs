@@ -47,7 +47,8 @@ struct Program {
     content: Vec<u8>,
 }
 
-/// Checks that a guest connects to VMBus and powers off, that its processors go off and on again, and that it can crash.
+/// Checks that a guest connects to VMBus and powers off, that its processors go off and on again, and that it can
+/// crash.
 fn boot(context: &Context) -> anyhow::Result<()> {
     let (kernel, busybox) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
     let vmbus = kernel.modules.iter().find(|file| file.to_string_lossy().contains("hv_vmbus.ko"));
@@ -92,8 +93,8 @@ run /boot /Image /initrd 2 hv.run=crash panic=1
     Ok(())
 }
 
-/// Cases that fail over KVM: it answers Arm's own functions itself, and says SMCCC 1.1, which has no SMCCC_ARCH_FEATURES
-/// for SMCCC_VERSION.
+/// Cases that fail over KVM: it answers Arm's own functions itself, and says SMCCC 1.1, which has no
+/// SMCCC_ARCH_FEATURES for SMCCC_VERSION.
 const FAIL: [&str; 2] = [
     "feature_discovery/smccc_is_of_version_1_2_or_later",
     "feature_discovery/features_are_told_for_functions_that_exist_and_not_for_others",

@@ -49,8 +49,8 @@ struct Part {
 const KVM: &str = "hv-kvm";
 
 /// All parts: the root for the host, `bare/` for its three targets, and what of the root is for one of them. Debian's
-/// Rust, which builds for them where rustup cannot, has no clippy: a workspace with only that toolchain is checked by the
-/// tests that build it.
+/// Rust, which builds for them where rustup cannot, has no clippy: a workspace with only that toolchain is checked by
+/// the tests that build it.
 fn parts() -> anyhow::Result<Vec<Part>> {
     let root = sources::checkout()?;
     let bare = root.join("bare");
