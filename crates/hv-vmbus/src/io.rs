@@ -319,7 +319,8 @@ impl<'a, P: BusPort> Context<'a, P> {
         }
     }
 
-    /// Reports something to the observer.
+    /// Reports something to the observer. Devices have few reports, and many places that make one.
+    #[inline(never)]
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
         self.env.port.observe(Event::Device { channel: self.env.place.id(channel.index()), note, value });
     }
