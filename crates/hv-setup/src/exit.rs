@@ -81,8 +81,13 @@ pub fn end(result: anyhow::Result<Exit>) -> std::process::ExitCode {
 /// failures.
 pub fn end_as(result: anyhow::Result<u8>, failed: u8) -> std::process::ExitCode {
     let code = result.unwrap_or_else(|error| {
+        if interrupt::is_cause(&error) {
+            // What the signal came in the middle of has not failed.
+            ui::error(&interrupt::Interrupted.into());
+            return Exit::Interrupted as u8;
+        }
         ui::error(&error);
-        if interrupt::is_cause(&error) { Exit::Interrupted as u8 } else { failed }
+        failed
     });
     // A result that was not written is a failure.
     if ui::finish() { code.into() } else { failed.into() }

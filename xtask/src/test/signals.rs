@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -47,6 +48,7 @@ pub(super) fn steps() -> impl Iterator<Item = Step> {
     });
     readers.chain([
         Step::new("life/first-signal-ends-a-command-that-is-not-read", not_read),
+        Step::new("life/signal-is-no-fault-of-a-program", in_a_check),
         Step::new("life/nohup-outlives-its-terminal", nohup),
         Step::new("life/second-signal-leaves-nothing", second),
         Step::new("life/killed-with-a-debuggers-socket", killed),
@@ -94,6 +96,26 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
         let _ = child.wait();
         result?;
     }
+    Ok(())
+}
+
+/// A command that is interrupted while it looks at QEMU says that, and not that QEMU does not work.
+fn in_a_check(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let (fifo, qemu) = (folder.join("fifo"), folder.join("qemu"));
+    rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    std::fs::write(&qemu, format!("#!/bin/sh\nexec cat '{}'\n", fifo.display()))?;
+    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = context.command(&["boot", "--quiet", "--qemu"])?;
+    command.arg(&qemu).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
+    let result = opened(&fifo, &mut child).and_then(|_writer| end(&mut child, Signal::INT));
+    let _ = child.kill();
+    let _ = child.wait();
+    let said = stderr.map(process::Reader::finish).unwrap_or_default();
+    result.with_context(|| said.clone())?;
+    ensure!(said.trim_end().ends_with("error: interrupted") && !said.contains("QEMU"), "it says {said}");
     Ok(())
 }
 
