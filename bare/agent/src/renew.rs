@@ -2,7 +2,6 @@
 //! no other run has.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd as _;
 
 use hv_wire::control::AGENT_ENTROPY;
 use rustix::time::{ClockId, Timespec};
@@ -16,15 +15,14 @@ pub(crate) fn renew(seconds: u64, nanoseconds: u32, entropy: &[u8]) -> io::Resul
     let seconds = i64::try_from(seconds).map_err(|_| ErrorKind::InvalidData)?;
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
     rustix::time::clock_settime(ClockId::Realtime, time)?;
-    let device = std::fs::File::options().write(true).open("/dev/urandom")?;
-    random::add(device.as_fd(), entropy)
+    random::add(entropy)
 }
 
 /// The requests that the standard library does not have.
 #[expect(unsafe_code, reason = "two requests of a device, by their numbers")]
 mod random {
+    use std::fs::File;
     use std::io;
-    use std::os::fd::BorrowedFd;
 
     use hv_wire::control::AGENT_ENTROPY;
     use rustix::ioctl::{NoArg, Opcode, Setter, ioctl, opcode};
@@ -45,7 +43,8 @@ mod random {
     const RESEED: Opcode = opcode::none(b'R', 7);
 
     /// Adds entropy through one of the kernel's random devices, and has all later random numbers made from it.
-    pub(super) fn add(device: BorrowedFd<'_>, entropy: [u8; AGENT_ENTROPY]) -> io::Result<()> {
+    pub(super) fn add(entropy: [u8; AGENT_ENTROPY]) -> io::Result<()> {
+        let device = File::options().write(true).open("/dev/urandom")?;
         let info = PoolInfo {
             entropy_count: 8 * AGENT_ENTROPY as i32,
             buf_size: AGENT_ENTROPY as i32,
@@ -53,15 +52,14 @@ mod random {
         };
         // SAFETY: ADD is Linux's number of a request that reads a `rand_pool_info` and as many bytes behind it as its
         // second member says (drivers/char/random.c, `random_ioctl`), which are all in PoolInfo. It writes to no memory
-        // of this process. A file that is no random device refuses the number, or takes it for a request of its own
-        // that reads as many bytes as the number has in it, eight, and all of these are in PoolInfo too.
+        // of this process. The device is the one of that driver: this program is the first of a stock initramfs.
         let add = unsafe { Setter::<ADD, PoolInfo>::new(info) };
-        // SAFETY: as above: the request reads memory of `add`, which lives until the call returns, and writes none.
-        unsafe { ioctl(device, add) }?;
+        // SAFETY: the request reads memory of `add`, which lives until the call returns, and writes none of this process's.
+        unsafe { ioctl(&device, add) }?;
         // SAFETY: RESEED is Linux's number of a request without an argument.
         let reseed = unsafe { NoArg::<RESEED>::new() };
         // SAFETY: the request has no argument, so it reaches no memory of this process.
-        unsafe { ioctl(device, reseed) }?;
+        unsafe { ioctl(&device, reseed) }?;
         Ok(())
     }
 }

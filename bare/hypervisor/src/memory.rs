@@ -166,7 +166,7 @@ impl GuestRam {
     fn read_any(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         copy!(self.check(gpa, buf.len())?, buf.len(), |at: Word, index| {
             // SAFETY: `check` found the range inside guest RAM, and a word is read only where the address is aligned to
-            // it.
+            // it; Rust code reaches guest RAM only through volatile and atomic accesses.
             let word = unsafe { at.read_volatile() };
             buf[index..index + size_of::<Word>()].copy_from_slice(&word.to_le_bytes());
         }, words: |from, range| {
@@ -189,7 +189,7 @@ impl GuestRam {
             let mut bytes = [0; size_of::<Word>()];
             bytes.copy_from_slice(&data[index..index + size_of::<Word>()]);
             // SAFETY: `check` found the range inside guest RAM, and a word is written only where the address is aligned
-            // to it.
+            // to it; Rust code reaches guest RAM only through volatile and atomic accesses.
             unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
         }, words: |to, range| {
             let words = <[u64]>::ref_from_bytes(&data[range]);
@@ -246,7 +246,8 @@ impl GuestMemory for GuestRam {
         }
         let at = self.check(gpa, data.len())? as *mut u64;
         for (n, word) in words.iter().enumerate() {
-            // SAFETY: `check` found all words inside guest RAM, and they are aligned.
+            // SAFETY: `check` found all words inside guest RAM, and they are aligned; Rust code reaches guest RAM only
+            // through volatile and atomic accesses.
             unsafe { at.wrapping_add(n).write_volatile(u64::from_le_bytes(*word)) };
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hv_share::Share;
@@ -17,8 +18,10 @@ const _: () = assert!(hv_share::MAX_REQUEST == MAX_SHARE_REQUEST && hv_share::MA
 const OWN_FILES: u64 = 512;
 /// Descriptors that it asks for, with folders.
 const WANTED_FILES: u64 = 4096;
-/// Files of a folder that the guest may have open at once, at least and at most.
-const HANDLES: (u64, u64) = (32, 1024);
+/// Files of a folder that the guest may have open at once at most.
+const HANDLES: u64 = 1024;
+/// How long a folder waits for a descriptor for its next connection.
+const RETRY: Duration = Duration::from_millis(20);
 /// Folders of the stock initramfs that the command and the agent need: nothing is mounted on them or in them.
 const TAKEN: [&str; 4] = ["bin", "dev", "proc", "sys"];
 
@@ -122,8 +125,8 @@ fn handles(folders: usize) -> usize {
     let raised = current < wanted
         && setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limits.maximum }).is_ok();
     let files = if raised { wanted } else { current };
-    let each = files.saturating_sub(OWN_FILES) / folders as u64;
-    each.clamp(HANDLES.0, HANDLES.1) as usize
+    let each = (files - OWN_FILES.min(files / 2)) / folders as u64;
+    each.clamp(1, HANDLES) as usize
 }
 
 impl Opened {
@@ -132,7 +135,12 @@ impl Opened {
     pub(super) fn serve(self, listener: UnixListener) {
         let mut share = self.share;
         std::thread::spawn(move || {
-            while let Ok((socket, _)) = listener.accept() {
+            loop {
+                let Ok((socket, _)) = listener.accept() else {
+                    // There may be descriptors again.
+                    std::thread::sleep(RETRY);
+                    continue;
+                };
                 share.restart();
                 // At its end the guest is gone, or has sent what is no request.
                 let _ = serve(&socket, &mut share);

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use polyfuse_kernel::{fuse_attr, fuse_entry_out};
-use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, StatVfs};
+use rustix::fs::{CWD, FileType, FsWord, Mode, OFlags, Stat, StatVfs};
 use rustix::io::Errno;
 
 use crate::nodes::{FileId, Nodes};
@@ -17,10 +17,16 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC
 /// Opens a folder to read it.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// File systems that show the kernel and its processes: procfs, sysfs, debugfs and tracefs (Linux,
+/// include/uapi/linux/magic.h).
+const KERNELS_OWN: [FsWord; 4] = [0x9fa0, 0x6265_6572, 0x6462_6720, 0x7472_6163];
+
 /// The folder's files.
 #[derive(Debug)]
 pub(crate) struct Files {
     root: OwnedFd,
+    /// Device of the file system that the folder is in.
+    device: u64,
     pub(crate) nodes: Nodes,
 }
 
@@ -28,7 +34,23 @@ impl Files {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         // The user's own path may be a link.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { root: rustix::fs::open(path, flags, Mode::empty())?, nodes: Nodes::new() })
+        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        if KERNELS_OWN.contains(&rustix::fs::fstatfs(&root)?.f_type) {
+            return Err(io::Error::other("a file system of the kernel's own, with no files for a guest"));
+        }
+        let device = rustix::fs::fstat(&root)?.st_dev;
+        Ok(Self { root, device, nodes: Nodes::new() })
+    }
+
+    /// Judges what a step has opened: a folder of another file system is not entered. It may be procfs, in which a guest
+    /// would find the memory of this process. What is no folder may have another device in one file system
+    /// (overlayfs).
+    ///
+    /// # Errors
+    /// `EXDEV`.
+    fn judge(&self, stat: &Stat) -> Result<(), Errno> {
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_folder && stat.st_dev != self.device { Err(Errno::XDEV) } else { Ok(()) }
     }
 
     /// Opens the place of a file: it can be looked at, and not read.
@@ -42,9 +64,11 @@ impl Files {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
                 next => next?,
             };
-            if FileId::from(&rustix::fs::fstat(&next)?) != file {
+            let stat = rustix::fs::fstat(&next)?;
+            if FileId::from(&stat) != file {
                 return Err(Errno::STALE);
             }
+            self.judge(&stat)?;
             place = next;
         }
         Ok(place)
@@ -62,6 +86,7 @@ impl Files {
     ) -> Result<fuse_entry_out, Errno> {
         let file = rustix::fs::openat(folder, name, PLACE, Mode::empty())?;
         let stat = rustix::fs::fstat(&file)?;
+        self.judge(&stat)?;
         let number = self.nodes.enter(number, name.as_bytes(), FileId::from(&stat))?;
         Ok(crate::entry(number, &stat))
     }
@@ -75,9 +100,11 @@ impl Files {
             FileType::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::ACCESS),
         }
-        // The very file that was looked at, whatever its name is by now.
+        // The very file that was looked at, whatever its name is by now. It is not waited for: another process may have a
+        // lease of it.
         let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-        rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, path, flags, Mode::empty())
     }
 
     /// Opens a folder to read it.

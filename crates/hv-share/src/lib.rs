@@ -246,6 +246,8 @@ impl Share {
 
     fn list(&mut self, asked: fuse_read_in, plus: bool) -> Done {
         let Handle::Folder { folder, node } = self.handles.get(asked.fh)? else { return Err(Errno::NOTDIR) };
+        // It may have been moved out of the folder since.
+        self.files.reach(*node)?;
         let files = plus.then_some((&mut self.files, *node));
         folder::list(folder, asked.offset, asked.size, files, &mut self.reply)?;
         Ok(Answer::Reply)

@@ -260,6 +260,18 @@ fn no_name_leads_out() {
     assert_eq!(guest.look_up(up, "secret").err(), Some(Errno::NOTDIR));
 }
 
+/// Lends the whole tree of this machine, in which the kernel's own file systems are mounted.
+#[test]
+fn no_other_file_system_is_entered() {
+    let mut guest = Guest::new();
+    guest.share = Share::open(std::path::Path::new("/"), 16).unwrap();
+    for own in ["proc", "sys"] {
+        assert_eq!(guest.look_up(ROOT, own).err(), Some(Errno::XDEV), "{own}");
+        let refused = Share::open(&std::path::Path::new("/").join(own), 16).unwrap_err();
+        assert!(refused.to_string().contains("the kernel's own"), "{refused}");
+    }
+}
+
 #[test]
 fn what_is_no_file_is_not_opened() {
     let mut guest = Guest::new();

@@ -100,7 +100,8 @@ fn create_gic(fd: &VmFd, layout: &Layout, vps: usize, helpers: usize) -> Result<
         let region = (count as u64) << 52 | base | index as u64;
         set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &region).map_err(ioctl("redistributors"))?;
     }
-    set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &Layout::INTIDS).map_err(ioctl("the number of interrupts"))?;
+    set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &Layout::INTIDS.into())
+        .map_err(ioctl("the number of interrupts"))?;
     let init = kvm_device_attr {
         group: KVM_DEV_ARM_VGIC_GRP_CTRL,
         attr: KVM_DEV_ARM_VGIC_CTRL_INIT.into(),
@@ -109,8 +110,8 @@ fn create_gic(fd: &VmFd, layout: &Layout, vps: usize, helpers: usize) -> Result<
     gic.set_device_attr(&init).map_err(ioctl("the interrupt controller"))
 }
 
-/// Sets an attribute of a device to a value.
-fn set<T>(device: &DeviceFd, group: u32, attribute: u32, value: &T) -> Result<(), kvm_ioctls::Error> {
+/// Sets an attribute of a device of which KVM reads 64 bits, or the first 32 of them.
+fn set(device: &DeviceFd, group: u32, attribute: u32, value: &u64) -> Result<(), kvm_ioctls::Error> {
     let addr = std::ptr::from_ref(value) as u64;
     device.set_device_attr(&kvm_device_attr { flags: 0, group, attr: attribute.into(), addr })
 }

@@ -57,7 +57,8 @@ pub(super) struct Flag {
 // SAFETY: the pointer is to a byte in a mapping that the flag owns and unmaps when it is dropped, and that is accessed as
 // an atomic alone.
 unsafe impl Send for Flag {}
-// SAFETY: as above; an atomic may be accessed by several threads at a time.
+// SAFETY: the byte is accessed as an atomic alone, which several threads may do at a time, and stays mapped until the flag
+// is dropped.
 unsafe impl Sync for Flag {}
 
 impl Flag {
@@ -117,7 +118,8 @@ pub struct KvmWaker {
 // SAFETY: the timer is a number of the process's, which any of its threads may use; it is deleted once, when the waker is
 // dropped.
 unsafe impl Send for KvmWaker {}
-// SAFETY: as above; the system calls that take it may be made by several threads at a time.
+// SAFETY: the timer is a number of the process's, and the system calls that take it may be made by several threads at a
+// time.
 unsafe impl Sync for KvmWaker {}
 
 impl KvmWaker {
