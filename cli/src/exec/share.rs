@@ -215,7 +215,8 @@ mod tests {
             (&[&*missing][..], "No such file"),
             (&[&*file], "Not a directory"),
             (&[&*there, &*there], "another folder is at /x"),
-            (&["/proc"], "give another one"),
+            (&["/dev"], "give another one"),
+            (&["/proc:/x"], "the kernel's own"),
             (&["/"], "expected one below /"),
             (&many, "expected up to"),
         ] {

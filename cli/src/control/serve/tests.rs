@@ -243,8 +243,8 @@ fn a_file_is_copied_piece_by_piece_and_given_up_where_the_guest_stops() {
     let failure = copy(&[0xff], "/tmp/a", "").unwrap_err();
     assert!(failure.message.contains("disk is full"), "{}", failure.message);
     assert_eq!(all(), ["start 1 false false", "write 1 at 0", "end true"]);
-    // A guest that does not answer.
-    assert_eq!(reason(copy(&[0xfe], "/tmp/a", r#","timeout_ms":50"#)), Reason::TimedOut);
+    // A guest that does not answer. The limit is for its first answer too, which a busy machine may delay.
+    assert_eq!(reason(copy(&[0xfe], "/tmp/a", r#","timeout_ms":5000"#)), Reason::TimedOut);
     assert_eq!(all(), ["start 1 false false", "end true"]);
     for (file, to) in [("/", "/tmp/a"), ("/none", "/tmp/a"), (file.to_str().unwrap(), "tmp/a")] {
         let line = format!(r#"{{"request":"fcopy","file":"{file}","to":"{to}"}}"#);
@@ -277,7 +277,7 @@ fn a_copy_that_the_guest_has_not_given_up_is_given_up_before_the_next() {
     for _ in 0..2 {
         tell.send(()).unwrap();
     }
-    let failure = copy(0xfe, r#","timeout_ms":50"#).unwrap_err();
+    let failure = copy(0xfe, r#","timeout_ms":5000"#).unwrap_err();
     assert_eq!(failure.reason, Reason::TimedOut);
     assert!(failure.message.ends_with("a part of the file may be left in the guest"), "{}", failure.message);
     assert_eq!(reason(copy(1, "")), Reason::Busy);
