@@ -75,6 +75,8 @@ struct Known {
     accepted: bool,
     credit: u32,
     finished: bool,
+    /// It has ended its own direction.
+    done: bool,
     /// Bytes that it has not given credit for.
     taken: u32,
 }
@@ -217,7 +219,10 @@ impl Run {
                     requests.push(*next);
                 }
             }
-            (1, Some(id)) if streams[&id].accepted => device.finish(io, id),
+            (1, Some(id)) if streams[&id].accepted => {
+                streams.entry(id).or_default().done = true;
+                device.finish(io, id);
+            }
             (1, Some(id)) if len % 4 == 0 => {
                 streams.remove(&id);
                 device.refuse(io, id);
@@ -228,10 +233,13 @@ impl Run {
             }
             (2 | 3, Some(id)) => {
                 let known = streams.entry(id).or_default();
-                // After its end the host sends nothing.
                 if let Some(left) = known.credit.checked_sub(cost(len as u32)) {
                     known.credit = left;
-                    let _ = device.send(io, id, &vec![7; len]);
+                    // After its own end the host may send nothing: the stream is reset, of which it hears so.
+                    if device.send(io, id, &vec![7; len]).is_err() {
+                        assert!(known.done, "it had the credit");
+                        streams.remove(&id);
+                    }
                 }
             }
             (4, Some(id)) => {

@@ -57,12 +57,13 @@ impl<const STREAMS: usize, const OUTPUT: usize> Device for Sockets<STREAMS, OUTP
         stream.state = State::Open;
         stream.ring = io.free(channel);
         io.observe(channel, note::OPENED, u64::from(stream.port) | u64::from(request.is_some()) << 32);
-        if stream.ring < cost(1) + cost(0) {
-            // It can never carry a byte.
-            return self.fail(io, at);
-        }
+        let ring = stream.ring;
         if request.is_some() {
             self.flag(io, at, Flags::OPENED);
+        }
+        if ring < cost(1) + cost(0) {
+            // It can never carry a byte.
+            return self.fail(io, at);
         }
         if self.streams[at].host_done {
             return self.send_end(io, at);

@@ -43,6 +43,22 @@ fn the_guests_connection_is_refused_with_a_message() {
 }
 
 #[test]
+fn a_ring_without_room_ends_a_connection_and_the_host_hears_of_both() {
+    let mut guest = Guest::new();
+    guest.with(|sockets, io| sockets.connect(io, 7, 22)).unwrap();
+    let channel = guest.offered().channel.0;
+    // The ring to the guest is full from the start.
+    guest.set_index(channel, true, 0, 0);
+    guest.set_index(channel, true, 4, 8);
+    guest.open_as_it_is(channel);
+    let news = guest.news();
+    let [Told::Opened(7, stream, _), Told::Ended(of)] = news[..] else { panic!("{news:?}") };
+    assert_eq!(of, stream);
+    guest.release(channel);
+    assert_eq!(guest.connections(), 0);
+}
+
+#[test]
 fn services_that_are_no_port_are_refused_at_once() {
     let guest = Guest::new();
     let request = TlConnectRequest {

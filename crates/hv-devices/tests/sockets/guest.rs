@@ -215,8 +215,13 @@ impl Guest {
 
     /// Opens a channel, with empty rings.
     pub(crate) fn open(&mut self, channel: u32) {
-        self.gpadls += 1;
         self.clear(channel);
+        self.open_as_it_is(channel);
+    }
+
+    /// Opens a channel, with rings that have what is in their pages.
+    pub(crate) fn open_as_it_is(&mut self, channel: u32) {
+        self.gpadls += 1;
         let pages: Vec<u64> = (first_page(channel)..).take(PAGES as usize).collect();
         let gpadl = GpadlHeader {
             header: header(MessageType::GPADL_HEADER),
