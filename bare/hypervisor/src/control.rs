@@ -7,7 +7,7 @@
 //!
 //! Lock order: the port, then what the partition takes.
 
-use core::fmt::Write;
+use core::fmt::{Display, Write};
 
 use hv_virtio::Console;
 use hv_wire::BootFlags;
@@ -37,7 +37,7 @@ struct State {
     outgoing: [u8; MAX_FRAME],
     /// Name of the request to each service whose outcome is pending.
     pending: [Option<u32>; Service::ALL.len()],
-    /// The tool sent what is no frame: the port is of no more use.
+    /// The tool sent what is no frame, or the console is broken: the port is of no more use.
     lost: bool,
 }
 
@@ -123,6 +123,13 @@ impl State {
         true
     }
 
+    /// Gives the port up. Memory that the tool was to discard is not waited for: the guest could never close its channel.
+    fn lose(&mut self, host: &FaultyEmbedder<'_>, why: &dyn Display) {
+        self.lost = true;
+        let _ = writeln!(Log, "the control port is lost: {why}");
+        balloon::done(host);
+    }
+
     fn has_room(&mut self) -> bool {
         self.console.room().is_ok_and(|room| room >= MAX_FRAME)
     }
@@ -134,8 +141,7 @@ impl State {
                 return false;
             }
             let Ok(space) = self.incoming.space() else {
-                self.lost = true;
-                let _ = writeln!(Log, "the control port is lost: what the tool sent is no frame");
+                self.lose(host, &"what the tool sent is no frame");
                 return false;
             };
             if !space.is_empty() {
@@ -143,8 +149,7 @@ impl State {
                     Ok(0) => return false,
                     Ok(bytes) => self.incoming.advance(bytes),
                     Err(broken) => {
-                        let _ = writeln!(Log, "the control port is lost: {broken}");
-                        self.lost = true;
+                        self.lose(host, &broken);
                         return false;
                     }
                 }
@@ -172,6 +177,9 @@ fn answer(
     match message {
         None => refused(Refusal::Unknown),
         Some(ToHypervisor::Hello { .. }) => Some(FromHypervisor::Hello { version: CONTROL_VERSION }),
+        Some(ToHypervisor::Memory {}) if !services::is_there(host, Service::Balloon) => {
+            refused(Refusal::Absent)
+        }
         Some(ToHypervisor::Memory {}) => Some(balloon::state(host)),
         Some(ToHypervisor::Discarded {}) => {
             balloon::done(host);

@@ -11,7 +11,7 @@ use crate::back_ends::{OwnVmbus, offer_controller, unit};
 use crate::config;
 use crate::devices::BUS;
 use crate::host::FaultyEmbedder;
-use crate::network;
+use crate::{network, services};
 
 const PAGE: u64 = 4096;
 const BLOCK: u64 = 512;
@@ -128,25 +128,32 @@ fn resize(
 }
 
 fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
-    let (controllers, services) = (&BUS.devices().controllers, &BUS.devices().services);
-    let channel = match device.checked_sub(MAX_CONTROLLERS) {
+    let (controllers, slots) = (&BUS.devices().controllers, &BUS.devices().services);
+    let number = device.checked_sub(MAX_CONTROLLERS);
+    let service = number.and_then(|number| u8::try_from(number).ok()).and_then(Service::by_number);
+    let channel = match number {
         None => vmbus.place(&controllers[device]),
         Some(number) if number == Service::ALL.len() => vmbus.place(&BUS.devices().network),
-        Some(service) => match u8::try_from(service).ok().and_then(Service::by_number) {
-            Some(Service::Shutdown) => vmbus.place(&services.shutdown),
-            Some(Service::TimeSync) => vmbus.place(&services.time_sync),
-            Some(Service::Heartbeat) => vmbus.place(&services.heartbeat),
-            Some(Service::Kvp) => vmbus.place(&services.kvp),
-            Some(Service::Vss) => vmbus.place(&services.vss),
-            Some(Service::Keyboard) => vmbus.place(&services.keyboard),
-            Some(Service::Mouse) => vmbus.place(&services.mouse),
-            Some(Service::Fcopy) => vmbus.place(&services.fcopy),
-            Some(Service::Balloon) => vmbus.place(&services.balloon),
+        Some(_) => match service {
+            Some(Service::Shutdown) => vmbus.place(&slots.shutdown),
+            Some(Service::TimeSync) => vmbus.place(&slots.time_sync),
+            Some(Service::Heartbeat) => vmbus.place(&slots.heartbeat),
+            Some(Service::Kvp) => vmbus.place(&slots.kvp),
+            Some(Service::Vss) => vmbus.place(&slots.vss),
+            Some(Service::Keyboard) => vmbus.place(&slots.keyboard),
+            Some(Service::Mouse) => vmbus.place(&slots.mouse),
+            Some(Service::Fcopy) => vmbus.place(&slots.fcopy),
+            Some(Service::Balloon) => vmbus.place(&slots.balloon),
             None => return Err(Refusal::Invalid),
         },
     };
     match channel {
-        Ok((_, channel)) if vmbus.rescind(channel) => Ok(()),
+        Ok((_, channel)) if vmbus.rescind(channel) => {
+            if let Some(service) = service {
+                services::taken_away(service);
+            }
+            Ok(())
+        }
         _ => Err(Refusal::Absent),
     }
 }

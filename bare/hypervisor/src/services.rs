@@ -1,5 +1,7 @@
 //! What the tool asks of the integration services and input devices on the guest's VMBus.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use hv_devices::ic::{Outcome, Refused, State};
 use hv_devices::keyboard::Key;
 use hv_devices::kvp::{Answer, Ask};
@@ -55,6 +57,19 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
     });
 }
 
+/// Services that were taken away from the guest, by their bits. None comes back.
+static TAKEN_AWAY: AtomicU32 = AtomicU32::new(0);
+
+/// Notes that a service was taken away from the guest.
+pub(crate) fn taken_away(service: Service) {
+    TAKEN_AWAY.fetch_or(service.bit(), Ordering::Relaxed);
+}
+
+/// Returns true if the tool asked for a service, and has not taken it away since.
+pub(crate) fn is_there(host: &FaultyEmbedder<'_>, service: Service) -> bool {
+    host.cpu.hypervisor.info.services & !TAKEN_AWAY.load(Ordering::Relaxed) & service.bit() != 0
+}
+
 /// What became of a request of the tool's.
 pub(crate) enum Asked {
     /// It is done.
@@ -76,12 +91,9 @@ pub(crate) enum Taken {
 
 /// Returns how far the guest's drivers are.
 pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [ServiceState; Service::ALL.len()] {
-    let info = &host.cpu.hypervisor.info;
     host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
         let state = |service: Service, state: Option<State>| match state {
-            _ if info.services & service.bit() == 0 => {
-                ServiceState { driver: DriverState::Absent, major: 0, minor: 0 }
-            }
+            _ if !is_there(host, service) => ServiceState { driver: DriverState::Absent, major: 0, minor: 0 },
             Some(State::Ready { version, .. }) => {
                 ServiceState { driver: DriverState::Ready, major: version.major, minor: version.minor }
             }
@@ -109,7 +121,6 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
 
 /// Passes a request on to the service that it is for.
 pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHypervisor<'_>) -> Asked {
-    let info = &host.cpu.hypervisor.info;
     let hypervisor = host.cpu.hypervisor;
     let (service, waits) = match request {
         ToHypervisor::Shutdown { .. } => (Service::Shutdown, true),
@@ -124,7 +135,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         ToHypervisor::Balloon { .. } => (Service::Balloon, true),
         _ => return Asked::Refused(Refusal::Unknown),
     };
-    if info.services & service.bit() == 0 {
+    if !is_there(host, service) {
         return Asked::Refused(Refusal::Absent);
     }
     let mut idle = false;

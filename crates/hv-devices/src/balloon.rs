@@ -384,13 +384,7 @@ impl Balloon {
 
     /// Takes all pages out of the record: the guest has them again.
     fn forget(&mut self) {
-        let mut from = 0;
-        // The words of a record that has no pages are not even read: they may be memory that nothing has touched.
-        while let Some((start, count)) = self.record.next(from).filter(|_| self.taken > 0) {
-            self.record.put(start, count, false);
-            from = start + count;
-        }
-        self.taken = 0;
+        self.record.clear(core::mem::take(&mut self.taken));
     }
 
     /// Handles a message.

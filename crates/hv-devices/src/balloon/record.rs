@@ -78,6 +78,21 @@ impl Record {
         }
     }
 
+    /// Takes all pages out, of which there are `count`. Looks at each word once at most, however the pages are spread.
+    pub(super) fn clear(&self, mut count: u64) {
+        for word in self.words() {
+            // Words behind the last page may be memory that nothing has touched: they are not even read.
+            if count == 0 {
+                return;
+            }
+            let bits = word.load(Ordering::Relaxed);
+            if bits != 0 {
+                word.store(0, Ordering::Relaxed);
+                count = count.saturating_sub(bits.count_ones().into());
+            }
+        }
+    }
+
     /// Returns the first page from `from` on that is in the record, and how many follow one another from there.
     pub(super) fn next(&self, from: u64) -> Option<(u64, u64)> {
         let start = self.find(from.saturating_sub(self.first), true)?;
@@ -146,7 +161,23 @@ mod tests {
                 }
                 prop_assert_eq!(&found, &set);
             }
+            record.clear(set.len() as u64);
+            prop_assert_eq!(record.next(0), None);
         }
+    }
+
+    #[test]
+    fn nothing_behind_the_last_page_is_touched_when_all_are_taken_out() {
+        let record = record();
+        for page in (FIRST..FIRST + 128).step_by(2) {
+            record.put(page, 1, true);
+        }
+        // What is no page of the record's stands for memory that was not made yet.
+        record.words()[2].store(7, Ordering::Relaxed);
+        record.clear(64);
+        assert_eq!(record.next(0), Some((FIRST + 128, 3)));
+        record.clear(0);
+        assert_eq!(record.next(0), Some((FIRST + 128, 3)));
     }
 
     #[test]

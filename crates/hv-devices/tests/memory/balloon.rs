@@ -262,6 +262,23 @@ fn a_driver_that_goes_has_all_pages_again() {
 }
 
 #[test]
+fn a_driver_that_comes_back_at_once_waits_for_what_is_in_flight() {
+    let guest = linux();
+    guest.keeps();
+    guest.resize(512).unwrap();
+    guest.heard();
+    guest.give_up(&[(FIRST, 512)], false);
+    guest.close();
+    assert_eq!(guest.outcome(), Some(Outcome::Closed));
+    guest.open();
+    guest.say(MessageType::VERSION_REQUEST, &[VERSION_2_0.into()]);
+    assert!(guest.receive().is_none(), "there is one request, and the last driver has it");
+    assert_eq!(guest.discarded(), 1);
+    assert_eq!(guest.heard(), (MessageType::VERSION_RESPONSE, vec![1]));
+    assert_eq!((guest.taken(), guest.outcome()), (0, None));
+}
+
+#[test]
 fn a_record_survives_save_and_restore_and_no_wrong_one_does() {
     let guest = linux();
     chunks(&guest, 1, 2);
