@@ -4,14 +4,17 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hv_wire::control::{MAX_SHARE_READ, MAX_SHARE_REQUEST, SHARE_PORT};
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 use vsock::VsockStream;
 
 use crate::link;
@@ -19,7 +22,8 @@ use crate::link;
 /// Bytes of a reply's head (Linux, include/uapi/linux/fuse.h, `struct fuse_out_header`).
 const HEAD: usize = 16;
 
-/// Mounts a folder of the host's at a path, which is made if it is not there.
+/// Mounts a folder of the host's at a path, which is made if it is not there. When the connection to the tool ends, the
+/// folder is unmounted, and whoever waits for something of it gets an error.
 ///
 /// # Errors
 /// The kernel has no FUSE, the path cannot be made, or the tool serves no such folder.
@@ -36,13 +40,30 @@ pub(crate) fn mount(index: u32, path: &[u8]) -> io::Result<()> {
     let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
     rustix::mount::mount("host", path, "fuse.hv", flags, options.as_c_str())?;
     let (requests, outgoing) = (fuse.try_clone()?, socket.try_clone()?);
-    thread::spawn(move || pass_requests(requests, outgoing));
-    thread::spawn(move || pass_replies(socket, fuse));
+    let mounted = Arc::new(AtomicBool::new(true));
+    thread::spawn({
+        let mounted = Arc::clone(&mounted);
+        move || {
+            if pass_requests(requests, &outgoing).is_err_and(|error| is(&error, Errno::NODEV)) {
+                mounted.store(false, Ordering::Release);
+            }
+            // Ends the other thread.
+            let _ = outgoing.shutdown(Shutdown::Both);
+        }
+    });
+    let path = path.to_owned();
+    thread::spawn(move || {
+        let _ = pass_replies(socket, fuse);
+        // A process that waits for a reply would wait for ever.
+        if mounted.load(Ordering::Acquire) {
+            let _ = rustix::mount::unmount(&path, UnmountFlags::FORCE | UnmountFlags::DETACH);
+        }
+    });
     Ok(())
 }
 
 /// Passes requests on until the folder is unmounted, or the tool has gone.
-fn pass_requests(mut fuse: File, mut socket: VsockStream) -> io::Result<()> {
+fn pass_requests(mut fuse: File, mut socket: &VsockStream) -> io::Result<()> {
     let mut buffer = vec![0; MAX_SHARE_REQUEST];
     loop {
         // A read gives one request, whole.
@@ -74,6 +95,9 @@ fn pass_replies(mut socket: VsockStream, mut fuse: File) -> io::Result<()> {
 
 /// Returns true for what is wrong with one request alone: a signal ended whoever waited for it (fuse(4), "ERRORS").
 fn is_passing(error: &io::Error) -> bool {
-    let passing = [Errno::NOENT, Errno::INTR, Errno::AGAIN];
-    passing.iter().any(|passing| error.raw_os_error() == Some(passing.raw_os_error()))
+    [Errno::NOENT, Errno::INTR, Errno::AGAIN].iter().any(|passing| is(error, *passing))
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }

@@ -19,6 +19,7 @@ pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![
         Step::new("exec/dir/files", files),
         Step::new("exec/dir/changes", changes),
+        Step::new("exec/dir/lost", lost),
         Step::new("exec/dir/refused", refused),
     ];
     steps.extend(["6.1", "16k"].map(|stock| {
@@ -115,6 +116,19 @@ fn change(root: &Path) -> anyhow::Result<()> {
     fs::remove_file(root.join("goes"))?;
     fs::write(root.join("next"), "replaced\n")?;
     Ok(fs::rename(root.join("next"), root.join("new"))?)
+}
+
+/// A folder whose connection has ended is an error for its readers, and no reader waits for it. The command goes on.
+fn lost(context: &Context) -> anyhow::Result<()> {
+    let root = folder(context)?;
+    let script = "cat /data/a/b/c/large /data/many/* >/dev/null; echo first $?; cat /data/in; echo second $?";
+    let dir = format!("{}:/data", root.display());
+    // The agent's own connection sends a few packets alone, and each look at a file of the folder is one.
+    let words = ["--inject", "rescind=sockets@200", "--dir", &dir, "--", "sh", "-c", script];
+    let done = run(context, &words, &[])?;
+    done.is(0)?;
+    ensure!(done.stdout == b"first 1\nsecond 1\n", "{}", done.text());
+    done.complains("No such file or directory")
 }
 
 fn refused(context: &Context) -> anyhow::Result<()> {
