@@ -1,12 +1,14 @@
 //! `hv clean`: removes the contents of the cache, or some kinds of them.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use clap::ValueEnum;
 
 use crate::exit::Exit;
 use crate::machine::folder;
+use crate::machines::Machines;
 use crate::setup::cache::{Cache, Removal, SOURCES};
 use crate::setup::size::size;
 use crate::ui;
@@ -16,7 +18,8 @@ use crate::warm::SNAPSHOT;
 ///
 /// The cache holds what was downloaded, unpacked and built. It is $XDG_CACHE_HOME/hv-arm64, else ~/.cache/hv-arm64.
 /// What a run needs is fetched again. What another running hv uses stays. Installed packages (QEMU) and Rust targets
-/// are kept. Debugger socket folders left by killed runs are removed.
+/// are kept. Folders for sockets that killed runs have left are removed: those of
+/// debuggers, and those of `hv exec`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -55,7 +58,7 @@ enum Kind {
     Qemu,
     /// Debian's packages and lists
     Downloads,
-    /// Debugger socket folders left by killed runs
+    /// Folders for sockets left by killed runs, of debuggers and of `hv exec`
     Sockets,
     /// Remains of killed runs, and anything else
     Other,
@@ -94,6 +97,8 @@ struct Item {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    // A list of machines removes what killed ones have left, of which the rest of this knows nothing.
+    let _ = Machines::open().and_then(|machines| machines.list());
     let sockets = (args.kinds.is_empty() && !args.unused) || args.kinds.contains(&Kind::Sockets);
     let left = if sockets { folder::left(!args.list) } else { Vec::new() };
     let sockets = left.iter().map(|path| Item {
@@ -176,12 +181,15 @@ fn table(items: Vec<Item>, dir: &Path) -> String {
     text
 }
 
-/// Returns the size of a file, or of everything below a folder. Does not follow links.
+/// Returns the bytes that a file, or everything below a folder, occupies: what is sparse counts by its blocks. Does not
+/// follow links.
 fn bytes(path: &Path) -> u64 {
+    /// Bytes of a block of `st_blocks`: stat(2).
+    const BLOCK: u64 = 512;
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     let below = if meta.is_dir() { fs::read_dir(path).ok() } else { None };
     below.into_iter().flatten().flatten().map(|entry| bytes(&entry.path())).sum::<u64>()
-        + if meta.is_file() { meta.len() } else { 0 }
+        + if meta.is_file() { meta.len().min(meta.blocks().saturating_mul(BLOCK)) } else { 0 }
 }
 
 #[cfg(test)]
@@ -255,6 +263,16 @@ mod tests {
         assert_eq!(text, expected);
         let planted = Item { kind: Kind::Other, name: "x\nerror: forged".to_owned(), bytes: 0, state: "" };
         assert!(!table(vec![planted], Path::new("/a\nb")).contains("\nerror"), "a name is on its line");
+    }
+
+    #[test]
+    fn a_sparse_file_counts_by_its_blocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = fs::File::create(dir.path().join("sparse")).unwrap();
+        std::io::Write::write_all(&mut file, &[1; 8192]).unwrap();
+        file.set_len(1 << 30).unwrap();
+        let found = bytes(dir.path());
+        assert!((8192..1 << 20).contains(&found), "{found}");
     }
 
     #[test]

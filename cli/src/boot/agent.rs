@@ -52,12 +52,12 @@ pub(crate) struct Ended {
 }
 
 impl Args {
-    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named
-    /// none.
+    /// Has the stock initramfs run the agent, which finds the tool through sockets in `folder` if the user has named no
+    /// other.
     ///
     /// # Errors
     /// Options with which the agent would never run.
-    pub(crate) fn set_agent(&mut self, agent: Agent, folder: &Path) -> anyhow::Result<()> {
+    pub(crate) fn set_agent(&mut self, agent: Agent, folder: Option<&Path>) -> anyhow::Result<()> {
         self.judge_agent()?;
         // Before the sockets are set.
         self.warm = !agent.cold && self.is_plain();
@@ -67,10 +67,15 @@ impl Args {
         }
         self.agent = Some(agent.program);
         self.shares = agent.shares;
-        self.vsock.get_or_insert_with(|| folder.to_owned());
+        self.vsock = self.vsock.take().or_else(|| folder.map(Path::to_owned));
         // stdout and stderr are the command's.
         self.quiet = true;
         Ok(())
+    }
+
+    /// Returns true if the user has named no folder for the guest's sockets.
+    pub(crate) const fn is_without_sockets(&self) -> bool {
+        self.vsock.is_none()
     }
 
     /// Returns true if the guest has the time of this run, and entropy that no other run has. The stock initramfs knows
@@ -161,7 +166,7 @@ mod tests {
     fn a_machine_with_more_than_its_memory_boots_anew() {
         let warm = |words: &str, cold| {
             let mut args = Args::of_words(words);
-            args.set_agent(Agent { cold, ..Agent::default() }, Path::new("/x")).unwrap();
+            args.set_agent(Agent { cold, ..Agent::default() }, Some(Path::new("/x"))).unwrap();
             args.warm
         };
         for words in

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::ensure;
 use clap::ValueEnum;
 use hv_machine::words::{is_given, split};
 use hv_machine::{ALIGN_2M, Firmware};
@@ -331,6 +332,18 @@ impl Args {
             actions.push("agent".to_owned());
         }
         actions
+    }
+
+    /// Judges the actions of the stock initramfs: what no guest of these options can do.
+    ///
+    /// # Errors
+    /// A network is asked for, and there is none.
+    pub(super) fn judge_actions(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.net != NetOption::None || !self.run.contains(&Action::Net),
+            "--run net gives the network card an address, and there is none: give --net user too"
+        );
+        Ok(())
     }
 
     /// Returns true if the machine has a control port.

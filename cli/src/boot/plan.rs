@@ -68,6 +68,9 @@ impl Plan {
     /// Resolves the options: checks the user's own files, then sets up what is missing.
     pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
         // Errors in the user's own files are reported before anything is installed.
+        args.judge_actions()?;
+        // What killed machines have left is in no way: a list removes it.
+        let _ = Machines::open().and_then(|machines| machines.list());
         let socket = args.control.as_ref().and_then(Option::as_deref);
         let control = socket.map(|path| Server::listen(path, args.deterministic)).transpose()?;
         let sockets = args.vsock.as_deref().map(sockets::Server::listen).transpose()?;
@@ -78,6 +81,10 @@ impl Plan {
         let given = Given::read(args)?;
         let own = given.own(args)?;
         let (mut entry, control) = enter(args, control)?;
+        if let (Some(entry), Some(path), Some(server)) = (&mut entry, &args.vsock, &sockets) {
+            // So that others can remove the sockets, should this process be killed.
+            let _ = entry.set_sockets(path, server.has_made_folder());
+        }
         let (hypervisor, (qemu, stock)) = set_up(args, own.is_none())?;
         let (image, kernel) = match (own, stock) {
             (Some(own), _) => own,

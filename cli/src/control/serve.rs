@@ -315,7 +315,8 @@ fn refused(service: Service, why: Refusal) -> Failure {
         Refusal::Absent => (
             Reason::Absent,
             format!(
-                "the machine has no {name} device; start it with hv boot --devices all, or without --devices"
+                "the machine has no {name} device: it was taken away, or not asked for; start the machine with hv boot --devices all, \
+                 or without --devices"
             ),
         ),
         Refusal::Closed => {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -67,12 +68,17 @@ impl Target {
             Self::Machine(machine) => machine
                 .connect()
                 .with_context(|| format!("cannot connect to {self}, which may have ended; hv ps lists those that run")),
-            Self::Socket(path) => UnixStream::connect(path).with_context(|| {
-                format!(
+            Self::Socket(path) => UnixStream::connect(path).or_else(|error| {
+                let what = format!(
                     "there is no machine called {0} and none on a socket {0}; hv ps lists those that run, and hv boot --name or \
                      --control starts one",
                     path.display()
-                )
+                );
+                match error.kind() {
+                    // That says it all.
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused => bail!(what),
+                    _ => Err(error).context(what),
+                }
             }),
         }
     }
@@ -137,7 +143,17 @@ mod tests {
     #[test]
     fn a_socket_with_nothing_behind_it_is_one_clear_error() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Target::Socket(folder.path().join("none")).connect().unwrap_err().to_string();
-        assert!(error.contains("there is no machine called") && error.contains("hv ps"), "{error}");
+        let [none, gone] = ["none", "gone"].map(|name| folder.path().join(name));
+        drop(std::os::unix::net::UnixListener::bind(&gone).unwrap());
+        let error =
+            |path: &std::path::Path| format!("{:#}", Target::Socket(path.to_owned()).connect().unwrap_err());
+        for path in [&none, &gone] {
+            let error = error(path);
+            assert!(error.contains("there is no machine called") && error.contains("hv ps"), "{error}");
+            assert!(!error.contains("os error"), "{error}");
+        }
+        // What else may be wrong is said.
+        let long = error(&folder.path().join("x".repeat(200)));
+        assert!(long.contains("there is no machine called") && long.contains("SUN_LEN"), "{long}");
     }
 }

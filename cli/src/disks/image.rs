@@ -203,6 +203,11 @@ pub(super) fn source(path: &Path, mode: Mode, block: u64, most: u64) -> anyhow::
     Ok((opened.raw()?, whole))
 }
 
+/// Checks that there is a file which a disk could be made of.
+pub(super) fn check(path: &Path) -> anyhow::Result<()> {
+    open_file(path, Mode::ReadOnly).map(drop)
+}
+
 /// The error for a disk that is larger than what fits.
 pub(super) fn too_large(path: &Path, size: u64, most: u64) -> String {
     format!(

@@ -118,6 +118,9 @@ impl Live {
         option: &DiskOption,
         tell: impl FnOnce(Change) -> Result<(), Unmade<E>>,
     ) -> Result<(Place, u64), Denied<E>> {
+        let failed = |error: anyhow::Error| Denied::Failed(format!("{error:#}"));
+        // A file that is not there is so on any machine.
+        image::check(&option.path).map_err(failed)?;
         let mut state = self.state();
         let place = state.place(option)?;
         let State { window, added, .. } = &mut *state;
@@ -133,7 +136,6 @@ impl Live {
                 option.path.display()
             )));
         }
-        let failed = |error: anyhow::Error| Denied::Failed(format!("{error:#}"));
         let (source, size) = image::source(&option.path, option.mode, BLOCK, ADDRESS_END).map_err(failed)?;
         let at = window.take(size.next_multiple_of(PAGE)).map_err(Denied::Failed)?;
         let task = ui::Task::quiet(format!("Copying {}", option.path.display()));

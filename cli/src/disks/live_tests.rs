@@ -113,3 +113,13 @@ fn what_is_refused_leaves_the_room_as_it_was() {
     let why = none.live().add(&option(&file, ""), willing);
     assert!(matches!(why, Err(Denied::Invalid(text)) if text.contains("--hotplug-room")));
 }
+
+#[test]
+fn a_missing_file_is_the_reason_whatever_room_there_is() {
+    let missing: DiskOption = "/no/such/folder/x.img".parse().unwrap();
+    for room in [0, ROOM] {
+        let disks = machine(&[], room);
+        let Err(Denied::Failed(why)) = disks.live().add(&missing, willing) else { panic!("it was added") };
+        assert_eq!(why, "the disk /no/such/folder/x.img does not exist");
+    }
+}

@@ -13,7 +13,7 @@ mod terminal;
 mod tests;
 
 use std::ffi::OsString;
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::IsTerminal as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,6 +23,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::boot::{self, Agent, Ended};
 use crate::exit::Exit;
+use crate::machine::folder::EXEC_PREFIX;
 use crate::setup::programs;
 use crate::{input as files, interrupt, output, ui};
 use junit::{Case, Transcript, Verdict};
@@ -60,6 +61,9 @@ const TAIL: usize = 20;
 )]
 // The group of the flattened options has this structure's name.
 #[group(skip)]
+// What the command could not run with is refused: see `judge_agent`.
+#[command(mut_arg("initrd", |arg| arg.hide(true)), mut_arg("no_initrd", |arg| arg.hide(true)))]
+#[command(mut_arg("run", |arg| arg.hide_possible_values(true).help(ACTIONS).long_help(None)))]
 pub(crate) struct Args {
     #[command(flatten)]
     boot: boot::Args,
@@ -83,6 +87,9 @@ pub(crate) struct Args {
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
+
+/// What `--run` is for here.
+const ACTIONS: &str = "Do before the command: hotplug, poke or net, separated by commas; actions of the stock initramfs as for `hv boot`";
 
 const HELP: &str = "\
 Examples:
@@ -174,18 +181,14 @@ fn run_in_guest(
         files::read(&agent, files::LONGEST).with_context(|| format!("cannot read {}", agent.display()))?;
     // A signal between two of the next steps would leave the folder.
     let _orderly = interrupt::orderly();
-    let folder = tempfile::Builder::new()
-        .prefix("hv-exec-")
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir()
-        .context("cannot make a folder for sockets")?;
-    let path = folder.path().to_owned();
-    let _undo = interrupt::on_second_signal(move || drop(std::fs::remove_dir_all(&path)));
+    let own = options.is_without_sockets().then(folder_for_sockets).transpose()?;
+    let path = own.as_ref().map(|folder| folder.path().to_owned());
+    let _undo = path.clone().map(|path| interrupt::on_second_signal(move || drop(fs::remove_dir_all(&path))));
     // Removed before the undo is dropped.
-    let folder = folder;
+    let _folder = own;
     let terminal = command.terminal.is_some();
     let agent = Agent { program: agent, terminal, cold: args.cold, shares: shares.len() };
-    options.set_agent(agent, folder.path())?;
+    options.set_agent(agent, path.as_deref())?;
     command.renew = options.has_own_time();
     let paths = command.shares.clone();
     let ended = boot::run_agent(options, session.speaks(), |listener, for_shares| {
@@ -201,6 +204,16 @@ fn run_in_guest(
     let code = if ended.written { code(outcome, ended.exit) } else { FAILED };
     let verdict = verdict(outcome, code, &lines);
     Ok(Ran { code, kernel: ended.kernel, verdict })
+}
+
+/// Makes a folder for the agent's sockets. Its lock is that of the machine which uses it: until then it is empty, and
+/// made anew if `hv clean` has removed it.
+fn folder_for_sockets() -> anyhow::Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(EXEC_PREFIX)
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()
+        .context("cannot make a folder for sockets")
 }
 
 /// The verdict on the command as a test.

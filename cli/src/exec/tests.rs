@@ -200,3 +200,16 @@ fn a_stdin_that_cannot_be_read_is_an_error() {
     let result = pump(folder.as_fd(), &Arc::new(Mutex::new(ours)), &Credit::default(), false);
     assert_eq!(result, Err(rustix::io::Errno::ISDIR));
 }
+
+#[test]
+fn what_is_refused_is_not_in_the_help() {
+    let tool = crate::name::command();
+    let mut exec = tool.find_subcommand("exec").unwrap().clone();
+    let help = exec.render_long_help().to_string();
+    for gone in ["\n      --initrd", "\n      --no-initrd", "- crash", "- shell", "- poweroff"] {
+        assert!(!help.contains(gone), "{gone}: {help}");
+    }
+    assert!(help.contains("\n      --disk") && help.contains("command: hotplug, poke or net"), "{help}");
+    let mut boot = tool.find_subcommand("boot").unwrap().clone();
+    assert!(boot.render_long_help().to_string().contains("\n      --initrd"));
+}

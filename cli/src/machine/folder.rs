@@ -1,9 +1,10 @@
 //! The folder of a debugger's socket: the user's alone, and gone with the process that made it.
 //!
-//! It is locked while that process lives. So one that a killed process has left is known for what it is, and removed by
-//! the next one that makes such a folder.
+//! It is locked while that process lives. So one that a killed process has left is known for what it is, and `hv clean`
+//! removes it. The same goes for the folder that `hv exec` has for its agent's sockets.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,8 +13,12 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 
 /// What the names of all begin with.
 const PREFIX: &str = "hv-gdb-";
+/// The same for those of `hv exec`.
+pub(crate) const EXEC_PREFIX: &str = "hv-exec-";
 /// Name of the socket in it.
 const SOCKET: &str = "gdb.sock";
+/// What the names of the sockets begin with that `hv exec` has: those of `--vsock`.
+const AGENT_SOCKETS: &[u8] = b"vsock";
 
 /// A folder that no other user can enter, with a place for a socket.
 #[derive(Debug)]
@@ -74,13 +79,22 @@ pub(crate) fn left(remove: bool) -> Vec<PathBuf> {
 
 fn left_in(parent: &Path, remove: bool) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    let ours = entries.filter(|entry| {
+        let name = entry.file_name();
+        [PREFIX, EXEC_PREFIX].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
+    });
     let mut found = Vec::new();
     for path in ours.map(|entry| entry.path()) {
         let Some(folder) = lock(&path) else { continue };
         if remove {
             // What else may be in it is not ours.
-            let _ = rustix::fs::unlinkat(&folder, SOCKET, AtFlags::empty());
+            for name in
+                std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.file_name())
+            {
+                if name == SOCKET || name.as_bytes().starts_with(AGENT_SOCKETS) {
+                    let _ = rustix::fs::unlinkat(&folder, &name, AtFlags::empty());
+                }
+            }
             if std::fs::remove_dir(&path).is_err() {
                 continue;
             }
@@ -107,14 +121,20 @@ mod tests {
         };
         let [killed, open, other] =
             [("hv-gdb-1", 0o700), ("hv-gdb-2", 0o755), ("other", 0o700)].map(|(name, mode)| left(name, mode));
+        let exec = left("hv-exec-1", 0o700);
+        for name in ["vsock", "vsock_4294967200"] {
+            std::fs::write(exec.join(name), "").unwrap();
+        }
         let full = left("hv-gdb-3", 0o700);
         std::fs::write(full.join("mine"), "mine").unwrap();
         std::os::unix::fs::symlink(&other, parent.path().join("hv-gdb-4")).unwrap();
         let mut found = left_in(parent.path(), false);
         found.sort();
-        assert_eq!(found, [killed.clone(), full.clone()]);
-        assert_eq!(left_in(parent.path(), true), std::slice::from_ref(&killed));
-        assert!(!killed.exists() && held.socket().parent().unwrap().exists());
+        assert_eq!(found, [exec.clone(), killed.clone(), full.clone()]);
+        let mut removed = left_in(parent.path(), true);
+        removed.sort();
+        assert_eq!(removed, [exec.clone(), killed.clone()]);
+        assert!(!killed.exists() && !exec.exists() && held.socket().parent().unwrap().exists());
         assert!(open.join(SOCKET).exists() && other.join(SOCKET).exists() && full.join("mine").exists());
     }
 }

@@ -1,6 +1,7 @@
 //! Unix sockets that only their owner can connect to.
 
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -78,6 +79,15 @@ pub(crate) fn bind(path: &Path) -> std::io::Result<UnixListener> {
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, WAITING)?;
     Ok(UnixListener::from(socket))
+}
+
+/// Removes a socket that a killed process has left: one on which nothing listens. Anything else stays.
+pub(crate) fn remove_left(path: &Path) {
+    let is_socket = path.symlink_metadata().is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = |error: std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(path).is_err_and(refused) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use anyhow::Context as _;
 use rustix::fs::{FlockOperation, Mode};
 use serde::{Deserialize, Serialize};
 
-use super::{Name, OPEN};
+use super::{LONGEST, Name, OPEN};
 use crate::interrupt::{self, Undo};
 use crate::machine::socket;
 use crate::output::Folder;
+use crate::{input, sockets};
 
 /// Name of the file with the facts.
 pub(super) const ABOUT: &str = "machine.json";
@@ -29,6 +30,17 @@ pub(crate) struct Facts {
     pub(crate) since: String,
     /// Its kernel, once that is known.
     pub(crate) kernel: Option<String>,
+    /// The folder of its sockets, if it has one.
+    #[serde(default)]
+    pub(super) sockets: Option<Sockets>,
+}
+
+/// The folder of a machine's sockets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sockets {
+    folder: PathBuf,
+    /// The machine has made it.
+    made: bool,
 }
 
 /// The folder of a machine of this process. Dropping it removes the folder; after a kill, the next process does.
@@ -57,7 +69,7 @@ impl Entry {
         let folder = rustix::fs::openat(all, name.as_str(), OPEN, Mode::empty())?;
         rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
         let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let facts = Facts { pid: std::process::id(), since, kernel: None };
+        let facts = Facts { pid: std::process::id(), since, kernel: None, sockets: None };
         let entry = Self { name: name.clone(), paths, folder, facts, undo: Some(undo) };
         entry.write()?;
         Ok(entry)
@@ -73,6 +85,15 @@ impl Entry {
     /// The file cannot be written.
     pub(crate) fn set_kernel(&mut self, title: &str) -> std::io::Result<()> {
         self.facts.kernel = Some(title.to_owned());
+        self.write()
+    }
+
+    /// Records the folder of its sockets, and whether the machine has made that.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn set_sockets(&mut self, folder: &Path, made: bool) -> std::io::Result<()> {
+        self.facts.sockets = Some(Sockets { folder: std::path::absolute(folder)?, made });
         self.write()
     }
 
@@ -107,6 +128,26 @@ impl Drop for Entry {
         // Its lock goes after its name.
         remove(&self.paths);
     }
+}
+
+/// Removes the folder of a machine that was killed, and the sockets that it had elsewhere.
+pub(super) fn remove_left(folder: &Path) {
+    if let Ok(control) = fs::read_link(folder.join(CONTROL)) {
+        socket::remove_left(&control);
+    }
+    if let Some(Sockets { folder, made }) = read(folder).and_then(|facts| facts.sockets) {
+        socket::remove_left(&folder.join(sockets::SOCKET));
+        if made {
+            // Sockets of programs may still be in it.
+            let _ = fs::remove_dir(&folder);
+        }
+    }
+    let _ = fs::remove_dir_all(folder);
+}
+
+/// Reads the facts of a machine from its folder.
+pub(super) fn read(folder: &Path) -> Option<Facts> {
+    serde_json::from_slice(&input::read(&folder.join(ABOUT), LONGEST).ok()?).ok()
 }
 
 /// Removes a machine's folder, and that of all if this was the last.

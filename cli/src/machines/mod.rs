@@ -21,10 +21,12 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::setup::cache::{Cache, MACHINES};
-use crate::{input, interrupt, process};
+use crate::{interrupt, process};
 
+#[cfg(test)]
+use entry::ABOUT;
 pub(crate) use entry::Entry;
-use entry::{ABOUT, CONTROL, Facts};
+use entry::{CONTROL, Facts};
 pub(crate) use name::Name;
 pub(crate) use ps::{Args, run};
 
@@ -173,11 +175,11 @@ impl Machines {
         let folder = self.folder.join(name.as_str());
         let opened = rustix::fs::openat(CWD, &folder, OPEN, Mode::empty()).ok()?;
         if rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(&folder);
+            entry::remove_left(&folder);
             return None;
         }
         // One that ends has no file any more.
-        let facts = serde_json::from_slice(&input::read(&folder.join(ABOUT), LONGEST).ok()?).ok()?;
+        let facts = entry::read(&folder)?;
         let control = folder.join(CONTROL);
         let control = match fs::read_link(&control) {
             Ok(named) => Some(named),

@@ -69,6 +69,35 @@ fn what_killed_processes_have_left_goes() {
 }
 
 #[test]
+fn sockets_that_killed_machines_have_left_elsewhere_go_too() {
+    let (parent, machines) = machines();
+    let _web = machines.add(Some(&name("web"))).unwrap();
+    let at = |name: &str| parent.path().join(name);
+    for folder in ["made", "mine", "used"] {
+        fs::create_dir(at(folder)).unwrap();
+    }
+    let sockets = ["control", "made/vsock", "mine/vsock", "used/vsock"].map(at);
+    let mut listeners: Vec<_> =
+        sockets.iter().map(|path| std::os::unix::net::UnixListener::bind(path).unwrap()).collect();
+    // One that still listens is another machine's.
+    listeners.drain(..3);
+    for (name, made) in [("made", true), ("mine", false), ("used", true)] {
+        let folder = machines.folder.join(name);
+        fs::create_dir(&folder).unwrap();
+        let facts = format!(
+            r#"{{"pid":1,"since":"","kernel":null,"sockets":{{"folder":"{}","made":{made}}}}}"#,
+            at(name).display()
+        );
+        fs::write(folder.join(ABOUT), facts).unwrap();
+        symlink(at("control"), folder.join(CONTROL)).unwrap();
+    }
+    assert_eq!(names(&machines), ["web"]);
+    let left = sockets.map(|path| path.symlink_metadata().is_ok());
+    assert_eq!(left, [false, false, false, true]);
+    assert!(!at("made").exists() && at("mine").exists());
+}
+
+#[test]
 fn a_control_port_is_reached_wherever_it_is() {
     let (parent, machines) = machines();
     // Longer than a socket's path may be.

@@ -1,18 +1,20 @@
-//! The folder of the sockets: the user's alone, never reached through a link, and left as it was found.
+//! The folder of the sockets: the user's alone, never reached through a link, and left as it was found. A machine that
+//! uses it holds a lock on it, so a socket without a listener is known for what a killed one has left.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::interrupt::{self, Undo};
 use crate::machine::socket;
+use crate::process;
 
 /// Name of the socket that programs of the host connect to.
-const SOCKET: &str = "vsock";
+pub(crate) const SOCKET: &str = "vsock";
 
 /// The folder of `--vsock`.
 #[derive(Debug)]
@@ -61,7 +63,17 @@ impl Folder {
              that does not exist",
             path.display()
         );
+        ensure!(
+            lock(&folder)?,
+            "{} of --vsock is in use by another machine; give another folder",
+            path.display()
+        );
         Ok(Self { path: path.to_owned(), folder, undo: None, made, names: Vec::new() })
+    }
+
+    /// Returns true if the folder was not there before.
+    pub(super) fn is_made(&self) -> bool {
+        self.made
     }
 
     /// A name in the folder, by which no link on the way to it matters.
@@ -80,10 +92,18 @@ impl Folder {
     }
 
     fn bind(&mut self, name: &str) -> anyhow::Result<UnixListener> {
-        let listener = match socket::bind(&self.name(name)) {
+        let in_use = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
+        let mut bound = socket::bind(&self.name(name));
+        // The folder is locked, so this is no machine's that runs.
+        if bound.as_ref().is_err_and(in_use) && self.is_left(name) {
+            rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?;
+            bound = socket::bind(&self.name(name));
+        }
+        let listener = match bound {
             Ok(listener) => listener,
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
-                "{} of --vsock exists: another machine may use it, or one that was killed has left it; remove it, or give another folder",
+            Err(error) if in_use(&error) => bail!(
+                "{} of --vsock exists, and is no socket that a machine has left: another machine may use it, or a program; remove it, \
+                 or give another folder",
                 self.path.join(name).display()
             ),
             Err(error) => {
@@ -104,19 +124,25 @@ impl Folder {
         Ok(listener)
     }
 
+    /// Finds a socket in the folder. The very file that was looked at is then connected to, whatever its name is by then.
+    fn socket(&self, name: &str) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty()).ok()?;
+        let mode = rustix::fs::fstat(&file).ok()?.st_mode;
+        (FileType::from_raw_mode(mode) == FileType::Socket).then_some(file)
+    }
+
+    /// Returns true if this is a socket on which nothing listens.
+    fn is_left(&self, name: &str) -> bool {
+        self.socket(name).is_some_and(|file| {
+            UnixStream::connect(format!("/proc/self/fd/{}", file.as_raw_fd()))
+                .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        })
+    }
+
     /// Connects to the program that listens for a port of the host's.
     pub(super) fn connect(&self, port: u32) -> Connected {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // The very file that was looked at is connected to, whatever its name is by then.
-        let Ok(file) = rustix::fs::openat(&self.folder, format!("{SOCKET}_{port}"), flags, Mode::empty())
-        else {
-            return Connected::No;
-        };
-        let is_socket = rustix::fs::fstat(&file)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
-        if !is_socket {
-            return Connected::No;
-        }
+        let Some(file) = self.socket(&format!("{SOCKET}_{port}")) else { return Connected::No };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         else {
@@ -131,6 +157,17 @@ impl Folder {
             Err(_) => Connected::No,
         }
     }
+}
+
+/// Locks a folder for this process. Returns false if another one has it: `hv clean` for a moment, a machine for longer.
+fn lock(folder: &OwnedFd) -> anyhow::Result<bool> {
+    for _ in 0..10 {
+        match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(process::POLL),
+            locked => return Ok(locked.map(|()| true)?),
+        }
+    }
+    Ok(false)
 }
 
 impl Drop for Folder {

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 use folder::Folder;
+pub(crate) use folder::SOCKET;
 use relay::Relay;
 
 /// The folder with its socket, before the machine is there.
@@ -65,6 +66,11 @@ impl Server {
         let mut folder = Folder::open(path)?;
         let listener = folder.listen()?;
         Ok(Self { folder, listener })
+    }
+
+    /// Returns true if the machine has made the folder.
+    pub(crate) fn has_made_folder(&self) -> bool {
+        self.folder.is_made()
     }
 
     /// Listens for the guest's connections to a port, as a program of the host's would.

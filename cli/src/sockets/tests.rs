@@ -115,6 +115,30 @@ fn a_folder_is_made_and_goes_away_with_its_socket() {
 }
 
 #[test]
+fn what_a_killed_machine_has_left_is_in_nobodys_way() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("left");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    // A listener that is gone without having removed its socket.
+    drop(UnixListener::bind(path.join("vsock")).unwrap());
+    let server = Server::listen(&path).unwrap();
+    assert!(UnixStream::connect(path.join("vsock")).is_ok());
+    drop(server);
+    // What something listens on, a file and a link are not removed.
+    let listener = UnixListener::bind(path.join("vsock")).unwrap();
+    let refused = || Server::listen(&path).unwrap_err().to_string().contains("or a program");
+    assert!(refused());
+    drop(listener);
+    std::fs::rename(path.join("vsock"), path.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(path.join("elsewhere"), path.join("vsock")).unwrap();
+    assert!(refused());
+    std::fs::remove_file(path.join("vsock")).unwrap();
+    std::fs::write(path.join("vsock"), "mine").unwrap();
+    assert!(refused() && path.join("vsock").exists());
+}
+
+#[test]
 fn a_folder_that_was_there_stays_and_so_do_sockets_of_programs() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("mine");

@@ -95,7 +95,8 @@ fn alive((pid, start): (i32, u64)) -> anyhow::Result<Option<u64>> {
     Ok(stat(pid).map(|(_, found)| found).filter(|&found| start == 0 || found == start))
 }
 
-fn only_child(parent: i32) -> anyhow::Result<i32> {
+/// The process id of QEMU, given that of hv boot.
+pub(crate) fn only_child(parent: i32) -> anyhow::Result<i32> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };

@@ -139,6 +139,15 @@ fn a_shell_and_a_command_find_the_network_configured() {
 }
 
 #[test]
+fn a_network_that_is_not_there_is_not_configured() {
+    let judged = |words: &str| parse(words).unwrap().judge_actions().map_err(|error| error.to_string());
+    for words in ["--run net", "--run hotplug,net --net none"] {
+        assert!(judged(words).unwrap_err().contains("give --net user too"), "{words}");
+    }
+    assert!(judged("--net user --run net").is_ok() && judged("--run shell").is_ok());
+}
+
+#[test]
 fn what_we_add_is_for_the_kernel_and_not_for_init() {
     let line = |append: &str| {
         let args = Line::try_parse_from(["hv", "--run", "reset", "--append", append]).unwrap().args;
@@ -176,7 +185,7 @@ fn a_run_with_a_person_at_it_has_no_limit() {
     let exec = |words, on_terminal| {
         let mut args = parse(words).unwrap();
         let agent = crate::boot::Agent { terminal: on_terminal, ..Default::default() };
-        args.set_agent(agent, std::path::Path::new("/x")).unwrap();
+        args.set_agent(agent, Some(std::path::Path::new("/x"))).unwrap();
         args.limit(on_terminal).map(|limit| limit.as_secs())
     };
     assert_eq!((exec("", true), exec("--timeout 5", true), exec("", false)), (None, Some(5), Some(300)));

@@ -77,19 +77,21 @@ poke() {
 }
 
 network() {
-    tries=0 missing=
+    tries=0 missing= limit=100
     ip link set lo up
-    while [ $tries -lt 100 ]; do
+    while [ $tries -lt $limit ]; do
         for card in $(ls /sys/class/net); do
             [ -e "/sys/class/net/$card/device" ] && break 2
         done
         card=
+        # One that its driver has taken will be there, however slow the machine is.
+        [ -n "$(ls -d /sys/bus/vmbus/drivers/hv_netvsc/*-* 2>/dev/null)" ] && limit=600
         tries=$((tries + 1))
         sleep 0.1
     done
     if [ -z "$card" ]; then
         missing="NO network card: does the kernel have hv_netvsc?"
-    elif ! udhcpc -n -q -t 20 -T 1 -s /bin/lease -i "$card"; then
+    elif ! udhcpc -n -q -t 20 -T 3 -s /bin/lease -i "$card"; then
         missing="NO address for $card: the network has not answered by DHCP"
     fi
     [ -z "$missing" ] || echo "hv: $missing"
@@ -130,6 +132,8 @@ hand_over() {
         exec switch_root /system "$init"
     fi
     echo "hv: FAILED to mount root=$root"
+    # A kernel without a root file system panics; so it does without its first program.
+    exit 1
 }
 
 agent() {

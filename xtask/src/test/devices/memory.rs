@@ -25,6 +25,8 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 const MIB: u64 = 1 << 20;
+/// Bytes that a guest gives up at a time.
+const CHUNK: u64 = 2 * MIB;
 /// Bytes of the guest's memory.
 const ALL: u64 = 512 * MIB;
 /// Bytes that the guest keeps.
@@ -87,10 +89,14 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     let pressure = balloon()?["memory"]["pressure"].take();
     ensure!(bytes(&pressure, "committed")? > ALL - KEPT, "what it has given up is committed: {pressure}");
 
-    // The guest keeps what it needs, and gives up the rest.
+    // The guest keeps what it needs, and gives up the rest: all of it at once.
     machine.refuses(&["memory", "16M"], 1, "the guest keeps ")?;
     let least = memory(&[])?;
     ensure!((16 * MIB..=KEPT).contains(&bytes(&least, "bytes")?), "{least}");
+    machine.refuses(&["memory", "16M"], 1, "the guest keeps ")?;
+    let again = memory(&[])?;
+    let more = bytes(&least, "bytes")?.saturating_sub(bytes(&again, "bytes")?);
+    ensure!(more < CHUNK, "it had {more} bytes more to give: {least}, {again}");
 
     let all = memory(&["max"])?;
     ensure!(bytes(&all, "bytes")? == ALL && bytes(&all, "given_up")? == 0, "{all}");
@@ -101,10 +107,10 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     // A second time, and the device goes with memory in it.
     memory(&["300M"])?;
     machine.reply(&["rescind", "balloon"])?;
-    until("the guest has lost the device", || {
-        let done = machine.ctl(&["memory", "max"])?;
-        Ok(done.code == Some(1) && done.stderr.contains("no driver for balloon"))
-    })?;
+    for words in [&["memory"][..], &["memory", "max"], &["memory", "256M"]] {
+        machine.refuses(words, 1, "the machine has no balloon device: it was taken away")?;
+    }
+    ensure!(balloon()?["state"] == "absent", "{}", balloon()?);
     end(machine)
 }
 

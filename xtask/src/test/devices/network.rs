@@ -79,6 +79,7 @@ fn run_net(context: &Context) -> anyhow::Result<()> {
     let judged = context.hv(&["trace", &trace, "--strict"])?;
     ensure!(judged.stdout.contains("no rule was broken"), "of records: {}{}", judged.stdout, judged.stderr);
     context.hv(&["boot", "--net", "bridge"])?.refused("expected none, or user")?;
+    context.hv(&["boot", "--run", "net"])?.refused("give --net user too")?;
     context.hv(&["boot", "--net-capture", &file])?.refused("give --net user too")?;
     context.hv(&["boot", "--net", "user", "--deterministic"])?.refused("contradict each other")?;
     let taken = TcpListener::bind("127.0.0.1:0")?;

@@ -1,13 +1,16 @@
 //! Two guests on a network: one is reached from the host's ports, by the other through its own network. Debian's
-//! dropbear and iperf3 run in both, so what comes in at one has gone out at the other.
+//! dropbear and iperf3 run in both, so what comes in at one has gone out at the other. While they are busy, the card
+//! changes and goes.
 
 use anyhow::ensure;
 use hv_setup::exit::Exit;
 use hv_setup::stock::Stock;
 
 use super::super::context::Context;
+use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
+use super::super::services::Controlled;
 use super::network::{BEGIN, HOST, Server, files, free_port, serving, with_ports};
 
 /// Root, without a password.
@@ -18,10 +21,13 @@ const BYTES: &str = "4M";
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
-    let steps = stock.map(|(name, kernel)| {
+    let peers = stock.map(|(name, kernel)| {
         Step::new(format!("devices/network/peers/{name}"), move |context| peers(context, name, kernel)).slow()
     });
-    steps.into()
+    let load = stock.map(|(name, kernel)| {
+        Step::new(format!("devices/network/load/{name}"), move |context| load(context, name, kernel)).slow()
+    });
+    peers.into_iter().chain(load).collect()
 }
 
 /// The initial file system of a guest with the programs, and a script.
@@ -87,5 +93,60 @@ fn peers(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
             Ok(())
         },
     )?;
+    Ok(())
+}
+
+/// Waits until the peer has acknowledged more of what iperf3 sends, and says so. Linux counts each segment that comes in
+/// (RFC 4022, tcpInSegs), whatever becomes of the card.
+const FLOWS: &str = "\
+    segments() { grep '^Tcp: [0-9]' /proc/net/snmp | cut -d ' ' -f 11; }\n\
+    flows() { old=$(segments); until [ $(($(segments) - old)) -gt 500 ]; do sleep 0.1; done; echo \"hv: flows $1\"; }\n\
+    is() { until [ \"$(cat /sys/class/net/eth0/carrier 2>/dev/null)\" = $1 ]; do sleep 0.1; done; echo \"hv: carrier $1\"; }\n";
+
+/// While iperf3 sends, the MTU changes, the cable is pulled out and plugged in again, and at last the card is taken away.
+/// The stream goes on up to that, and the driver can be unloaded after it.
+fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
+    let server = Server::start()?;
+    let iperf = free_port()?;
+    let script = format!("{BEGIN}iperf3 -s -D\n{}", serving(server.port));
+    let initrd = guest(context, kernel, &script)?;
+    let script = format!(
+        "{BEGIN}{FLOWS}\
+         iperf3 -c {HOST} -p {iperf} -P 4 -t 3000 >iperf 2>&1 &\n\
+         flows first\n\
+         for mtu in 4000 9000 576 1500; do\n\
+         ip link set dev eth0 mtu $mtu; ip route replace default via {HOST} dev eth0\n\
+         [ \"$(cat /sys/class/net/eth0/mtu)\" = $mtu ] && flows $mtu\n\
+         done\n\
+         for n in 1 2 3; do echo \"hv: waiting $n\"; is 0; is 1; flows again-$n; done\n\
+         echo 'hv: waiting for the end'\n\
+         while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
+         echo 'hv: gone'\n\
+         kill %1; wait\n\
+         rmmod hv_netvsc && echo 'hv: unloaded'\n"
+    );
+    let client = guest(context, kernel, &script)?;
+    let (ports, options) = ([(iperf, 5201)], ["--stock", name, "--vps", "2"]);
+    with_ports(context, initrd.as_ref(), &server, &ports, &options, |_| {
+        let line = ["--stock", name, "--vps", "4", "--net", "user", "--initrd", &client];
+        let machine = Controlled::start_until(context, &line, "hv: waiting 1")?;
+        let says = |text: String| until(&text, || Ok(machine.console().contains(&format!("hv: {text}\r"))));
+        for text in ["first", "4000", "9000", "576", "1500"] {
+            says(format!("flows {text}"))?;
+        }
+        for n in 1..=3 {
+            says(format!("waiting {n}"))?;
+            machine.reply(&["net", "down"])?;
+            until("the carrier is gone", || Ok(machine.console().matches("hv: carrier 0").count() == n))?;
+            machine.reply(&["net", "up"])?;
+            says(format!("flows again-{n}"))?;
+        }
+        says("waiting for the end".to_owned())?;
+        machine.reply(&["rescind", "net"])?;
+        says("gone".to_owned())?;
+        says("unloaded".to_owned())?;
+        machine.ended(Exit::Success)?;
+        Ok(())
+    })?;
     Ok(())
 }

@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use hv_machine::initrd::Module;
 use serde_json::Value;
 
 use super::super::context::{Context, HUNG, HUNG_SECONDS, console, read};
-use super::super::life::until;
+use super::super::life::{only_child, until};
 use super::super::packages::initrd_of;
 use super::super::runner::Step;
 use super::super::schema;
@@ -175,6 +177,8 @@ struct Host {
     folder: PathBuf,
     /// Length and sum of what socat has sent.
     sent: Receiver<(u64, u32)>,
+    /// Bytes of that which have arrived.
+    arrived: Arc<AtomicU64>,
 }
 
 impl Host {
@@ -205,11 +209,13 @@ impl Host {
             std::mem::forget(stream);
             Ok(())
         })?;
+        let arrived = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&arrived);
         serve(folder, 5005, move |mut stream| {
-            let _ = Sender::clone(&sender).send(sum(&mut stream)?);
+            let _ = Sender::clone(&sender).send(count_and_sum(&mut stream, &count)?);
             Ok(())
         })?;
-        Ok(Self { folder: folder.to_owned(), sent })
+        Ok(Self { folder: folder.to_owned(), sent, arrived })
     }
 
     /// Connects to a port of the guest's.
@@ -332,12 +338,18 @@ fn adler(sum: u32, bytes: &[u8]) -> u32 {
 
 /// Length and sum of everything that a stream has.
 fn sum(stream: &mut UnixStream) -> std::io::Result<(u64, u32)> {
+    count_and_sum(stream, &AtomicU64::new(0))
+}
+
+/// The same; counts the bytes as they come.
+fn count_and_sum(stream: &mut UnixStream, count: &AtomicU64) -> std::io::Result<(u64, u32)> {
     let (mut length, mut sum, mut bytes) = (0, 1, vec![0; BLOCK]);
     loop {
         match stream.read(&mut bytes)? {
             0 => return Ok((length, sum)),
             read => {
                 length += read as u64;
+                count.fetch_add(read as u64, Ordering::Relaxed);
                 sum = adler(sum, &bytes[..read]);
             }
         }
@@ -418,7 +430,30 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The guest sends more than the tool's socket holds while the tool does not run. Nothing of it is lost.
+/// Time that a process's threads have run or waited for a processor (Linux, Documentation/scheduler/sched-stats.rst).
+fn worked(pid: i32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+    let both =
+        |text: String| text.split(' ').take(2).filter_map(|word| word.parse::<u64>().ok()).sum::<u64>();
+    Duration::from_nanos(texts.map(both).sum())
+}
+
+/// Stops the tool until its guest has nothing that it can do, or QEMU has ended.
+fn pause(tool: Pid, qemu: i32) -> anyhow::Result<()> {
+    const LOOK: Duration = Duration::from_millis(200);
+    kill_process(tool, Signal::STOP)?;
+    let idle = until("the guest is idle", || {
+        let before = worked(qemu);
+        std::thread::sleep(LOOK);
+        Ok(worked(qemu).saturating_sub(before) < LOOK / 10)
+    });
+    kill_process(tool, Signal::CONT)?;
+    idle
+}
+
+/// The guest sends more than the tool's socket holds while the tool does not run: it waits, in the middle of a stream.
+/// Nothing of it is lost.
 fn pauses(context: &Context) -> anyhow::Result<()> {
     const STREAMS: usize = 16;
     let script = format!("for n in $(seq {STREAMS}); do\n(until {SEND}; do :; done) &\ndone\nwait");
@@ -429,11 +464,19 @@ fn pauses(context: &Context) -> anyhow::Result<()> {
     let mut command = context.command(&["boot", "--quiet", "--timeout", HUNG_SECONDS])?;
     command.arg("--initrd").arg(initrd).arg("--vsock").arg(&host.folder);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let pid = Pid::from_child(&child);
+    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
+    let whole = (busybox.len() as u64, adler(1, &busybox));
+    let (pid, arrived) = (Pid::from_child(&child), || host.arrived.load(Ordering::Relaxed));
+    let mut waited = 0;
     let ended = until("the guest has sent everything", || {
-        kill_process(pid, Signal::STOP)?;
-        std::thread::sleep(Duration::from_millis(200));
-        kill_process(pid, Signal::CONT)?;
+        // Only what arrives needs QEMU's process.
+        if arrived() > 0
+            && let Ok(qemu) = only_child(i32::try_from(child.id())?)
+        {
+            pause(pid, qemu)?;
+            // Whoever is idle with a part of a stream cannot send the rest.
+            waited += u32::from(arrived() % whole.0 != 0 && child.try_wait()?.is_none());
+        }
         Ok(child.try_wait()?.is_some())
     });
     if ended.is_err() {
@@ -442,8 +485,7 @@ fn pauses(context: &Context) -> anyhow::Result<()> {
     let status = child.wait()?;
     ended?;
     ensure!(status.code() == Some(Exit::Success as i32), "it ended with {status}");
-    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
-    let whole = (busybox.len() as u64, adler(1, &busybox));
+    ensure!(waited > 0, "the guest never had to wait");
     let mut left = STREAMS;
     while left > 0 {
         match host.sent.recv_timeout(HUNG).context("a stream has not ended")? {

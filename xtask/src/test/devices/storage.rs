@@ -35,9 +35,20 @@ pub(super) fn steps() -> Vec<Step> {
             if vps == "4" { step.slow() } else { step }
         })
         .collect();
+    steps.push(Step::new("devices/storage/no-root", no_root));
     steps.push(Step::new("devices/storage/deterministic", deterministic).slow());
     steps.push(Step::new("devices/storage/qcow2", qcow2).slow());
     steps
+}
+
+/// A root file system that is not there is a failure, as without an initramfs.
+fn no_root(context: &Context) -> anyhow::Result<()> {
+    let empty = context.folder()?.join("empty.img");
+    File::create(&empty)?.set_len(SIZE)?;
+    let booted = context.boot(&["--disk", &empty.to_string_lossy(), "--append", "root=/dev/sdb1"])?;
+    booted.says("hv: FAILED to mount root=/dev/sdb1")?;
+    booted.says("Attempted to kill init!")?;
+    booted.ended(Exit::Crash, "crash")
 }
 
 /// The files of a run.
