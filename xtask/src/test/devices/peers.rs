@@ -113,6 +113,7 @@ fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let script = format!(
         "{BEGIN}{FLOWS}\
          iperf3 -c {HOST} -p {iperf} -P 4 -t 3000 >iperf 2>&1 &\n\
+         sender=$!\n\
          flows first\n\
          for mtu in 4000 9000 576 1500; do\n\
          ip link set dev eth0 mtu $mtu; ip route replace default via {HOST} dev eth0\n\
@@ -122,7 +123,7 @@ fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
          echo 'hv: waiting for the end'\n\
          while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
          echo 'hv: gone'\n\
-         kill %1; wait\n\
+         kill -9 $sender\n\
          rmmod hv_netvsc && echo 'hv: unloaded'\n"
     );
     let client = guest(context, kernel, &script)?;
@@ -130,7 +131,7 @@ fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     with_ports(context, initrd.as_ref(), &server, &ports, &options, |_| {
         let line = ["--stock", name, "--vps", "4", "--net", "user", "--initrd", &client];
         let machine = Controlled::start_until(context, &line, "hv: waiting 1")?;
-        let says = |text: String| until(&text, || Ok(machine.console().contains(&format!("hv: {text}\r"))));
+        let says = |text: String| until(&text, || Ok(machine.console().contains(&format!("hv: {text}"))));
         for text in ["first", "4000", "9000", "576", "1500"] {
             says(format!("flows {text}"))?;
         }
