@@ -121,7 +121,8 @@ fn change(root: &Path) -> anyhow::Result<()> {
 /// A folder whose connection has ended is an error for its readers, and no reader waits for it. The command goes on.
 fn lost(context: &Context) -> anyhow::Result<()> {
     let root = folder(context)?;
-    let script = "cat /data/a/b/c/large /data/many/* >/dev/null; echo first $?; cat /data/in; echo second $?";
+    let script = "cat /data/a/b/c/large /data/many/* >/dev/null 2>&1; echo first $?; \
+                  while grep -q ' /data fuse' /proc/mounts; do sleep 0.1; done; cat /data/in; echo second $?";
     let dir = format!("{}:/data", root.display());
     // The agent's own connection sends a few packets alone, and each look at a file of the folder is one.
     let words = ["--inject", "rescind=sockets@200", "--dir", &dir, "--", "sh", "-c", script];
