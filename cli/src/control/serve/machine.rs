@@ -116,25 +116,18 @@ pub(super) fn resize(
         Failure::new(Reason::InvalidRequest, what)
     })?;
     let request = ToHypervisor::Balloon { taken: taken / PAGE };
-    let mut kept = u64::MAX;
-    loop {
-        let answer = port.ask(&request, left()).map_err(|why| no_answer(why, Service::Balloon))?;
-        judge(Service::Balloon, answer)?;
-        if let Some(error) = port.memory.take_failure() {
-            let what = format!("the host cannot use the memory that the guest gave up: {error}");
-            return Err(Failure::new(Reason::Refused, what));
-        }
-        let line = memory(port, left())?;
-        if line.bytes < wanted + CHUNK {
-            return Ok(line);
-        }
-        // What Linux keeps is a share of what it has: having given up some, it can spare more.
-        if line.bytes + CHUNK > kept {
-            let what = format!("the guest keeps {}: it gave up what it could spare", exact(line.bytes));
-            return Err(Failure::new(Reason::Refused, what));
-        }
-        kept = line.bytes;
+    let answer = port.ask(&request, left()).map_err(|why| no_answer(why, Service::Balloon))?;
+    judge(Service::Balloon, answer)?;
+    if let Some(error) = port.memory.take_failure() {
+        let what = format!("the host cannot use the memory that the guest gave up: {error}");
+        return Err(Failure::new(Reason::Refused, what));
     }
+    let line = memory(port, left())?;
+    if line.bytes >= wanted + CHUNK {
+        let what = format!("the guest keeps {}: it gave up what it could spare", exact(line.bytes));
+        return Err(Failure::new(Reason::Refused, what));
+    }
+    Ok(line)
 }
 
 /// Bytes that a guest is asked for at a time: it may keep less than these besides what it is to have.

@@ -349,34 +349,6 @@ fn a_guest_that_keeps_memory_is_told_from_one_that_does_not() {
     );
 }
 
-/// Linux keeps a share of what it has.
-#[test]
-fn a_guest_is_asked_again_as_long_as_it_gives_up_more() {
-    let (tell, told) = mpsc::channel();
-    let given = std::cell::Cell::new(0);
-    let (_folder, path, _serving) = machine(Box::new(move |request, answer| match *request {
-        ToHypervisor::Balloon { taken } => {
-            // Half of what is asked for, in whole chunks.
-            given.set(given.get() + (taken - given.get()) / 2 / 512 * 512);
-            tell.send(taken).unwrap();
-            answer(&DONE);
-        }
-        ToHypervisor::Memory {} => {
-            answer(&FromHypervisor::Memory {
-                taken: given.get(),
-                reported: false,
-                available: 0,
-                committed: 0,
-            });
-        }
-        _ => panic!("{request:?}"),
-    }));
-    let outcome = one(&path, r#"{"request":"memory-set","bytes":536870912}"#).unwrap_err();
-    // Of 256 chunks it gives up 128, 64, 32, 16, 8, 4, 2, 1, and then none.
-    assert_eq!(outcome.message, "the guest keeps 514 MiB: it gave up what it could spare");
-    assert_eq!(told.try_iter().collect::<Vec<_>>(), [131_072; 9]);
-}
-
 #[test]
 fn a_line_that_is_too_long_is_refused() {
     let (_folder, path, _serving) = machine(Box::new(|_, _| {}));
