@@ -69,7 +69,7 @@ impl Plan {
     pub(super) fn resolve(args: &Args, kept: &mut Keep) -> anyhow::Result<Self> {
         // Errors in the user's own files are reported before anything is installed.
         args.judge_actions()?;
-        // What killed machines have left is in no way: a list removes it.
+        // A list removes the sockets that killed machines have left.
         let _ = Machines::open().and_then(|machines| machines.list());
         let socket = args.control.as_ref().and_then(Option::as_deref);
         let control = socket.map(|path| Server::listen(path, args.deterministic)).transpose()?;

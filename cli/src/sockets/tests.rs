@@ -115,7 +115,7 @@ fn a_folder_is_made_and_goes_away_with_its_socket() {
 }
 
 #[test]
-fn what_a_killed_machine_has_left_is_in_nobodys_way() {
+fn what_a_killed_machine_has_left_is_replaced() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("left");
     std::fs::create_dir(&path).unwrap();
