@@ -74,6 +74,12 @@ fn rndis_successful(status: RndisStatus) -> Result<(), Error> {
     if status == RndisStatus::SUCCESS { Ok(()) } else { Err(Error::Rndis(status)) }
 }
 
+/// Returns the address of one station: not all zeros, and no group's (IEEE 802, "I/G bit"). Linux takes no other
+/// either (include/linux/etherdevice.h, `is_valid_ether_addr`), and a stack may panic at one.
+fn station(mac: [u8; 6]) -> Result<[u8; 6], Error> {
+    if mac == [0; 6] || mac[0] & 1 != 0 { Err(Error::Address(mac)) } else { Ok(mac) }
+}
+
 impl<D: Dma, C: Conduit> Card<'_, D, C> {
     /// Sends the packets that are next, up to one that the host answers, or that has to wait for room.
     pub(super) fn send_steps(&mut self) -> Result<(), Error> {
@@ -340,7 +346,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
             }
             Step::Address => {
                 rndis_successful(status)?;
-                self.mac = *value.and_then(<[u8]>::first_chunk).ok_or(Error::Malformed)?;
+                self.mac = station(*value.and_then(<[u8]>::first_chunk).ok_or(Error::Malformed)?)?;
                 Ok(State::Send(Step::Link))
             }
             Step::Link => {

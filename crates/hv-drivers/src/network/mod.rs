@@ -61,6 +61,8 @@ pub enum Error {
     Rndis(rndis::Status),
     /// An answer of the host has a length or a value that it cannot have.
     Malformed,
+    /// The card has an address that no station has: a group's, or all zeros.
+    Address([u8; 6]),
     /// A section of the send buffer, of this size, holds no frame.
     Section(u32),
     /// A frame of this length, which is shorter than its header or longer than the network allows.
@@ -96,6 +98,9 @@ impl fmt::Display for Error {
             Self::Refused(status) => write!(f, "host refused the card's initialization: status {}", status.0),
             Self::Rndis(status) => write!(f, "card refused a request: RNDIS status {:#x}", status.0),
             Self::Malformed => f.write_str("malformed answer from the host"),
+            Self::Address(mac) => {
+                write!(f, "card has the address {mac:02x?}, expected that of one station; set another at the host")
+            }
             Self::Section(size) => {
                 write!(f, "send buffer has sections of {size} bytes, too short for a frame; lower the MTU")
             }

@@ -222,6 +222,25 @@ fn objects_are_judged() {
 }
 
 #[test]
+fn an_address_is_that_of_one_station() {
+    for (mac, taken) in [
+        ([0, 0x15, 0x5d, 1, 2, 3], true),
+        ([2, 0, 0, 0, 0, 0], true),
+        ([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff], true),
+        ([0; 6], false),
+        ([1, 0, 0x5e, 0, 0, 1], false),
+        ([3, 0, 0, 0, 0, 7], false),
+        ([0xff; 6], false),
+    ] {
+        let mut world = World::new();
+        world.end.mac = mac;
+        let error = Err(Error::Address(mac));
+        assert_eq!(world.initialize(), if taken { Ok(()) } else { error }, "{mac:02x?}");
+        assert_eq!(world.card.send(&[0; 60]), if taken { Ok(()) } else { error }, "{mac:02x?}");
+    }
+}
+
+#[test]
 fn the_mtu_is_the_lower_one_and_nonsense_is_none() {
     for (told, mtu) in
         [(1500, 1500), (9000, 1500), (1400, 1400), (68, 68), (67, 1500), (0, 1500), (u32::MAX, 1500)]
