@@ -99,7 +99,10 @@ impl fmt::Display for Error {
             Self::Rndis(status) => write!(f, "card refused a request: RNDIS status {:#x}", status.0),
             Self::Malformed => f.write_str("malformed answer from the host"),
             Self::Address(mac) => {
-                write!(f, "card has the address {mac:02x?}, expected that of one station; set another at the host")
+                write!(
+                    f,
+                    "card has the address {mac:02x?}, expected that of one station; set another at the host"
+                )
             }
             Self::Section(size) => {
                 write!(f, "send buffer has sections of {size} bytes, too short for a frame; lower the MTU")
