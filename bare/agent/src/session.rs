@@ -37,8 +37,8 @@ pub(crate) fn run(notice: &str) -> io::Result<()> {
                 ToAgent::Renew { seconds, nanoseconds, entropy } => {
                     renewed = renew(seconds, nanoseconds, entropy);
                 }
-                ToAgent::Share { index, path } => {
-                    shared = share::mount(index, path).map_err(|error| (index, number(&error)));
+                ToAgent::Share { index, writable, path } => {
+                    shared = share::mount(index, writable, path).map_err(|error| (index, number(&error)));
                 }
                 _ => order.take(&message),
             }

@@ -27,7 +27,7 @@ const HEAD: usize = 16;
 ///
 /// # Errors
 /// The kernel has no FUSE, the path cannot be made, or the tool serves no such folder.
-pub(crate) fn mount(index: u32, path: &[u8]) -> io::Result<()> {
+pub(crate) fn mount(index: u32, writable: bool, path: &[u8]) -> io::Result<()> {
     let path = Path::new(OsStr::from_bytes(path));
     std::fs::create_dir_all(path)?;
     let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
@@ -37,7 +37,8 @@ pub(crate) fn mount(index: u32, path: &[u8]) -> io::Result<()> {
         fuse.as_raw_fd()
     );
     let options = CString::new(options)?;
-    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    let mut flags = MountFlags::NODEV | MountFlags::NOSUID;
+    flags.set(MountFlags::RDONLY, !writable);
     rustix::mount::mount("host", path, "fuse.hv", flags, options.as_c_str())?;
     let (requests, outgoing) = (fuse.try_clone()?, socket.try_clone()?);
     let mounted = Arc::new(AtomicBool::new(true));

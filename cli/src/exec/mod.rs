@@ -77,8 +77,8 @@ pub(crate) struct Args {
     /// Write the command as a test case to a JUnit file: passed, failed by its status, or in error without one
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Give the guest a folder, read-only, at /PATH or at the same path as here; can be repeated
-    #[arg(long, value_name = "DIR[:/PATH]")]
+    /// Give the guest a folder at /PATH, or at the same path as here: to read, or to change with ,rw; can be repeated
+    #[arg(long, value_name = "DIR[:/PATH][,rw]")]
     dir: Vec<Dir>,
     /// Boot the machine, even if one with the same inputs has booted before and was kept
     #[arg(long)]
@@ -99,6 +99,7 @@ Examples:
   cargo hv exec --disk data.img -- sha256sum /dev/sda
   cargo hv exec --junit test.xml -- sh -c 'test -c /dev/rtc0'
   cargo hv exec --dir ~/tests:/tests -- sh /tests/run.sh
+  cargo hv exec --dir out:/out,rw -- sh -c 'dmesg > /out/dmesg'
   cargo hv exec < script.sh -- sh
   cargo hv exec
 
@@ -138,7 +139,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     options.judge_agent()?;
     let shares = share::open(&args.dir)?;
     let mut command = command(args)?;
-    command.shares = shares.iter().map(|share| share.path.clone()).collect();
+    command.shares = shares.iter().map(Opened::mounted).collect();
     let name = command.words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" ");
     let session = Session::default();
     let transcript = command.transcript.clone().unwrap_or_default();
@@ -190,7 +191,7 @@ fn run_in_guest(
     let agent = Agent { program: agent, terminal, cold: args.cold, shares: shares.len() };
     options.set_agent(agent, path.as_deref())?;
     command.renew = options.has_own_time();
-    let paths = command.shares.clone();
+    let paths: Vec<_> = command.shares.iter().map(|(_, path)| path.clone()).collect();
     let ended = boot::run_agent(options, session.speaks(), |listener, for_shares| {
         shares.into_iter().zip(for_shares).for_each(|(share, listener)| share.serve(listener));
         session.start(listener, command);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hv_share::Access;
 use hv_wire::control::{
     AGENT_ENTROPY, Assembler, CONTROL_VERSION, FromAgent, MAX_AGENT_DATA, MAX_FRAME, ToAgent,
 };
@@ -37,7 +38,7 @@ pub(super) struct Command {
     /// The guest gets the time and entropy before.
     pub(super) renew: bool,
     /// Where the guest has folders of the host's.
-    pub(super) shares: Vec<PathBuf>,
+    pub(super) shares: Vec<(Access, PathBuf)>,
 }
 
 /// How the command ended.
@@ -250,8 +251,9 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     if command.renew {
         renew(mouth)?;
     }
-    for (index, path) in (0..).zip(&command.shares) {
-        say(mouth, &ToAgent::Share { index, path: path.as_os_str().as_bytes() })?;
+    for (index, (access, path)) in (0..).zip(&command.shares) {
+        let writable = *access == Access::ReadWrite;
+        say(mouth, &ToAgent::Share { index, writable, path: path.as_os_str().as_bytes() })?;
     }
     for word in &command.words {
         let mut parts = word.chunks(MAX_AGENT_DATA).peekable();

@@ -1,4 +1,4 @@
-//! `hv exec --dir`: folders of the host in the guest, read-only. `hv_share` answers the requests of the guest's FUSE,
+//! `hv exec --dir`: folders of the host in the guest, read-only or to change. `hv_share` answers the requests of the guest's FUSE,
 //! in a thread for each folder.
 
 use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
@@ -8,8 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hv_share::Share;
+use hv_share::{Access, Share};
 use hv_wire::control::{MAX_SHARE_READ, MAX_SHARE_REQUEST, MAX_SHARES};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const _: () = assert!(hv_share::MAX_REQUEST == MAX_SHARE_REQUEST && hv_share::MAX_READ == MAX_SHARE_READ);
@@ -20,6 +22,8 @@ const OWN_FILES: u64 = 512;
 const WANTED_FILES: u64 = 4096;
 /// Files of a folder that the guest may have open at once at most.
 const HANDLES: u64 = 1024;
+/// How long a request of the guest's for a lock that it waits for is left before the lock is tried again.
+const LOCK_RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// How long a folder waits for a descriptor for its next connection.
 const RETRY: Duration = Duration::from_millis(20);
 /// Folders of the stock initramfs that the command and the agent need: nothing is mounted on them or in them.
@@ -31,6 +35,7 @@ pub(crate) struct Dir {
     folder: PathBuf,
     /// Where; at the folder's own path if it is not given.
     path: Option<PathBuf>,
+    access: Access,
 }
 
 impl FromStr for Dir {
@@ -38,21 +43,21 @@ impl FromStr for Dir {
 
     /// The path in the guest begins behind the last `:/`.
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.ends_with(",rw") {
-            return Err("the guest can read a folder, and cannot write to it: leave ,rw out".to_owned());
-        }
-        let text = text.strip_suffix(",ro").unwrap_or(text);
+        let (text, access) = match text.strip_suffix(",rw") {
+            Some(text) => (text, Access::ReadWrite),
+            None => (text.strip_suffix(",ro").unwrap_or(text), Access::ReadOnly),
+        };
         let (folder, path) = match text.rfind(":/") {
             Some(at) => (&text[..at], Some(PathBuf::from(&text[at + 1..]))),
             None => (text, None),
         };
         if folder.is_empty() {
-            return Err("there is no folder: expected DIR[:/PATH]".to_owned());
+            return Err("there is no folder: expected DIR[:/PATH][,rw]".to_owned());
         }
         if let Some(path) = &path {
             judge(path)?;
         }
-        Ok(Self { folder: folder.into(), path })
+        Ok(Self { folder: folder.into(), path, access })
     }
 }
 
@@ -95,11 +100,16 @@ pub(super) struct Opened {
 /// One of them cannot be read, or the guest cannot have it.
 pub(super) fn open(dirs: &[Dir]) -> anyhow::Result<Vec<Opened>> {
     ensure!(dirs.len() <= MAX_SHARES, "{} times --dir; expected up to {MAX_SHARES}", dirs.len());
-    let handles = if dirs.is_empty() { 0 } else { handles(dirs.len()) };
+    let handles = if dirs.is_empty() {
+        0
+    } else {
+        // Locks take as many descriptors as open files, in folders that have them.
+        handles(dirs.len() + dirs.iter().filter(|dir| dir.access == Access::ReadWrite).count())
+    };
     let mut all: Vec<Opened> = Vec::new();
-    for Dir { folder, path } in dirs {
+    for Dir { folder, path, access } in dirs {
         let explain = || format!("--dir {}: cannot read the folder", folder.display());
-        let share = Share::open(folder, handles).with_context(explain)?;
+        let share = Share::open(folder, handles, *access).with_context(explain)?;
         let path = match path {
             Some(path) => path.clone(),
             None => folder.canonicalize().with_context(explain)?,
@@ -116,7 +126,7 @@ pub(super) fn open(dirs: &[Dir]) -> anyhow::Result<Vec<Opened>> {
     Ok(all)
 }
 
-/// Returns how many files of each of so many folders the guest may have open, so that enough remain for the tool.
+/// Returns how many descriptors each of this many folders may take, so that enough remain for the tool.
 fn handles(folders: usize) -> usize {
     let limits = getrlimit(Resource::Nofile);
     let wanted = limits.maximum.map_or(WANTED_FILES, |most| most.min(WANTED_FILES));
@@ -130,6 +140,11 @@ fn handles(folders: usize) -> usize {
 }
 
 impl Opened {
+    /// Returns what the guest's agent is told: what the guest may do with the folder, and where it is.
+    pub(super) fn mounted(&self) -> (Access, PathBuf) {
+        (self.share.access(), self.path.clone())
+    }
+
     /// Serves the folder to whoever connects, in a thread that ends with the process. A guest that has to wait too long
     /// gives a connection up, and tries again.
     pub(super) fn serve(self, listener: UnixListener) {
@@ -149,11 +164,19 @@ impl Opened {
     }
 }
 
-/// Answers requests until there are no more.
+/// Answers requests until the connection's end.
 fn serve(socket: &UnixStream, share: &mut Share) -> io::Result<()> {
     let (mut reader, mut writer) = (BufReader::with_capacity(MAX_SHARE_REQUEST, socket), socket);
     let mut request = vec![0; MAX_SHARE_REQUEST];
     loop {
+        while share.is_waiting() {
+            while let Some(reply) = share.retry() {
+                writer.write_all(reply)?;
+            }
+            if !reader.buffer().is_empty() || is_readable(socket)? {
+                break;
+            }
+        }
         let (head, rest) = request.split_at_mut(4);
         reader.read_exact(head)?;
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
@@ -165,6 +188,14 @@ fn serve(socket: &UnixStream, share: &mut Share) -> io::Result<()> {
     }
 }
 
+/// Waits for a request, or until locks are to be tried again.
+fn is_readable(socket: &UnixStream) -> io::Result<bool> {
+    match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&LOCK_RETRY)) {
+        Err(Errno::INTR) => Ok(false),
+        ready => Ok(ready? != 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,13 +204,16 @@ mod tests {
     fn the_path_in_the_guest_is_behind_the_last_colon() {
         let dir = |text: &str| text.parse::<Dir>();
         let expected = |folder: &str, path: Option<&str>| {
-            Ok(Dir { folder: folder.into(), path: path.map(PathBuf::from) })
+            Ok(Dir { folder: folder.into(), path: path.map(PathBuf::from), access: Access::ReadOnly })
         };
         assert_eq!(dir("."), expected(".", None));
         assert_eq!(dir("src:/mnt/src"), expected("src", Some("/mnt/src")));
         assert_eq!(dir("a:b:/c,ro"), expected("a:b", Some("/c")));
         assert_eq!(dir("a:/b:/c"), expected("a:/b", Some("/c")));
         assert_eq!(dir("a:b"), expected("a:b", None));
+        let written = dir("a:b:/c,rw").unwrap();
+        assert_eq!(written, Dir { access: Access::ReadWrite, ..dir("a:b:/c").unwrap() });
+        assert_eq!(dir("a,rw").unwrap(), Dir { access: Access::ReadWrite, ..dir("a").unwrap() });
         for (text, why) in [
             ("", "no folder"),
             (":/x", "no folder"),
@@ -188,8 +222,6 @@ mod tests {
             ("x:/a/../../b", "expected one below /"),
             ("x:/proc", "DIR:/PATH"),
             ("x:/dev/x", "DIR:/PATH"),
-            ("x,rw", "leave ,rw out"),
-            ("x:/y,rw", "leave ,rw out"),
         ] {
             let error = dir(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
@@ -232,7 +264,7 @@ mod tests {
         std::fs::write(folder.path().join("file"), "").unwrap();
         let socket = folder.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
-        let share = Share::open(folder.path(), 8).unwrap();
+        let share = Share::open(folder.path(), 8, Access::ReadOnly).unwrap();
         Opened { share, path: "/x".into() }.serve(listener);
         // struct fuse_in_header, and a name.
         let mut look_up = [0; 45];

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::exit::Exit;
@@ -42,6 +42,8 @@ pub fn install() -> std::io::Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(at_once))?;
         signal_hook::flag::register(signal, Arc::clone(CAME.get_or_init(Arc::default)))?;
     }
+    // A guest that may write to a folder can reach the limit of ulimit -f: the write fails, and the tool goes on.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new(signals)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut forever = signals.forever();

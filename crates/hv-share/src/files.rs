@@ -11,6 +11,7 @@ use rustix::fs::{CWD, FileType, FsWord, Mode, OFlags, Stat, StatVfs};
 use rustix::io::Errno;
 
 use crate::nodes::{FileId, Nodes};
+use crate::{O_ACCMODE, O_APPEND, VALID};
 
 /// Opens a name as what it is, without effects on it.
 const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -27,11 +28,13 @@ pub(crate) struct Files {
     root: OwnedFd,
     /// Device of the file system that the folder is in.
     device: u64,
+    /// Seconds that the guest believes a file's attributes.
+    pub(crate) valid: u64,
     pub(crate) nodes: Nodes,
 }
 
 impl Files {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, valid: u64) -> io::Result<Self> {
         // The user's own path may be a link.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
@@ -39,7 +42,7 @@ impl Files {
             return Err(io::Error::other("a file system of the kernel's own, with no files for a guest"));
         }
         let device = rustix::fs::fstat(&root)?.st_dev;
-        Ok(Self { root, device, nodes: Nodes::new() })
+        Ok(Self { root, device, valid, nodes: Nodes::new() })
     }
 
     /// Judges what a step has opened: a folder of another file system is not entered. It may be procfs, in which a guest
@@ -88,23 +91,29 @@ impl Files {
         let stat = rustix::fs::fstat(&file)?;
         self.judge(&stat)?;
         let number = self.nodes.enter(number, name.as_bytes(), FileId::from(&stat))?;
-        Ok(crate::entry(number, &stat))
+        let (attr_valid, attr) = (self.valid, attributes(&stat));
+        Ok(fuse_entry_out { nodeid: number, entry_valid: VALID, attr_valid, attr, ..Default::default() })
     }
 
-    /// Opens a file to read it: one with contents, since opening another may have effects, or wait.
-    pub(crate) fn file(&self, number: u64) -> Result<OwnedFd, Errno> {
+    /// Opens a file: one with contents, since opening another may have effects, or wait.
+    ///
+    /// # Errors
+    /// It is none, or a program with set-id bits that is to be written: its new contents would have the rights of the old;
+    /// others as of open(2).
+    pub(crate) fn file(&self, number: u64, flags: OFlags) -> Result<OwnedFd, Errno> {
         let place = self.reach(number)?;
-        match kind(&place)? {
+        let stat = rustix::fs::fstat(&place)?;
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Err(Errno::ISDIR),
             FileType::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::ACCESS),
         }
-        // The very file that was looked at, whatever its name is by now. It is not waited for: another process may have a
-        // lease of it.
-        let path = format!("/proc/self/fd/{}", place.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, path, flags, Mode::empty())
+        if flags.intersects(OFlags::RWMODE) && has_set_id(stat.st_mode) {
+            return Err(Errno::PERM);
+        }
+        // The very file that was looked at, whatever its name is by now.
+        rustix::fs::openat(CWD, itself(&place), flags, Mode::empty())
     }
 
     /// Opens a folder to read it.
@@ -125,6 +134,26 @@ impl Files {
     pub(crate) fn statistics(&self) -> Result<StatVfs, Errno> {
         rustix::fs::fstatvfs(self.root.as_fd())
     }
+}
+
+/// Returns the name of an open file that leads to this very file, though it was opened as a place.
+pub(crate) fn itself(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Returns the flags that a file is opened with, of those that the guest gives. It is not waited for: another process may
+/// have a lease of it.
+pub(crate) fn flags(asked: u32) -> OFlags {
+    OFlags::from_bits_retain(asked & (O_ACCMODE | O_APPEND))
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC
+}
+
+/// Returns true for the mode of a file that gives its rights to who runs it.
+pub(crate) fn has_set_id(mode: u32) -> bool {
+    const SET_ID: u32 = 0o6000;
+    FileType::from_raw_mode(mode) != FileType::Directory && mode & SET_ID != 0
 }
 
 fn kind(file: &OwnedFd) -> Result<FileType, Errno> {

@@ -1,5 +1,5 @@
-//! A folder of the host for a guest, read-only: the server of the FUSE protocol (Linux, include/uapi/linux/fuse.h;
-//! fuse(4)).
+//! A folder of the host for a guest, read-only or to change: the server of the FUSE protocol (Linux,
+//! include/uapi/linux/fuse.h; fuse(4)).
 //!
 //! [`Share::answer`] takes a request and gives the reply; it knows nothing of how both travel. The guest's kernel names
 //! files by numbers that the server has given it (`nodes`), and everything that comes from it is judged as if from an
@@ -12,12 +12,16 @@
 //!   inode.
 //! - It opens nothing but files and folders: opening a device may move it, and opening a pipe may wait.
 //! - It makes the host grow by no request: numbers, open files and the length of a reply are bounded.
-//! - It changes nothing: each request to change something is refused with `EROFS`.
+//! - It changes nothing in a folder that is read-only: each request to change something is refused with `EROFS`.
+//! - It gains no rights by what it writes to a folder that it may change: it makes no device and no set-id program, and
+//!   writes to none (`change`). Locks of the guest's and of the host's programs exclude each other (`locks`).
 #![forbid(unsafe_code)]
 
+mod change;
 mod files;
 mod folder;
 mod handles;
+mod locks;
 mod nodes;
 mod reply;
 #[cfg(test)]
@@ -29,20 +33,22 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use polyfuse_kernel::{
-    FUSE_ACCESS, FUSE_ASYNC_READ, FUSE_AUTO_INVAL_DATA, FUSE_BATCH_FORGET, FUSE_BMAP, FUSE_DESTROY,
-    FUSE_DO_READDIRPLUS, FUSE_FLUSH, FUSE_FORGET, FUSE_FSYNC, FUSE_FSYNCDIR, FUSE_GETATTR, FUSE_GETATTR_FH,
-    FUSE_GETLK, FUSE_GETXATTR, FUSE_INIT, FUSE_INTERRUPT, FUSE_IOCTL, FUSE_KERNEL_VERSION, FUSE_LISTXATTR,
-    FUSE_LOOKUP, FUSE_LSEEK, FUSE_MAX_PAGES, FUSE_OPEN, FUSE_OPENDIR, FUSE_PARALLEL_DIROPS, FUSE_POLL,
-    FUSE_READ, FUSE_READDIR, FUSE_READDIRPLUS, FUSE_READDIRPLUS_AUTO, FUSE_READLINK, FUSE_RELEASE,
-    FUSE_RELEASEDIR, FUSE_SETLK, FUSE_SETLKW, FUSE_STATFS, fuse_attr_out, fuse_batch_forget_in,
-    fuse_entry_out, fuse_forget_in, fuse_forget_one, fuse_getattr_in, fuse_in_header, fuse_init_in,
-    fuse_init_out, fuse_kstatfs, fuse_open_in, fuse_open_out, fuse_read_in, fuse_release_in, fuse_statfs_out,
+    FUSE_ACCESS, FUSE_ASYNC_READ, FUSE_AUTO_INVAL_DATA, FUSE_BATCH_FORGET, FUSE_BIG_WRITES, FUSE_BMAP,
+    FUSE_DESTROY, FUSE_DO_READDIRPLUS, FUSE_FLOCK_LOCKS, FUSE_FLUSH, FUSE_FORGET, FUSE_FSYNC, FUSE_FSYNCDIR,
+    FUSE_GETATTR, FUSE_GETATTR_FH, FUSE_GETLK, FUSE_GETXATTR, FUSE_INIT, FUSE_INTERRUPT, FUSE_IOCTL,
+    FUSE_KERNEL_VERSION, FUSE_LISTXATTR, FUSE_LOOKUP, FUSE_LSEEK, FUSE_MAX_PAGES, FUSE_OPEN, FUSE_OPENDIR,
+    FUSE_PARALLEL_DIROPS, FUSE_POLL, FUSE_POSIX_LOCKS, FUSE_READ, FUSE_READDIR, FUSE_READDIRPLUS,
+    FUSE_READDIRPLUS_AUTO, FUSE_READLINK, FUSE_RELEASE, FUSE_RELEASEDIR, FUSE_SETLK, FUSE_SETLKW,
+    FUSE_STATFS, fuse_attr_out, fuse_batch_forget_in, fuse_forget_in, fuse_forget_one, fuse_getattr_in,
+    fuse_in_header, fuse_init_in, fuse_init_out, fuse_kstatfs, fuse_open_in, fuse_open_out, fuse_read_in,
+    fuse_release_in, fuse_statfs_out,
 };
 use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 use files::Files;
 use handles::{Handle, Handles};
+use locks::Locks;
 use reply::Reply;
 
 /// Bytes of a request at most: no request that reads is longer, but for many numbers that are forgotten at once, of
@@ -50,13 +56,23 @@ use reply::Reply;
 pub const MAX_REQUEST: usize = 64 << 10;
 /// Bytes of a file or a folder in a reply at most, also the value of the mount option `max_read`.
 pub const MAX_READ: u32 = 128 << 10;
+/// Bytes that one request writes at most: whole pages, and room for what stands before them.
+const MAX_WRITE: u32 = (MAX_REQUEST - 4096) as u32;
 /// Bytes of a reply at most.
 pub const MAX_REPLY: usize = MAX_READ as usize + size_of::<polyfuse_kernel::fuse_out_header>();
 
 /// The oldest minor version of the protocol: Linux 4.20's.
 const OLDEST: u32 = 28;
-/// Seconds that the guest believes what it knows of a file, and of the file behind a name.
+/// Seconds that the guest believes what it knows of the file behind a name, and of a file in a folder that it only reads.
+/// In one that both sides change it asks for a file's attributes each time: under a lock, it must see what the host has
+/// written.
 const VALID: u64 = 1;
+/// How a file is opened: these flags have the same values on all of Linux's architectures.
+const O_ACCMODE: u32 = 0o3;
+const O_EXCL: u32 = 0o200;
+const O_TRUNC: u32 = 0o1000;
+const O_APPEND: u32 = 0o2000;
+
 /// Requests that Linux may send before it has the replies, and from how many on it holds others back.
 const MOST_AT_ONCE: u16 = 32;
 
@@ -70,34 +86,60 @@ type Done = Result<Answer, Errno>;
 /// Whether a request that succeeded has a reply.
 enum Answer {
     Reply,
-    /// Linux waits for none.
+    /// Linux waits for none, or it comes later.
     None,
+}
+
+/// What the guest may do with a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read it.
+    ReadOnly,
+    /// Change it, as far as the user of this process may.
+    ReadWrite,
 }
 
 /// A folder that is given to a guest.
 #[derive(Debug)]
 pub struct Share {
+    access: Access,
     files: Files,
     handles: Handles,
+    locks: Locks,
     reply: Reply,
 }
 
 impl Share {
-    /// Opens the folder, of which the guest may have `handles` files open at once.
+    /// Opens the folder, of which the guest may have `handles` files open at once. In one that it may change, locks take
+    /// as many descriptors again at most.
     ///
     /// # Errors
     /// It is no folder, or cannot be read.
-    pub fn open(path: &Path, handles: usize) -> io::Result<Self> {
-        Ok(Self { files: Files::open(path)?, handles: Handles::new(handles), reply: Reply::default() })
+    pub fn open(path: &Path, handles: usize, access: Access) -> io::Result<Self> {
+        Ok(Self {
+            access,
+            files: Files::open(path, if access == Access::ReadOnly { VALID } else { 0 })?,
+            handles: Handles::new(handles),
+            locks: Locks::new(handles),
+            reply: Reply::default(),
+        })
+    }
+
+    /// Returns what the guest may do with the folder.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.access
     }
 
     /// Forgets all numbers and closes all files: another kernel begins.
     pub fn restart(&mut self) {
         self.files.nodes = nodes::Nodes::new();
         self.handles.close_all();
+        self.locks.release_all();
     }
 
-    /// Does what a request asks for, and returns the reply; `None` if it has none.
+    /// Does what a request asks for, and returns the reply; `None` if it has none, or if that comes later
+    /// ([`retry`](Self::retry)).
     ///
     /// # Errors
     /// It is no request.
@@ -132,6 +174,9 @@ impl Share {
                 Ok(Answer::Reply)
             }
             FUSE_OPEN => self.open_file(node, take(body)?),
+            FUSE_FLUSH | FUSE_GETLK | FUSE_SETLK | FUSE_SETLKW | FUSE_INTERRUPT if self.is_writable() => {
+                self.lock(head, body)
+            }
             FUSE_READ => self.read(take(body)?),
             FUSE_OPENDIR => {
                 let folder = self.files.folder(node)?;
@@ -146,13 +191,19 @@ impl Share {
             }
             FUSE_STATFS => self.statistics(),
             FUSE_DESTROY => Ok(Answer::Reply),
+            FUSE_FSYNC | FUSE_FSYNCDIR if self.is_writable() => self.sync(take(body)?),
             // Linux does without these, and does not ask again.
             FUSE_ACCESS | FUSE_BMAP | FUSE_FLUSH | FUSE_FSYNC | FUSE_FSYNCDIR | FUSE_GETLK
             | FUSE_GETXATTR | FUSE_INTERRUPT | FUSE_IOCTL | FUSE_LISTXATTR | FUSE_LSEEK | FUSE_POLL
             | FUSE_SETLK | FUSE_SETLKW => Err(Errno::NOSYS),
             // All others change something, or are newer.
+            _ if self.is_writable() => self.change(head, body),
             _ => Err(Errno::ROFS),
         }
+    }
+
+    fn is_writable(&self) -> bool {
+        self.access == Access::ReadWrite
     }
 
     /// Agrees with the guest's kernel on a version of the protocol.
@@ -160,12 +211,15 @@ impl Share {
         if asked.major != FUSE_KERNEL_VERSION || asked.minor < OLDEST {
             return Err(Errno::PROTO);
         }
-        let wanted = FUSE_ASYNC_READ
+        let mut wanted = FUSE_ASYNC_READ
             | FUSE_AUTO_INVAL_DATA
             | FUSE_DO_READDIRPLUS
             | FUSE_READDIRPLUS_AUTO
             | FUSE_PARALLEL_DIROPS
             | FUSE_MAX_PAGES;
+        if self.is_writable() {
+            wanted |= FUSE_BIG_WRITES | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+        }
         let ours = fuse_init_out::default();
         self.reply.put(&fuse_init_out {
             minor: ours.minor.min(asked.minor),
@@ -173,7 +227,7 @@ impl Share {
             flags: wanted & asked.flags,
             max_background: MOST_AT_ONCE,
             congestion_threshold: MOST_AT_ONCE / 4 * 3,
-            max_write: 4096,
+            max_write: MAX_WRITE,
             time_gran: 1,
             max_pages: (MAX_READ / 4096) as u16,
             ..ours
@@ -205,19 +259,21 @@ impl Share {
             Ok(handle) if of_handle => rustix::fs::fstat(handle.file())?,
             _ => rustix::fs::fstat(self.files.reach(node)?)?,
         };
-        let attr = files::attributes(&stat);
-        self.reply.put(&fuse_attr_out { attr_valid: VALID, attr, ..Default::default() });
+        self.told(&stat)
+    }
+
+    /// Replies with a file's attributes.
+    fn told(&mut self, stat: &rustix::fs::Stat) -> Done {
+        let attr = files::attributes(stat);
+        self.reply.put(&fuse_attr_out { attr_valid: self.files.valid, attr, ..Default::default() });
         Ok(Answer::Reply)
     }
 
     fn open_file(&mut self, node: u64, asked: fuse_open_in) -> Done {
-        // O_ACCMODE and O_TRUNC have the same values on all of Linux's architectures.
-        const ACCESS: u32 = 0o3;
-        const TRUNCATE: u32 = 0o1000;
-        if asked.flags & (ACCESS | TRUNCATE) != 0 {
+        if asked.flags & (O_ACCMODE | O_TRUNC) != 0 && !self.is_writable() {
             return Err(Errno::ROFS);
         }
-        let file = self.files.file(node)?;
+        let file = self.files.file(node, files::flags(asked.flags))?;
         self.opened(Handle::File(file))
     }
 
@@ -272,12 +328,6 @@ impl Share {
     }
 }
 
-/// What the guest is told of a file with this number.
-fn entry(nodeid: u64, stat: &rustix::fs::Stat) -> fuse_entry_out {
-    let attr = files::attributes(stat);
-    fuse_entry_out { nodeid, entry_valid: VALID, attr_valid: VALID, attr, ..Default::default() }
-}
-
 /// Takes the structure that a request begins with; a newer kernel's may be longer.
 fn take<T: FromBytes>(body: &[u8]) -> Result<T, Errno> {
     T::read_from_prefix(body).map(|(value, _)| value).map_err(|_| Errno::INVAL)
@@ -285,12 +335,23 @@ fn take<T: FromBytes>(body: &[u8]) -> Result<T, Errno> {
 
 /// Judges a name, which ends with a zero: one component of a path, and no way up.
 fn name(body: &[u8]) -> Result<&OsStr, Errno> {
+    named(body).map(|(name, _)| name)
+}
+
+/// The same, with what is behind it.
+fn named(body: &[u8]) -> Result<(&OsStr, &[u8]), Errno> {
     const LONGEST: usize = 255;
-    let end = body.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
-    match &body[..end] {
+    let (name, rest) = text(body)?;
+    match name {
         [] | b"." | b".." => Err(Errno::INVAL),
         name if name.contains(&b'/') => Err(Errno::INVAL),
         name if name.len() > LONGEST => Err(Errno::NAMETOOLONG),
-        name => Ok(OsStr::from_bytes(name)),
+        name => Ok((OsStr::from_bytes(name), rest)),
     }
+}
+
+/// Splits bytes at the first zero.
+fn text(body: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
+    let end = body.iter().position(|byte| *byte == 0).ok_or(Errno::INVAL)?;
+    Ok((&body[..end], &body[end + 1..]))
 }

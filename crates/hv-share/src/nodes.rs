@@ -15,9 +15,11 @@ use rustix::io::Errno;
 pub(crate) const ROOT: u64 = 1;
 /// Numbers at most: each has a name, and Linux has some KiB of its own memory for each.
 const MOST: usize = 1 << 20;
+/// Folders on the way to a file at most: a path has 4,096 bytes in Linux, and each folder two of them at least.
+const DEEPEST: usize = 2048;
 
 /// Which file it is, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
@@ -90,16 +92,51 @@ impl Nodes {
         }
     }
 
+    /// Takes a name from its number: the file was removed, or another has the name now.
+    pub(crate) fn removed(&mut self, folder: u64, name: &[u8]) {
+        self.by_name.remove(&(folder, Arc::from(name)));
+    }
+
+    /// Gives the number of a name another name: the guest has moved the file, and goes on with its number.
+    pub(crate) fn moved(&mut self, from: (u64, &[u8]), to: (u64, &[u8])) {
+        let to = (to.0, Arc::from(to.1));
+        self.by_name.remove(&to);
+        if let Some(number) = self.by_name.remove(&(from.0, Arc::from(from.1))) {
+            self.put(number, to);
+        }
+    }
+
+    /// Exchanges the numbers of two names.
+    pub(crate) fn exchanged(&mut self, one: (u64, &[u8]), other: (u64, &[u8])) {
+        let (one, other) = ((one.0, Arc::from(one.1)), (other.0, Arc::from(other.1)));
+        let (first, second) = (self.by_name.remove(&one), self.by_name.remove(&other));
+        if let Some(number) = first {
+            self.put(number, other);
+        }
+        if let Some(number) = second {
+            self.put(number, one);
+        }
+    }
+
+    fn put(&mut self, number: u64, name: (u64, Arc<[u8]>)) {
+        if let Some(node) = self.by_number.get_mut(&number) {
+            (node.folder, node.name) = name.clone();
+            self.by_name.insert(name, number);
+        }
+    }
+
     /// Returns the way to a file from the root: its folders' names and its own, with the files that they had.
     ///
     /// # Errors
-    /// `ESTALE`: there is no such number, or one of a folder was forgotten.
+    /// `ESTALE`: there is no such number, one of a folder was forgotten, or the way is too long.
     pub(crate) fn way(&self, mut number: u64) -> Result<Vec<(&[u8], FileId)>, Errno> {
         let mut way = Vec::new();
         while number != ROOT {
             let node = self.by_number.get(&number).ok_or(Errno::STALE)?;
+            if way.len() == DEEPEST {
+                return Err(Errno::STALE);
+            }
             way.push((&*node.name, node.file));
-            // A folder has a lower number than what is in it, so this ends.
             number = node.folder;
         }
         way.reverse();

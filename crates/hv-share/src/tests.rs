@@ -1,5 +1,8 @@
 //! Guests, friendly and hostile, against a folder with a secret beside it.
 
+mod change;
+mod locks;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,7 +15,7 @@ use rustix::io::Errno;
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use crate::nodes::ROOT;
-use crate::{Invalid, MAX_READ, MAX_REPLY, MAX_REQUEST, Share, name};
+use crate::{Access, Invalid, MAX_READ, MAX_REPLY, MAX_REQUEST, Share, name};
 
 const SECRET: &str = "SECRET of the host";
 
@@ -32,6 +35,10 @@ fn request(opcode: u32, unique: u64, nodeid: u64, body: &[u8]) -> Vec<u8> {
 
 impl Guest {
     fn new() -> Self {
+        Self::with(Access::ReadOnly)
+    }
+
+    fn with(access: Access) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
         fs::create_dir_all(root.join("folder/deep")).unwrap();
@@ -40,7 +47,7 @@ impl Guest {
         fs::write(dir.path().join("secret"), SECRET).unwrap();
         symlink("../secret", root.join("link")).unwrap();
         symlink(dir.path(), root.join("up")).unwrap();
-        let share = Share::open(&root, 16).unwrap();
+        let share = Share::open(&root, 16, access).unwrap();
         Self { dir, share, unique: 0 }
     }
 
@@ -84,7 +91,11 @@ impl Guest {
     }
 
     fn open(&mut self, opcode: u32, node: u64) -> Result<u64, Errno> {
-        let opened: fuse_open_out = self.get(opcode, node, fuse_open_in::default().as_bytes())?;
+        self.open_with(opcode, node, 0)
+    }
+
+    fn open_with(&mut self, opcode: u32, node: u64, flags: u32) -> Result<u64, Errno> {
+        let opened: fuse_open_out = self.get(opcode, node, fuse_open_in { flags, unused: 0 }.as_bytes())?;
         Ok(opened.fh)
     }
 
@@ -264,10 +275,10 @@ fn no_name_leads_out() {
 #[test]
 fn no_other_file_system_is_entered() {
     let mut guest = Guest::new();
-    guest.share = Share::open(std::path::Path::new("/"), 16).unwrap();
+    guest.share = Share::open(std::path::Path::new("/"), 16, Access::ReadWrite).unwrap();
     for own in ["proc", "sys"] {
         assert_eq!(guest.look_up(ROOT, own).err(), Some(Errno::XDEV), "{own}");
-        let refused = Share::open(&std::path::Path::new("/").join(own), 16).unwrap_err();
+        let refused = Share::open(&std::path::Path::new("/").join(own), 16, Access::ReadOnly).unwrap_err();
         assert!(refused.to_string().contains("the kernel's own"), "{refused}");
     }
 }
@@ -408,6 +419,19 @@ fn hostile() -> impl Strategy<Value = (u32, u64, Vec<u8>)> {
     (opcode, node, proptest::collection::vec(word, 0..6).prop_map(|words| words.concat()))
 }
 
+/// Sends a hostile guest's requests, and judges the replies.
+fn send(guest: &mut Guest, requests: &[(u32, u64, Vec<u8>)]) {
+    for (n, (opcode, node, body)) in requests.iter().enumerate() {
+        let sent = request(*opcode, n as u64, *node, body);
+        if let Some(reply) = guest.share.answer(&sent).unwrap() {
+            let (head, rest) = fuse_out_header::read_from_prefix(reply).unwrap();
+            assert_eq!((head.len as usize, head.unique), (reply.len(), n as u64));
+            assert!(reply.len() <= MAX_REPLY && head.error <= 0 && head.error > -4096);
+            assert!(!rest.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
@@ -416,15 +440,7 @@ proptest! {
     #[test]
     fn no_guest_hurts_the_host(requests in proptest::collection::vec(hostile(), 1..60)) {
         let mut guest = Guest::new();
-        for (n, (opcode, node, body)) in requests.iter().enumerate() {
-            let sent = request(*opcode, n as u64, *node, body);
-            if let Some(reply) = guest.share.answer(&sent).unwrap() {
-                let (head, rest) = fuse_out_header::read_from_prefix(reply).unwrap();
-                prop_assert_eq!((head.len as usize, head.unique), (reply.len(), n as u64));
-                prop_assert!(reply.len() <= MAX_REPLY && head.error <= 0 && head.error > -4096);
-                prop_assert!(!rest.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()));
-            }
-        }
+        send(&mut guest, &requests);
         prop_assert!(guest.share.files.nodes.len() <= 6 * requests.len());
         prop_assert_eq!(fs::read(guest.path("file")).unwrap(), b"contents");
         prop_assert_eq!(fs::read_dir(guest.path("")).unwrap().count(), 4);

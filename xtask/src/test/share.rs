@@ -5,6 +5,9 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hv_setup::cache::sha256;
@@ -12,6 +15,7 @@ use hv_setup::process;
 
 use super::context::{Context, HUNG_SECONDS};
 use super::exec::run;
+use super::packages::unpacked;
 use super::runner::Step;
 
 /// The scenarios.
@@ -21,6 +25,8 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("exec/dir/changes", changes),
         Step::new("exec/dir/lost", lost),
         Step::new("exec/dir/refused", refused),
+        Step::new("exec/dir/written", written),
+        Step::new("exec/dir/locks", locks),
     ];
     steps.extend(["6.1", "16k"].map(|stock| {
         Step::new(format!("exec/dir/{stock}"), move |context| {
@@ -46,14 +52,18 @@ fn folder(context: &Context) -> anyhow::Result<PathBuf> {
     for n in 0..1000 {
         fs::write(root.join(format!("many/{n}")), format!("{n}\n"))?;
     }
-    let large: Vec<u8> = (0..3_u32 << 20).map(|n| (n ^ (n >> 9)) as u8).collect();
-    fs::write(root.join("a/b/c/large"), large)?;
+    fs::write(root.join("a/b/c/large"), large())?;
     fs::write(root.join("script"), "#!/bin/sh\necho ran $1\n")?;
     fs::set_permissions(root.join("script"), fs::Permissions::from_mode(0o755))?;
     symlink("../secret", root.join("out"))?;
     symlink(above.join("secret"), root.join("far"))?;
     symlink("many/7", root.join("in"))?;
     Ok(root)
+}
+
+/// The large file's contents.
+fn large() -> Vec<u8> {
+    (0..3_u32 << 20).map(|n| (n ^ (n >> 9)) as u8).collect()
 }
 
 /// What is in a folder is in the guest, byte by byte, and the guest can neither leave it nor change it.
@@ -132,11 +142,104 @@ fn lost(context: &Context) -> anyhow::Result<()> {
     done.complains("No such file or directory")
 }
 
+/// What a guest makes, writes, renames, links and removes is so on the host; a folder beside it stays as it is.
+fn written(context: &Context) -> anyhow::Result<()> {
+    let root = folder(context)?;
+    let above = root.parent().context("no folder above")?;
+    let sum = sha256(&root.join("a/b/c/large"))?;
+    let script = "set -e; cd /data; echo one >new; echo two >>new; mkdir -p d/e; mv new d/e/moved; ln d/e/moved second; \
+                  echo three >>second; ln -s ../outside d/link; cp a/b/c/large d/copy; rm -r a; \
+                  chmod 640 second; touch -d @1000000000 second; truncate -s 5000 d/copy; mkfifo pipe; \
+                  tar c many/9? | tar x -C d; mv many d/all; sync; cat d/e/moved; ls d/many d/all | wc -l; sha256sum <in || echo gone; \
+                  for bad in 'touch /kept/new' 'rm /kept/file' 'mknod null c 1 3' 'chmod 4755 second' 'rmdir d' 'cat far'; do \
+                  eval \"$bad\" 2>/dev/null && echo \"done: $bad\"; done; echo end";
+    let kept = context.folder()?;
+    fs::write(kept.join("file"), "kept\n")?;
+    let dirs = [format!("{}:/data,rw", root.display()), format!("{}:/kept", kept.display())];
+    let done = run(context, &["--dir", &dirs[0], "--dir", &dirs[1], "--", "sh", "-c", script], &[])?;
+    done.is(0)?;
+    ensure!(done.stdout == b"one\ntwo\nthree\n1013\ngone\nend\n", "{}", done.text());
+    let second = fs::metadata(root.join("second"))?;
+    let time = second.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    ensure!((second.permissions().mode(), time) == (0o100_640, 1_000_000_000), "{second:?}");
+    ensure!(fs::read(root.join("d/e/moved"))? == b"one\ntwo\nthree\n");
+    ensure!(fs::read_link(root.join("d/link"))? == Path::new("../outside"));
+    let copy = fs::read(root.join("d/copy"))?;
+    ensure!(
+        copy.len() == 5000 && copy[..] == large()[..5000],
+        "the copy has other bytes; the whole had {sum}"
+    );
+    ensure!(
+        fs::read(root.join("d/many/99"))? == fs::read(root.join("d/all/99"))?
+            && !root.join("many").exists()
+            && !root.join("a").exists()
+    );
+    let mut names: Vec<_> =
+        fs::read_dir(above)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<_>>()?;
+    names.sort();
+    ensure!(names == ["root", "secret"], "beside the folder: {names:?}");
+    ensure!(fs::read(above.join("secret"))? == b"SECRET" && fs::read_dir(&kept)?.count() == 1);
+    Ok(())
+}
+
+/// A guest's program and one of the host's exclude each other: both count in one file.
+fn locks(context: &Context) -> anyhow::Result<()> {
+    let root = context.folder()?;
+    let file = root.join("count");
+    fs::write(&file, "0")?;
+    // The stock initramfs has no program that locks a file.
+    let tools = context.folder()?;
+    for (path, content) in unpacked(context, &["util-linux"], &["usr/bin/flock"])? {
+        let path = tools.join(path);
+        fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    let [dir, tools] = [format!("{}:/data,rw", root.display()), format!("{}:/tools", tools.display())];
+    let script = "cd /data; L=/tools/lib; F=\"$L/ld-linux-aarch64.so.1 --library-path $L/aarch64-linux-gnu /tools/usr/bin/flock\"; \
+                  $F count true && echo ready; for n in $(seq 20); do \
+                  $F count sh -c 'n=$(cat count); echo -n $((n + 1)) >count'; done; echo end";
+    let line = ["exec", "--timeout", HUNG_SECONDS, "--dir", &dir, "--dir", &tools, "--", "sh", "-c", script];
+    let mut child = context.command(&line)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
+    let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
+    let mut seen = String::new();
+    while !seen.ends_with("ready\n") && stdout.read_line(&mut seen)? != 0 {}
+    let over = AtomicBool::new(false);
+    let count = || -> anyhow::Result<u32> { Ok(fs::read_to_string(&file)?.parse()?) };
+    let ours = thread::scope(|scope| {
+        let counter = scope.spawn(|| -> anyhow::Result<u32> {
+            let mut ours = 0;
+            while !over.load(Ordering::Relaxed) {
+                let held = fs::File::open(&file)?;
+                held.lock()?;
+                let before = count()?;
+                // Long enough that a guest without a lock writes between.
+                thread::sleep(Duration::from_millis(20));
+                fs::write(&file, (before + 1).to_string())?;
+                ours += 1;
+                drop(held);
+                thread::sleep(Duration::from_millis(20));
+            }
+            Ok(ours)
+        });
+        let read = stdout.read_to_string(&mut seen);
+        over.store(true, Ordering::Relaxed);
+        let ours = counter.join().map_err(|_| anyhow::anyhow!("the host's counter panicked"))?;
+        read?;
+        ours
+    })?;
+    let status = process::wait(&mut child, &mut || {})?;
+    let said = stderr.map(process::Reader::finish).unwrap_or_default();
+    ensure!(status.success() && seen == "ready\nend\n", "{status}: {seen}\nstderr: {said}");
+    ensure!(count()? == ours + 20, "counted {} of {ours} of the host's and 20 of the guest's", count()?);
+    Ok(())
+}
+
 fn refused(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?.display().to_string();
     for (dir, said) in [
         ("/no/such/folder", "--dir /no/such/folder: cannot read the folder: No such file"),
-        (&*format!("{folder}:/x,rw"), "leave ,rw out"),
         (&format!("{folder}:/proc/x"), "give another one"),
     ] {
         let done = run(context, &["--dir", dir, "--", "true"], &[])?;

@@ -95,6 +95,8 @@ messages! {
         Share = 10 {
             /// Which one: it is served at [`SHARE_PORT`] plus this.
             index: u32,
+            /// The guest may change it.
+            writable: bool,
             /// Where: an absolute path, without a zero. Folders on the way to it are made.
             path: &'a [u8],
         }

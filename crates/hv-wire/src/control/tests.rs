@@ -223,7 +223,7 @@ proptest! {
             ToAgent::OutputEnd { stream },
             ToAgent::Bye {},
             ToAgent::Renew { seconds: number.into(), nanoseconds: number, entropy: kind },
-            ToAgent::Share { index: number, path: kind },
+            ToAgent::Share { index: number, writable: last, path: kind },
         ] {
             let frame = frame!(message, 0).unwrap();
             let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
