@@ -3,7 +3,6 @@
 //! The device bounds what one call copies: it splits long transfers into pieces (hv-devices, `storage`).
 #![expect(unsafe_code, reason = "disks and guest RAM are raw addresses")]
 
-use core::arch::asm;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -11,7 +10,7 @@ use hv_devices::storage::{Failure, Piece};
 use hv_vmbus::Pages;
 use hv_wire::MAX_DISKS;
 
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, copy_words};
 
 /// Bytes of a block.
 const BLOCK: usize = 512;
@@ -206,30 +205,10 @@ pub(crate) fn carry_out(
 unsafe fn copy(to: u64, from: u64, len: u64) {
     // EL2 checks alignment. Linux's buffers are aligned.
     let words = if (to | from).is_multiple_of(8) { len / 8 } else { 0 };
-    let pairs = words / 8;
-    if pairs > 0 {
-        // SAFETY: the caller promises mapped, writable ranges, of which this touches the first 64 * `pairs` bytes. It
-        // is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
-        unsafe {
-            asm!(
-                "2:",
-                "ldp {a}, {b}, [{from}], #16",
-                "ldp {c}, {d}, [{from}], #16",
-                "stp {a}, {b}, [{to}], #16",
-                "stp {c}, {d}, [{to}], #16",
-                "ldp {a}, {b}, [{from}], #16",
-                "ldp {c}, {d}, [{from}], #16",
-                "stp {a}, {b}, [{to}], #16",
-                "stp {c}, {d}, [{to}], #16",
-                "subs {n}, {n}, #1",
-                "b.ne 2b",
-                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
-                from = inout(reg) from => _, to = inout(reg) to => _, n = inout(reg) pairs => _,
-                options(nostack),
-            );
-        }
-    }
-    for at in pairs * 64..len {
+    // SAFETY: the caller promises mapped ranges, of which the one at `to` is writable, and which do not overlap. Both
+    // are aligned, or this copies nothing.
+    unsafe { copy_words(to as *mut u64, from as *const u64, words as usize) };
+    for at in words * 8..len {
         // SAFETY: the byte is in the range at `from`, which the caller promises to be mapped. It may change meanwhile,
         // so the access is volatile, as all of Rust code's to guest RAM are.
         let byte = unsafe { ((from + at) as *const u8).read_volatile() };

@@ -4,6 +4,7 @@
 //! is read or written once, volatile or atomic, and the caller validates what it read afterwards.
 #![expect(unsafe_code, reason = "guest RAM and the shared structures are raw addresses")]
 
+use core::arch::asm;
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -118,6 +119,44 @@ impl GuestRam {
     }
 }
 
+/// Copies words, each of them once: a guest may write to its own meanwhile.
+///
+/// # Safety
+///
+/// Both ranges are mapped and aligned, the range at `to` is writable, and they do not overlap.
+pub(crate) unsafe fn copy_words(mut to: *mut u64, mut from: *const u64, words: usize) {
+    let blocks = words / 8;
+    if blocks > 0 {
+        // SAFETY: the caller promises mapped, aligned, writable ranges, of which this touches the first 8 * `blocks`
+        // words. It is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
+        unsafe {
+            asm!(
+                "2:",
+                "ldp {a}, {b}, [{from}], #16",
+                "ldp {c}, {d}, [{from}], #16",
+                "stp {a}, {b}, [{to}], #16",
+                "stp {c}, {d}, [{to}], #16",
+                "ldp {a}, {b}, [{from}], #16",
+                "ldp {c}, {d}, [{from}], #16",
+                "stp {a}, {b}, [{to}], #16",
+                "stp {c}, {d}, [{to}], #16",
+                "subs {n}, {n}, #1",
+                "b.ne 2b",
+                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
+                from = inout(reg) from, to = inout(reg) to, n = inout(reg) blocks => _,
+                options(nostack),
+            );
+        }
+    }
+    for n in 0..words % 8 {
+        // SAFETY: the word is in the range at `from`, which the caller promises to be mapped and aligned. It may change
+        // meanwhile, so the access is volatile, as all of Rust code's to guest RAM are.
+        let word = unsafe { from.wrapping_add(n).read_volatile() };
+        // SAFETY: the word is in the range at `to`, which the caller promises to be mapped, aligned and writable.
+        unsafe { to.wrapping_add(n).write_volatile(word) };
+    }
+}
+
 /// Copies in the widest pieces to which the guest's side is aligned; each byte is touched once. `words` copies whole
 /// words where our side is aligned as well, and says whether it is: elsewhere a word is moved byte by byte there.
 macro_rules! copy {
@@ -170,12 +209,10 @@ impl GuestRam {
             let word = unsafe { at.read_volatile() };
             buf[index..index + size_of::<Word>()].copy_from_slice(&word.to_le_bytes());
         }, words: |from, range| {
-            let words = <[u64]>::mut_from_bytes(&mut buf[range]);
-            words.is_ok_and(|words| {
-                for (n, word) in words.iter_mut().enumerate() {
-                    // SAFETY: `check` found the range inside guest RAM, and `copy!` aligned it.
-                    *word = unsafe { from.wrapping_add(n).read_volatile() }.to_le();
-                }
+            <[u64]>::mut_from_bytes(&mut buf[range]).is_ok_and(|words| {
+                // SAFETY: `check` found the range inside guest RAM, and `copy!` aligned it. `words` is as long, and a
+                // part of EL2's memory, which guest RAM is not.
+                unsafe { copy_words(words.as_mut_ptr(), from, words.len()) };
                 true
             })
         });
@@ -192,12 +229,10 @@ impl GuestRam {
             // to it; Rust code reaches guest RAM only through volatile and atomic accesses.
             unsafe { at.write_volatile(Word::from_le_bytes(bytes)) };
         }, words: |to, range| {
-            let words = <[u64]>::ref_from_bytes(&data[range]);
-            words.is_ok_and(|words| {
-                for (n, word) in words.iter().enumerate() {
-                    // SAFETY: `check` found the range inside guest RAM, and `copy!` aligned it.
-                    unsafe { to.wrapping_add(n).write_volatile(u64::from_le(*word)) };
-                }
+            <[u64]>::ref_from_bytes(&data[range]).is_ok_and(|words| {
+                // SAFETY: `check` found the range inside guest RAM, and `copy!` aligned it. `words` is as long, and a
+                // part of EL2's memory, which guest RAM is not.
+                unsafe { copy_words(to, words.as_ptr(), words.len()) };
                 true
             })
         });
@@ -222,6 +257,15 @@ impl GuestMemory for GuestRam {
                 // SAFETY: `word` found it inside guest RAM and aligned, and Rust code reaches guest RAM only through
                 // volatile and atomic accesses.
                 buf.copy_from_slice(&unsafe { at.read_volatile() }.to_le_bytes());
+                Ok(())
+            }
+            16 if gpa.is_multiple_of(8) => {
+                let at = self.check(gpa, buf.len())? as *const u64;
+                for (n, word) in buf.chunks_exact_mut(8).enumerate() {
+                    // SAFETY: `check` found both words inside guest RAM, and they are aligned; Rust code reaches guest
+                    // RAM only through volatile and atomic accesses.
+                    word.copy_from_slice(&unsafe { at.wrapping_add(n).read_volatile() }.to_le_bytes());
+                }
                 Ok(())
             }
             _ => self.read_any(gpa, buf),

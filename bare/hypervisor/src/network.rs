@@ -50,10 +50,19 @@ unsafe impl Sync for Memory {}
 static MEMORY: Memory = Memory(UnsafeCell::new([0; NET_MEMORY]));
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
+/// Room for a header, and a frame of up to `LEN - NET_HEADER` bytes. Its frame is as far from a word's beginning as
+/// one in QEMU's memory and one behind its RNDIS header, so that it is copied by words.
+#[repr(align(8))]
+struct Packet<const LEN: usize>([u8; LEN]);
+
+impl<const LEN: usize> Packet<LEN> {
+    const EMPTY: Self = Self([0; LEN]);
+}
+
 /// What takes frames in.
 struct Inward {
     receiver: NetReceiver<Mmio>,
-    frame: [u8; RECEIVE_FRAME],
+    packet: Packet<{ NET_HEADER + RECEIVE_FRAME }>,
     /// What becomes of the current frame, once that is known.
     fate: Option<Option<FrameFault>>,
 }
@@ -61,7 +70,7 @@ struct Inward {
 /// What sends frames.
 struct Outward {
     sender: NetSender<Mmio>,
-    packet: [u8; NET_HEADER + MAX_FRAME],
+    packet: Packet<{ NET_HEADER + MAX_FRAME }>,
 }
 
 /// A frame that is kept on purpose, to come after the next one.
@@ -126,8 +135,8 @@ pub(crate) fn begin(flags: u64) {
     let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), NET_MEMORY) };
     match net(registers, memory) {
         Ok((receiver, sender)) => {
-            INWARD.call_once(|| Mutex::new(Inward { receiver, frame: [0; RECEIVE_FRAME], fate: None }));
-            OUTWARD.call_once(|| Mutex::new(Outward { sender, packet: [0; NET_HEADER + MAX_FRAME] }));
+            INWARD.call_once(|| Mutex::new(Inward { receiver, packet: Packet::EMPTY, fate: None }));
+            OUTWARD.call_once(|| Mutex::new(Outward { sender, packet: Packet::EMPTY }));
             NETWORK.begin(intid);
             gic::take(intid, CPU);
         }
@@ -175,7 +184,8 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
         partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.receive(frame, io)))
             == Ok(Received::Later)
     };
-    let Inward { receiver, frame, fate } = &mut *inward;
+    let Inward { receiver, packet, fate } = &mut *inward;
+    let frame = &mut packet.0[NET_HEADER..];
     for _ in 0..FRAMES {
         let len = match receiver.frame(frame) {
             Ok(Some(len)) => len,
@@ -240,7 +250,7 @@ pub(crate) fn send(
     fate: impl FnOnce() -> Option<FrameFault>,
 ) -> Started<Result<(), Lost>> {
     let Some(outward) = OUTWARD.get() else { return Started::Done(Err(Lost)) };
-    let Outward { sender, packet } = &mut *outward.lock();
+    let Outward { sender, packet: Packet(packet) } = &mut *outward.lock();
     let mut room = sender.has_room();
     if room == Ok(false) {
         // The interrupt may come before the next line, so it must know then that it is waited for.

@@ -93,6 +93,10 @@ pub enum Failure {
     },
 }
 
+impl Request {
+    const EMPTY: Self = Self { disk: 0, piece: Piece::Flush, job: Job::EMPTY, srb: Srb::EMPTY };
+}
+
 impl Work for Request {
     type Outcome = Result<(), Failure>;
 

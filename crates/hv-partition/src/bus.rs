@@ -137,7 +137,10 @@ where
         }
         // A signal of an unknown connection changes nothing, and takes no lock.
         self.server.signal(connection, port).map_err(status)?;
-        self.note(port, vp);
+        // Whoever learns that the deadline has moved notes it, this VP or another one.
+        if self.server.has_moved() {
+            self.note(port, vp);
+        }
         Ok(())
     }
 

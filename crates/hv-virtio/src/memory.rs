@@ -96,50 +96,53 @@ impl DeviceMemory {
         unsafe { place.write_volatile(value.to_le()) };
     }
 
-    /// Copies bytes out.
+    /// Copies bytes out: in words, if the bytes here are as far from a word's beginning as the others are.
     ///
     /// # Panics
     /// If they are not all in the memory.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         let place = self.place(offset, into.len());
-        let words = words(place, into.len());
-        let (front, rest) = into.split_at_mut(words * size_of::<u64>());
-        for (at, bytes) in front.chunks_exact_mut(size_of::<u64>()).enumerate() {
-            // SAFETY: `place` found the bytes inside the memory, which is valid, and `words` that it is aligned.
-            let word = unsafe { place.cast::<u64>().wrapping_add(at).read_volatile() };
-            bytes.copy_from_slice(&word.to_ne_bytes());
+        // SAFETY: any bytes are words, and any words bytes.
+        let (mut front, mut words, mut rest) = unsafe { into.align_to_mut::<u64>() };
+        if !place.wrapping_add(front.len()).cast::<u64>().is_aligned() {
+            (front, words, rest) = (into, &mut [], &mut []);
         }
-        for (at, byte) in rest.iter_mut().enumerate() {
+        let middle = front.len();
+        let end = middle + size_of_val(words);
+        for (byte, at) in front.iter_mut().zip(0..).chain(rest.iter_mut().zip(end..)) {
             // SAFETY: `place` found the bytes inside the memory, which is valid.
-            *byte = unsafe { place.wrapping_add(words * size_of::<u64>() + at).read_volatile() };
+            *byte = unsafe { place.wrapping_add(at).read_volatile() };
+        }
+        let place = place.wrapping_add(middle).cast::<u64>();
+        for (word, at) in words.iter_mut().zip(0..) {
+            // SAFETY: the words are inside the memory as well, and aligned, or there are none.
+            *word = unsafe { place.wrapping_add(at).read_volatile() };
         }
     }
 
-    /// Copies bytes in.
+    /// Copies bytes in, as [`read`](Self::read) does.
     ///
     /// # Panics
     /// The same as for [`read`](Self::read).
     pub fn write(&mut self, offset: usize, from: &[u8]) {
         let place = self.place(offset, from.len());
-        let words = words(place, from.len());
-        let (front, rest) = from.split_at(words * size_of::<u64>());
-        for (at, bytes) in front.chunks_exact(size_of::<u64>()).enumerate() {
-            let mut word = [0; size_of::<u64>()];
-            word.copy_from_slice(bytes);
-            // SAFETY: `place` found the bytes inside the memory, which is valid, and `words` that it is aligned.
-            unsafe { place.cast::<u64>().wrapping_add(at).write_volatile(u64::from_ne_bytes(word)) };
+        // SAFETY: any bytes are words.
+        let (mut front, mut words, mut rest) = unsafe { from.align_to::<u64>() };
+        if !place.wrapping_add(front.len()).cast::<u64>().is_aligned() {
+            (front, words, rest) = (from, &[], &[]);
         }
-        for (at, byte) in rest.iter().enumerate() {
+        let middle = front.len();
+        let end = middle + size_of_val(words);
+        for (byte, at) in front.iter().zip(0..).chain(rest.iter().zip(end..)) {
             // SAFETY: `place` found the bytes inside the memory, which is valid.
-            unsafe { place.wrapping_add(words * size_of::<u64>() + at).write_volatile(*byte) };
+            unsafe { place.wrapping_add(at).write_volatile(*byte) };
+        }
+        let place = place.wrapping_add(middle).cast::<u64>();
+        for (word, at) in words.iter().zip(0..) {
+            // SAFETY: the words are inside the memory as well, and aligned, or there are none.
+            unsafe { place.wrapping_add(at).write_volatile(*word) };
         }
     }
-}
-
-/// Returns the number of bytes that a copy of `len` bytes can move in whole words: none if the memory is not aligned
-/// for them.
-fn words(place: *mut u8, len: usize) -> usize {
-    if place.cast::<u64>().is_aligned() { len / size_of::<u64>() } else { 0 }
 }
 
 mod sealed {

@@ -152,12 +152,15 @@ impl<R: Registers> NetSender<R> {
     /// # Errors
     /// The device is broken, and was given up.
     pub fn send(&mut self, packet: &mut [u8]) -> Result<bool, Broken> {
-        let fits = packet.len() > NET_HEADER && packet.len() <= SEND_BUFFER as usize;
-        if !self.has_room()? || !fits {
+        self.broken.map_or(Ok(()), Err)?;
+        if packet.len() <= NET_HEADER || packet.len() > SEND_BUFFER as usize {
             return Ok(false);
         }
-        packet[..NET_HEADER].fill(0);
+        if self.queue.vacant().is_none() {
+            self.has_room()?;
+        }
         let Some(buffer) = self.queue.vacant() else { return Ok(false) };
+        packet[..NET_HEADER].fill(0);
         self.queue.fill(buffer, packet);
         if self.queue.wants_notice() {
             self.transport.notify(TRANSMIT);

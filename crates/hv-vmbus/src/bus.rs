@@ -120,6 +120,12 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         Some(self.devices.deadline()).filter(|deadline| *deadline != NEVER)
     }
 
+    /// Returns true if the [`deadline`](Self::deadline) may have changed, since the last call, by what the guest has
+    /// signalled: usually it has not. After any other call it may have changed in any case.
+    pub fn has_moved(&self) -> bool {
+        self.shared.has_moved()
+    }
+
     pub(crate) fn cx<'a, P>(&'a self, port: &'a P) -> Cx<'a, P> {
         Cx { port, pool: self.gpadls.pool(), shared: &self.shared }
     }
@@ -316,6 +322,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             let mut control = self.control.lock();
             control.changes = true;
             self.settle(&mut control, port);
+            // There may be messages now for which devices wait, or none any more.
+            self.shared.moves();
         }
     }
 

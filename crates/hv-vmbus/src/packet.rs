@@ -199,22 +199,22 @@ impl<M> Answer for Packet<'_, M> {
 
 /// A [`Packet`], or a request that is [`Done`], of which a device makes a request `Q`.
 pub trait Requester<Q>: Answer {
-    /// Returns where the request is kept, if the requester has had one already.
+    /// Returns the right to an answer, and where the request is kept, if the requester has had one already.
     #[doc(hidden)]
-    fn place(&mut self) -> Option<&mut Q>;
+    fn parts(&mut self) -> (&mut Ticket, Option<&mut Q>);
 }
 
 impl<M, Q> Requester<Q> for Packet<'_, M> {
     #[inline(always)]
-    fn place(&mut self) -> Option<&mut Q> {
-        None
+    fn parts(&mut self) -> (&mut Ticket, Option<&mut Q>) {
+        (&mut self.ticket, None)
     }
 }
 
 impl<Q> Requester<Q> for Done<'_, Q> {
     #[inline(always)]
-    fn place(&mut self) -> Option<&mut Q> {
-        Some(self.request)
+    fn parts(&mut self) -> (&mut Ticket, Option<&mut Q>) {
+        (&mut self.ticket, Some(self.request))
     }
 }
 

@@ -221,8 +221,9 @@ impl<'a> Builder<'a> {
         offset: u64,
         len: u64,
     ) -> Result<(), PagesError> {
-        let page = pfn.checked_mul(PAGE).ok_or(PagesError::NotMemory)?;
-        if !memory.contains(page, PAGE) {
+        // Not a checked multiplication, which takes two.
+        let page = pfn << PAGE.trailing_zeros();
+        if page >> PAGE.trailing_zeros() != pfn || !memory.contains(page, PAGE) {
             return Err(PagesError::NotMemory);
         }
         self.check_room(1)?;

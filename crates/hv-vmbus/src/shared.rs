@@ -14,6 +14,8 @@ pub(crate) struct Shared {
     pub(crate) paused: AtomicBool,
     /// Messages are pending for the guest.
     pub(crate) waiting: AtomicBool,
+    /// The bus's deadline may have changed.
+    moved: AtomicBool,
     /// The guest may choose its connections.
     pub(crate) chosen_connections: AtomicBool,
 }
@@ -26,6 +28,7 @@ impl Shared {
             ending: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             waiting: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
             chosen_connections: AtomicBool::new(false),
         }
     }
@@ -39,6 +42,16 @@ impl Shared {
     /// Takes the request.
     pub(crate) fn called(&self) -> bool {
         self.attention.load(Ordering::Relaxed) && self.attention.swap(false, Ordering::AcqRel)
+    }
+
+    /// Records that the bus's deadline may have changed: after the change.
+    pub(crate) fn moves(&self) {
+        self.moved.store(true, Ordering::Release);
+    }
+
+    /// Returns true if that was recorded since the last call.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.moved.load(Ordering::Relaxed) && self.moved.swap(false, Ordering::AcqRel)
     }
 
     /// Returns true if nothing is in flight.

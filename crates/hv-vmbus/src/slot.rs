@@ -15,6 +15,7 @@ use crate::port::{Backend, BusPort, Moment};
 use crate::protocol::ChannelOffer;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::requests::Entry;
+use crate::shared::Shared;
 use crate::sync::{self, AtomicU64};
 use crate::typed::Typed;
 use crate::worker::Worker;
@@ -121,24 +122,42 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         cx: &Cx<'_, P>,
         work: &mut dyn Visit<D, P>,
     ) {
-        self.locked(self.held.lock(), at, cx, work);
+        self.locked(self.held.lock(), at, cx, |typed, context| work.visit(typed, context));
         self.answer_calls(at, cx);
     }
 
-    /// Does so with the lock already held, and releases it. Never inlined: everything that is done with a device begins
-    /// here.
+    /// Does the same for what is done with any device.
     #[inline(never)]
+    fn act<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn Act<P>) {
+        self.act_locked(self.held.lock(), at, cx, work);
+        self.answer_calls(at, cx);
+    }
+
+    /// Does so with the lock already held, and releases it. Never inlined: nearly everything that is done with a device
+    /// begins here.
+    #[inline(never)]
+    fn act_locked<P: Backend<D::Request>>(
+        &self,
+        held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
+        at: Place,
+        cx: &Cx<'_, P>,
+        work: &mut dyn Act<P>,
+    ) {
+        self.locked(held, at, cx, |typed, context| work.act(&mut Worker::new(typed, context)));
+    }
+
+    #[inline(always)]
     fn locked<P: Backend<D::Request>>(
         &self,
         mut held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
         at: Place,
         cx: &Cx<'_, P>,
-        work: &mut dyn Visit<D, P>,
+        work: impl FnOnce(&mut Typed<'_, D>, &mut Context<'_, P>) -> ReferenceTime,
     ) {
         let held = &mut *held;
         let limits = Limits { packet: D::PACKET_LIMIT, work: D::WORK_LIMIT, signal_each: D::SIGNAL_EACH };
         let env = cx.env(at, SEGMENTS, limits);
-        let context = Context {
+        let mut context = Context {
             env: &env,
             lines: &mut held.lines,
             requests: &mut held.requests,
@@ -148,7 +167,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             run: &mut Run::new(),
         };
         let mut typed = Typed { device: &mut held.device, works: &mut held.works };
-        self.deadline.store(work.visit(&mut typed, context));
+        self.set_deadline(work(&mut typed, &mut context), cx.shared);
         if held.counts.reach == 0 {
             self.occupied.store(false, Ordering::Release);
         }
@@ -169,7 +188,16 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         });
         if !done {
             // Without the lock: a call that stores another time meanwhile finds the signals itself.
-            self.deadline.store(ReferenceTime::ZERO);
+            self.set_deadline(ReferenceTime::ZERO, cx.shared);
+        }
+    }
+
+    /// Records when the device must run next.
+    #[inline]
+    fn set_deadline(&self, time: ReferenceTime, shared: &Shared) {
+        if self.deadline.load() != time {
+            self.deadline.store(time);
+            shared.moves();
         }
     }
 
@@ -183,13 +211,9 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         cx: &Cx<'_, P>,
         budget: usize,
     ) -> usize {
-        let mut left = 0;
-        self.locked(held, at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
-            let time;
-            (left, time) = Worker::new(typed, context).called(budget, &mut self.calls.take());
-            time
-        });
-        left
+        let mut called = Called { budget, lines: &mut self.calls.take() };
+        self.act_locked(held, at, cx, &mut called);
+        called.budget
     }
 
     /// Returns the position of this slot among the bus's devices; `None` if it is on another bus.
@@ -210,17 +234,76 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
 /// What is done with a device in [`Slot::enter`]: a closure. It is not a `dyn FnMut`, whose table has the closure's
 /// code twice, since it can be called by value as well.
 pub(crate) trait Visit<D: Device, P: BusPort> {
-    fn visit(&mut self, typed: &mut Typed<'_, D>, context: Context<'_, P>) -> ReferenceTime;
+    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> ReferenceTime;
 }
 
 impl<D, P, F> Visit<D, P> for F
 where
     D: Device,
     P: BusPort,
-    F: FnMut(&mut Typed<'_, D>, Context<'_, P>) -> ReferenceTime,
+    F: FnMut(&mut Typed<'_, D>, &mut Context<'_, P>) -> ReferenceTime,
 {
-    fn visit(&mut self, typed: &mut Typed<'_, D>, context: Context<'_, P>) -> ReferenceTime {
+    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> ReferenceTime {
         self(typed, context)
+    }
+}
+
+/// What is done with a device whose type does not matter, so that it is compiled once for all of them.
+trait Act<P: BusPort> {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime;
+}
+
+/// A channel was signalled.
+struct Signalled {
+    line: usize,
+    connection: u32,
+}
+
+impl<P: BusPort> Act<P> for Signalled {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+        worker.signalled(self.line, self.connection)
+    }
+}
+
+/// These channels were, while another call had the device.
+struct Called<'a> {
+    /// How much work may be done for that; in the end, what is left of it.
+    budget: usize,
+    lines: &'a mut dyn Iterator<Item = usize>,
+}
+
+impl<P: BusPort> Act<P> for Called<'_> {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+        let time;
+        (self.budget, time) = worker.called(self.budget, self.lines);
+        time
+    }
+}
+
+/// Time has passed.
+struct Tick;
+
+impl<P: BusPort> Act<P> for Tick {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+        worker.tick()
+    }
+}
+
+/// The bus has work with the device.
+struct BusWork<'a> {
+    boot: Option<&'a ChannelOffer>,
+    routes: &'a [AtomicU32],
+    work: &'a mut dyn FnMut(&mut dyn Part),
+}
+
+impl<P: BusPort> Act<P> for BusWork<'_> {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+        let mut locked = Locked { worker, boot: self.boot, moved: false };
+        (self.work)(&mut locked);
+        if locked.moved {
+            publish(self.routes, worker.io.lines);
+        }
+        worker.end()
     }
 }
 
@@ -267,9 +350,7 @@ where
         }
         self.calls.signal(line, || {
             let Some(held) = self.held.try_lock() else { return false };
-            self.locked(held, at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
-                Worker::new(typed, context).signalled(line, connection)
-            });
+            self.act_locked(held, at, cx, &mut Signalled { line, connection });
             true
         });
         self.answer_calls(at, cx);
@@ -287,8 +368,8 @@ where
     }
 
     fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
-            save::save(D::NAME, &context, w);
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
+            save::save(D::NAME, context, w);
             typed.device.save(w);
             Worker::new(typed, context).end()
         });
@@ -296,8 +377,8 @@ where
 
     fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let mut loaded = Ok(());
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, mut context: Context<'_, P>| {
-            loaded = save::load(D::NAME, &mut context, r).and_then(|()| typed.device.restore(r));
+        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
+            loaded = save::load(D::NAME, context, r).and_then(|()| typed.device.restore(r));
             publish(&self.routes, context.lines);
             Worker::new(typed, context).end()
         });
@@ -329,32 +410,12 @@ where
     }
 
     fn tick(&self, at: Place, cx: &Cx<'_, P>) {
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
-            Worker::new(typed, context).tick()
-        });
+        self.act(at, cx, &mut Tick);
     }
 
     fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: Context<'_, P>| {
-            work_on(Worker::new(typed, context), self.boot.as_ref(), &self.routes, work)
-        });
+        self.act(at, cx, &mut BusWork { boot: self.boot.as_ref(), routes: &self.routes, work });
     }
-}
-
-/// Has the bus work on a device. Never inlined: it is the same for all types of devices.
-#[inline(never)]
-fn work_on<P: BusPort>(
-    mut worker: Worker<'_, P>,
-    boot: Option<&ChannelOffer>,
-    routes: &[AtomicU32],
-    work: &mut dyn FnMut(&mut dyn Part),
-) -> ReferenceTime {
-    let mut locked = Locked { worker: &mut worker, boot, moved: false };
-    work(&mut locked);
-    if locked.moved {
-        publish(routes, worker.io.lines);
-    }
-    worker.end()
 }
 
 /// Publishes the connections that the guest signals.
@@ -366,20 +427,20 @@ fn publish(routes: &[AtomicU32], lines: &[Line]) {
 }
 
 /// A device, locked.
-struct Locked<'w, 'a, P: BusPort> {
-    worker: &'w mut Worker<'a, P>,
+struct Locked<'w, 'v, 'a, P: BusPort> {
+    worker: &'w mut Worker<'v, 'a, P>,
     boot: Option<&'w ChannelOffer>,
     /// A channel was opened or closed. Nearly no call does that, and a device may have hundreds of channels.
     moved: bool,
 }
 
-impl<P: BusPort> Part for Locked<'_, '_, P> {
+impl<P: BusPort> Part for Locked<'_, '_, '_, P> {
     fn lines(&mut self) -> &mut [Line] {
         self.worker.io.lines
     }
 
     fn reach(&mut self) -> usize {
-        let Context { lines, counts, .. } = &mut self.worker.io;
+        let Context { lines, counts, .. } = &mut *self.worker.io;
         let used = lines.iter().take(counts.reach).rposition(|line| line.stage != Stage::Vacant);
         counts.reach = used.map_or(0, |last| last + 1);
         counts.reach
@@ -398,7 +459,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
         let Some(line) = worker.io.lines.get_mut(at) else { return Err(Reason::UnknownChannel) };
         line.session = line.session.wrapping_add(1);
         line.open = Optional::Some(open);
-        let opened = worker.device.opened(Channel(at as u16), opening, &mut worker.io);
+        let opened = worker.device.opened(Channel(at as u16), opening, worker.io);
         if opened.is_err() {
             worker.io.lines[at].open = Optional::None;
             return Err(Reason::DeviceRefused);
@@ -423,7 +484,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
         if at == 0 {
             worker.io.counts.subchannels = 0;
         }
-        worker.device.closed(Channel(at as u16), &mut worker.io);
+        worker.device.closed(Channel(at as u16), worker.io);
         // Requests waiting for the back end are dropped, held ones too.
         worker.io.unhold(|_, entry| entry.line == at);
         worker.settle(Some(at));
@@ -434,7 +495,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
         let worker = &mut *self.worker;
         if let Some(line) = worker.io.lines.get_mut(at) {
             line.vacate();
-            worker.device.released(Channel(at as u16), &mut worker.io);
+            worker.device.released(Channel(at as u16), worker.io);
         }
     }
 
@@ -449,7 +510,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
         line.offer.instance = connect.endpoint;
         line.stage = Stage::Connecting;
         worker.io.occupy(channel.index());
-        let outcome = worker.device.connect(channel, connect, &mut worker.io);
+        let outcome = worker.device.connect(channel, connect, worker.io);
         if outcome.is_err() {
             worker.io.lines[channel.index()].vacate();
         }
@@ -465,7 +526,7 @@ impl<P: BusPort> Part for Locked<'_, '_, P> {
         if let Some(open) = worker.io.lines.get_mut(at).and_then(|line| line.open.as_mut())
             && !core::mem::replace(&mut open.live, true)
         {
-            worker.device.live(Channel(at as u16), &mut worker.io);
+            worker.device.live(Channel(at as u16), worker.io);
             // A guest may have sent packets already: another VP has seen the answer, and its signal has found a channel
             // that was not live. Nor does it signal again as long as those are in the ring.
             worker.run(at);

@@ -97,8 +97,11 @@ impl<D: Device> Typed<'_, D> {
         }
     }
 
+    /// Drops a request, if that does anything: else the place is used again as it is.
     fn drop_work(&mut self, at: usize) {
-        if let Some(work) = self.works.get_mut(at) {
+        if core::mem::needs_drop::<D::Request>()
+            && let Some(work) = self.works.get_mut(at)
+        {
             *work = Optional::None;
         }
     }

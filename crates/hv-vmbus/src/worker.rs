@@ -50,16 +50,16 @@ enum Stop {
 }
 
 /// A device with its context, during one call.
-pub(crate) struct Worker<'a, P: BusPort> {
-    pub(crate) device: &'a mut (dyn Handler<P> + 'a),
-    pub(crate) io: Context<'a, P>,
+pub(crate) struct Worker<'w, 'a, P: BusPort> {
+    pub(crate) device: &'w mut (dyn Handler<P> + 'w),
+    pub(crate) io: &'w mut Context<'a, P>,
     pub(crate) budget: usize,
 }
 
 /// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device
 /// must run next.
-impl<'a, P: BusPort> Worker<'a, P> {
-    pub(crate) fn new(device: &'a mut (dyn Handler<P> + 'a), io: Context<'a, P>) -> Self {
+impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
+    pub(crate) fn new(device: &'w mut (dyn Handler<P> + 'w), io: &'w mut Context<'a, P>) -> Self {
         let budget = io.env.limits.work;
         Self { device, io, budget }
     }
@@ -100,7 +100,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
     /// Runs the device if what has just happened made it due.
     fn due(&mut self) {
         if self.device.deadline().is_some_and(|deadline| deadline <= self.io.env.now) {
-            self.device.tick(&mut self.io);
+            self.device.tick(self.io);
         }
     }
 
@@ -174,7 +174,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
         }
         self.io.counts.room -= 1;
         match open.rings(memory, pool).and_then(|(_, outgoing)| open.producer.free(&outgoing)) {
-            Ok(_) => self.device.room(Channel(line as u16), &mut self.io),
+            Ok(_) => self.device.room(Channel(line as u16), self.io),
             Err(error) => self.corrupt(line, error),
         }
     }
@@ -182,7 +182,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
     /// Ends the service of a channel with a corrupt ring, and tells the device.
     fn corrupt(&mut self, line: usize, error: RingError) {
         self.io.corrupt(line, self.io.env.place.id(line), error);
-        self.device.corrupt(Channel(line as u16), &mut self.io);
+        self.device.corrupt(Channel(line as u16), self.io);
     }
 
     /// Starts requests that wait, before packets are taken: a packet that finds one waiting stays in its ring, and the
@@ -344,28 +344,27 @@ impl<'a, P: BusPort> Worker<'a, P> {
         if self.io.env.observed {
             self.see(line, incoming, &raw, (data, ranges), front.insert(Front::new()))?;
         }
-        let io = &mut self.io;
+        let io = &mut *self.io;
         let this = &mut io.lines[line];
         let session = this.session;
         let piped = this.offer.flags.named_pipe() && raw.descriptor.packet_type == PacketType::DATA_IN_BAND;
         let Some(open) = this.open.as_mut() else { return Ok(Taken::Done) };
         open.reserved = open.reserved.saturating_add(reserved);
-        let ticket = Ticket {
-            line,
-            entry,
-            transaction: raw.descriptor.transaction_id,
-            wanted,
-            reserved,
-            answered: false,
-            requested: false,
-            ranges,
-            data: data.unwrap_or(Data::NONE),
-            rejected: data.err(),
-            gpadl: None,
-        };
         let end = raw.payload_len();
         let mut packet = Packet {
-            ticket,
+            ticket: Ticket {
+                line,
+                entry,
+                transaction: raw.descriptor.transaction_id,
+                wanted,
+                reserved,
+                answered: false,
+                requested: false,
+                ranges,
+                data: data.unwrap_or(Data::NONE),
+                rejected: data.err(),
+                gpadl: None,
+            },
             kind: raw.descriptor.packet_type,
             ring: *incoming,
             raw,
@@ -378,7 +377,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
         if piped {
             unwrap_pipe(&mut packet);
         }
-        let taken = self.device.packet(&mut packet, &mut self.io);
+        let taken = self.device.packet(&mut packet, self.io);
         let (reserved, fault) = (packet.ticket.reserved, packet.fault);
         let same = self.io.lines.get_mut(line).filter(|line| line.session == session);
         if let Some(open) = same.and_then(|line| line.open.as_mut()) {
@@ -446,7 +445,7 @@ impl<'a, P: BusPort> Worker<'a, P> {
 
     /// Sends the guest its interrupts, and returns when the device must run next.
     pub(crate) fn end(&mut self) -> ReferenceTime {
-        let io = &mut self.io;
+        let io = &mut *self.io;
         if !io.run.traffic.is_none() {
             io.env.port.traffic(DeviceId(io.env.place.device), &io.run.traffic);
         }

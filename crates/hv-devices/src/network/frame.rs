@@ -73,26 +73,34 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    pub(super) const EMPTY: Self = Self {
+        header: [0; MAX_HEADER],
+        header_len: 0,
+        payload: 0,
+        tag: None,
+        sums: Sums::None,
+        ip: Ip { at: 0, v6: false, len: 0, protocol: 0, next: 0, fragment: false },
+    };
+
     /// Judges a frame of `len` bytes that begins with these. `longest`: what the wire takes, with the header and
     /// without a tag. Returns `None` if it is invalid.
-    pub(super) fn new(first: &[u8], len: u32, wanted: &Wanted, longest: u32) -> Option<Self> {
+    pub(super) fn set(&mut self, first: &[u8], len: u32, wanted: &Wanted, longest: u32) -> Option<()> {
         let tag = wanted.vlan.map(|vlan| vlan.priority_bits() | vlan.vlan_id());
-        let none = Ip { at: 0, v6: false, len: 0, protocol: 0, next: 0, fragment: false };
-        let mut frame =
-            Self { header: [0; MAX_HEADER], header_len: 0, payload: len, tag, sums: Sums::None, ip: none };
+        (self.header_len, self.payload, self.tag, self.sums) = (0, len, tag, Sums::None);
+        self.ip = Self::EMPTY.ip;
         if len < ETHERNET as u32 {
             return None;
         }
         let header_len = match (wanted.large_send, wanted.checksum) {
-            (Some(large), _) => frame.cut(first, len, large)?,
-            (None, Some(checksum)) => frame.check(first, len, checksum)?,
+            (Some(large), _) => self.cut(first, len, large)?,
+            (None, Some(checksum)) => self.check(first, len, checksum)?,
             (None, None) if tag.is_some() => TAG_AT,
             (None, None) => 0,
         };
-        frame.header.get_mut(..header_len)?.copy_from_slice(first.get(..header_len)?);
-        frame.header_len = header_len as u16;
-        frame.payload = len.checked_sub(header_len as u32)?;
-        (frame.longest_segment() <= longest).then_some(frame)
+        self.header.get_mut(..header_len)?.copy_from_slice(first.get(..header_len)?);
+        self.header_len = header_len as u16;
+        self.payload = len.checked_sub(header_len as u32)?;
+        (self.longest_segment() <= longest).then_some(())
     }
 
     /// Judges a long segment. Returns the length of its headers.

@@ -33,6 +33,8 @@ pub struct Request {
 }
 
 impl Request {
+    const EMPTY: Self = Self { frame: Frame::EMPTY, segment: 0, at: 0, next: 0 };
+
     /// Returns the length of the frame on the wire, at most [`MAX_FRAME`](super::MAX_FRAME).
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
@@ -60,15 +62,13 @@ impl Request {
     }
 }
 
-/// Reads a structure from the packet's data.
-fn take<T: FromBytes + FromZeros + IntoBytes, M: GuestMemory>(
-    data: &Pages<'_>,
-    memory: &M,
-    at: u64,
-) -> Option<T> {
-    let mut value = T::new_zeroed();
-    data.read(memory, at, value.as_mut_bytes()).ok()?;
-    Some(value)
+/// The header of a frame's message, aligned so that it is copied by words.
+#[derive(FromBytes, IntoBytes)]
+#[repr(C, align(8))]
+struct Head {
+    header: MessageHeader,
+    packet: PacketMessage,
+    _rest: [u8; 4],
 }
 
 /// What an observer is shown of a message: bytes that were read to judge it.
@@ -113,23 +113,27 @@ impl Glimpse {
     }
 }
 
-/// Parses the message at an offset of a packet's data; each byte of it is read once. Returns `None` if it is invalid.
+/// Parses the message at an offset of a packet's data into `request`; each byte of it is read once. Returns `None` if it
+/// is invalid.
 fn parse<M: GuestMemory>(
     data: &Pages<'_>,
     memory: &M,
     at: u64,
     longest: u32,
     mut glimpse: Option<&mut Glimpse>,
-) -> Option<Request> {
+    request: &mut Request,
+) -> Option<()> {
     let mut keep = |from: u64, bytes: &[u8]| {
         if let Some(glimpse) = &mut glimpse {
             glimpse.keep(from - at, bytes);
         }
     };
-    let header: MessageHeader = take(data, memory, at)?;
-    keep(at, header.as_bytes());
-    let packet: PacketMessage = take(data, memory, at + BODY)?;
-    keep(at + BODY, packet.as_bytes());
+    let mut head = Head::new_zeroed();
+    let bytes = &mut head.as_mut_bytes()[..HEADER.min(data.len() - at) as usize];
+    data.read(memory, at, bytes).ok()?;
+    keep(at, bytes);
+    // A shorter one has a length that is less than a header's, or too long for it.
+    let Head { header, packet, .. } = head;
     let length = u64::from(header.length);
     if header.message_type != RndisType::PACKET || length < HEADER || length > data.len() - at {
         return None;
@@ -151,15 +155,21 @@ fn parse<M: GuestMemory>(
         }
     };
     let from = inside(packet.data_offset, packet.data_length)?;
-    let mut first = [0; MAX_HEADER];
     let shown = if glimpse.is_some() { SHOWN } else { 0 };
-    let first = &mut first[..wanted.header_len().max(shown).min(packet.data_length as usize)];
-    data.read(memory, from, first).ok()?;
+    let needed = wanted.header_len().max(shown).min(packet.data_length as usize);
+    let mut buffer;
+    let first = if needed > 0 {
+        buffer = [0; MAX_HEADER];
+        data.read(memory, from, &mut buffer[..needed]).ok()?;
+        &buffer[..needed]
+    } else {
+        &[]
+    };
     if let Some(glimpse) = glimpse {
         glimpse.keep_frame(packet.data_length, first);
     }
-    let frame = Frame::new(first, packet.data_length, &wanted, longest)?;
-    Some(Request { frame, segment: 0, at: from, next: at + length })
+    (request.segment, request.at, request.next) = (0, from, at + length);
+    request.frame.set(first, packet.data_length, &wanted, longest)
 }
 
 /// Parses the information about a frame.
@@ -215,34 +225,27 @@ impl Network {
         at: u64,
         io: &mut Io<'_, P, Request>,
     ) -> Result<bool, Status> {
-        let data = io.all_pages(of).map_err(|_| Status::FAIL)?;
+        let longest = self.longest();
+        let mut glimpse = io.is_observed().then(Glimpse::new);
+        let (context, ticket, request) = io.draft(of, || Request::EMPTY).ok_or(Status::FAIL)?;
+        let data = context.all_pages(ticket).map_err(|_| Status::FAIL)?;
         if at > 0 && at >= data.len() {
             return Ok(false);
         }
         if self.rndis != Rndis::Initialized {
             return Err(Status::FAIL);
         }
-        let mut glimpse = io.is_observed().then(Glimpse::new);
-        let request = parse(&data, io.memory(), at, self.longest(), glimpse.as_mut());
+        let parsed = parse(&data, context.memory(), at, longest, glimpse.as_mut(), request);
         if let Some(glimpse) = &glimpse {
-            glimpse.show(of, data.len() - at, io);
+            glimpse.show(ticket, data.len() - at, context);
         }
-        let request = request.ok_or(Status::INVALID_RNDIS_PACKET)?;
+        parsed.ok_or(Status::INVALID_RNDIS_PACKET)?;
         if self.down {
             self.counts.send_discards += 1;
             return Ok(false);
         }
-        self.request(of, request, io).map(|()| true)
-    }
-
-    fn request<P: Backend<Request>>(
-        &mut self,
-        of: &mut impl Requester<Request>,
-        request: Request,
-        io: &mut Io<'_, P, Request>,
-    ) -> Result<(), Status> {
         let (offset, len) = request.part();
-        io.request_part(of, request, offset, len).map(|_| ()).map_err(|_| Status::FAIL)
+        io.submit(of, offset, len).map(|_| true).map_err(|_| Status::FAIL)
     }
 
     /// Goes on after a frame: with the next segment, or the next message.
@@ -265,7 +268,7 @@ impl Network {
         if request.segment + 1 < request.frame.segments() && !self.down {
             request.segment += 1;
             let (offset, len) = request.part();
-            if io.request_again(done, offset, len).is_err() {
+            if io.submit(done, offset, len).is_err() {
                 let status = Status::FAIL;
                 let complete = SendRndisPacketComplete { status };
                 self.reply(io, done, MessageType::SEND_RNDIS_PACKET_COMPLETE, &complete);

@@ -1,6 +1,6 @@
 //! SCSI commands: parsed from the guest's request, answered, or turned into a request to the back end.
 
-use super::{Job, Piece, Place, Request, Srb, Storage, Unit, note};
+use super::{Place, Request, Srb, Storage, Unit, note};
 use crate::scsi::{Reply, Sense, Transfer};
 use hv_vmbus::{Backend, Channel, Io, Packet, RequestError};
 
@@ -151,17 +151,21 @@ fn start<P: Backend<Request>>(
     } else {
         transfer
     };
-    let mut first = Request { disk, piece: Piece::Flush, job: Job::new(transfer, block), srb: *srb };
-    let Some((piece, data)) = first.job.next() else {
+    let Some((_, _, request)) = io.draft(packet, || Request::EMPTY) else {
+        // The bus presents a packet only when a request is free.
+        srb.busy();
+        return true;
+    };
+    (request.disk, request.srb) = (disk, *srb);
+    request.job.begin(transfer, block);
+    let Some((piece, (offset, len))) = request.job.next() else {
         srb.good(0);
         return true;
     };
-    first.piece = piece;
-    let (offset, len) = data;
-    match io.request_part(packet, first, offset, len) {
+    request.piece = piece;
+    match io.submit(packet, offset, len) {
         Ok(_) => return false,
         Err(RequestError::Pages(_)) => srb.invalid(),
-        // The bus presents a packet only when a request is free.
         Err(_) => srb.busy(),
     }
     true

@@ -82,7 +82,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
                 }
                 Some((piece, (offset, len))) => {
                     request.piece = piece;
-                    if io.request_again(done, offset, len).is_ok() {
+                    if io.submit(done, offset, len).is_ok() {
                         return;
                     }
                     done.request.srb.check(Sense::TARGET_FAILURE);

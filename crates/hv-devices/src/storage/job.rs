@@ -81,9 +81,12 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// Creates the job of a transfer. Its first piece is the [`next`](Self::next) one.
-    pub(super) fn new(transfer: &Transfer, block: u32) -> Self {
-        Self { transfer: *transfer, block: block.into(), done: 0, now: 0 }
+    /// A job without work.
+    pub(super) const EMPTY: Self = Self { transfer: Transfer::Flush, block: 0, done: 0, now: 1 };
+
+    /// Makes it the job of a transfer. Its first piece is the [`next`](Self::next) one.
+    pub(super) fn begin(&mut self, transfer: &Transfer, block: u32) {
+        *self = Self { transfer: *transfer, block: block.into(), done: 0, now: 0 };
     }
 
     /// Returns true if the current piece is the first one.
@@ -163,7 +166,8 @@ mod tests {
     type Part = (Piece, (u64, u64));
 
     fn all(transfer: Transfer) -> Vec<Part> {
-        let mut job = Job::new(&transfer, 512);
+        let mut job = Job::EMPTY;
+        job.begin(&transfer, 512);
         let parts: Vec<Part> = core::iter::from_fn(|| job.next()).collect();
         assert_eq!(job.next(), None);
         parts

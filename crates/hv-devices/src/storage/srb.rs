@@ -27,9 +27,13 @@ pub(crate) struct Srb {
 }
 
 impl Srb {
+    /// One that was not read.
+    pub(crate) const EMPTY: Self =
+        Self { whole: zerocopy::transmute!([0_u64; size_of::<Whole>() / 8]), len: 0, overrun: false };
+
     /// Reads a packet: `read` copies its bytes, and returns their number.
     pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> usize) -> Self {
-        let mut srb = Self { whole: Whole::new_zeroed(), len: 0, overrun: false };
+        let mut srb = Self::EMPTY;
         srb.len = read(srb.whole.as_mut_bytes()).min(size_of::<Whole>()) as u8;
         srb
     }

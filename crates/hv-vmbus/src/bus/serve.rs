@@ -34,12 +34,12 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         let (mut outcome, mut known) = (Some(outcome), false);
-        self.visit(slot, port, &mut |typed: &mut Typed<'_, T>, mut context: Context<'_, P>| {
+        self.visit(slot, port, &mut |typed: &mut Typed<'_, T>, context: &mut Context<'_, P>| {
             let Some((at, outcome)) = context.flying(token).zip(outcome.take()) else {
                 return Worker::new(typed, context).end();
             };
             known = true;
-            typed.finish(at, outcome, &mut context);
+            typed.finish(at, outcome, context);
             Worker::new(typed, context).proceed()
         })?;
         if known { Ok(()) } else { Err(BusError::UnknownToken) }
@@ -62,8 +62,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         let (mut work, mut result) = (Some(work), None);
-        self.visit(slot, port, &mut |typed: &mut Typed<'_, T>, mut context: Context<'_, P>| {
-            let (device, mut io) = typed.split(&mut context);
+        self.visit(slot, port, &mut |typed: &mut Typed<'_, T>, context: &mut Context<'_, P>| {
+            let (device, mut io) = typed.split(context);
             result = work.take().map(|work| work(device, &mut io));
             Worker::new(typed, context).proceed()
         })?;

@@ -4,7 +4,7 @@ use super::{Context, Io};
 use crate::gpadl::{Gpadl, Pool};
 use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
-use crate::packet::{Answer, Data, Done, Requester, Ticket};
+use crate::packet::{Answer, Data, Requester, Ticket};
 use crate::pages::{Builder, Pages, PagesError, Segment};
 use crate::port::{BusPort, OVERTAKEN, Start, Work};
 use crate::protocol::GpadlId;
@@ -195,15 +195,16 @@ impl<P: BusPort> Context<'_, P> {
     }
 }
 
-impl<P: BusPort, Q: Work> Io<'_, P, Q> {
+impl<'a, P: BusPort, Q: Work> Io<'a, P, Q> {
     /// Makes a request from a packet, or another one from a completed request. It is started when the device returns,
     /// together with the data of the packet.
     ///
     /// # Errors
     /// See [`RequestError`].
     pub fn request(&mut self, of: &mut impl Requester<Q>, request: Q) -> Result<Token, RequestError> {
-        let at = self.context.admit(of.ticket_mut(), request.begins())?;
-        if let Some(place) = of.place() {
+        let (ticket, place) = of.parts();
+        let at = self.context.admit(ticket, request.begins())?;
+        if let Some(place) = place {
             *place = request;
         } else if let Some(work) = self.works.get_mut(at) {
             // There is a work for each entry.
@@ -212,34 +213,44 @@ impl<P: BusPort, Q: Work> Io<'_, P, Q> {
         Ok(self.context.requests[at].token(at))
     }
 
-    /// Does the same with part of the data: `len` bytes from byte `offset` on, counted from its first byte.
+    /// Returns where the request of a packet is kept, or that of a completed request, and what is needed to write it
+    /// there: a long one is not moved. What is there is `blank`, or an earlier request, to be overwritten. `None` if
+    /// none can be made. [`submit`](Self::submit) makes it.
+    pub fn draft<'s, T: Requester<Q>>(
+        &'s mut self,
+        of: &'s mut T,
+        blank: impl FnOnce() -> Q,
+    ) -> Option<(&'s Context<'a, P>, &'s Ticket, &'s mut Q)> {
+        let (ticket, own) = of.parts();
+        let place = match own {
+            Some(place) => place,
+            None => {
+                let work = self.works.get_mut(ticket.entry?)?;
+                if work.is_none() {
+                    *work = Optional::Some(blank());
+                }
+                work.as_mut()?
+            }
+        };
+        Some((&self.context, ticket, place))
+    }
+
+    /// Makes the request that is [in its place](Self::draft), or has a completed one start again, as it is now, with
+    /// part of the data: `len` bytes from byte `offset` on, counted from its first byte.
     ///
     /// # Errors
     /// See [`RequestError`]; [`PagesError::Beyond`] if the data is shorter.
-    pub fn request_part(
+    pub fn submit(
         &mut self,
         of: &mut impl Requester<Q>,
-        request: Q,
         offset: u64,
         len: u64,
     ) -> Result<Token, RequestError> {
-        self.context.limit(of.ticket_mut(), offset, len)?;
-        self.request(of, request)
-    }
-
-    /// Has a completed request start again, as it is now, with part of the data: `len` bytes from byte `offset` on,
-    /// counted from its first byte.
-    ///
-    /// # Errors
-    /// The same as for [`request_part`](Self::request_part).
-    pub fn request_again(
-        &mut self,
-        done: &mut Done<'_, Q>,
-        offset: u64,
-        len: u64,
-    ) -> Result<Token, RequestError> {
-        self.context.limit(&mut done.ticket, offset, len)?;
-        let at = self.context.admit(&mut done.ticket, done.request.begins())?;
+        let (ticket, own) = of.parts();
+        let kept = ticket.entry.and_then(|at| self.works.get(at)).and_then(Optional::as_ref);
+        let begins = own.as_deref().or(kept).ok_or(RequestError::None)?.begins();
+        self.context.limit(ticket, offset, len)?;
+        let at = self.context.admit(ticket, begins)?;
         Ok(self.context.requests[at].token(at))
     }
 }

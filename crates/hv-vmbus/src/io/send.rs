@@ -88,7 +88,7 @@ impl<P: BusPort> Context<'_, P> {
             len: payload.len() as u32,
         };
         let reserved = core::mem::take(&mut ticket.reserved);
-        let pushed = self.push(ticket.line, &packet, 0, reserved, Payload::Parts(&[payload]));
+        let pushed = self.push(ticket.line, packet, 0, reserved, Payload::Parts(&[payload]));
         self.answered(ticket, reserved, pushed)
     }
 
@@ -109,7 +109,7 @@ impl<P: BusPort> Context<'_, P> {
         };
         let reserved = core::mem::take(&mut packet.ticket.reserved);
         let line = packet.ticket.line;
-        let pushed = self.push(line, &out, 0, reserved, Payload::Rest(&mut *packet));
+        let pushed = self.push(line, out, 0, reserved, Payload::Rest(&mut *packet));
         self.answered(&mut packet.ticket, reserved, pushed)
     }
 
@@ -163,7 +163,7 @@ impl<P: BusPort> Context<'_, P> {
         len: usize,
     ) -> Result<(), SendError> {
         let packet = message.outgoing(PacketType::DATA_IN_BAND, len);
-        self.push(channel.index(), &packet, 0, 0, Payload::Parts(payload))
+        self.push(channel.index(), packet, 0, 0, Payload::Parts(payload))
     }
 
     /// Sends a packet whose data is in transfer pages: a buffer that the guest has given the device under the number
@@ -189,7 +189,7 @@ impl<P: BusPort> Context<'_, P> {
         head[4..].copy_from_slice(&(ranges.len() as u32).to_le_bytes());
         let header = (head.len() + size_of_val(ranges)) as u32;
         let parts = [&head[..], ranges.as_bytes(), payload];
-        self.push(channel.index(), &packet, header, 0, Payload::Parts(&parts))
+        self.push(channel.index(), packet, header, 0, Payload::Parts(&parts))
     }
 
     /// Returns the number of bytes that fit into the ring to the guest and are not reserved for answers, including
@@ -229,7 +229,7 @@ impl<P: BusPort> Context<'_, P> {
     fn push(
         &mut self,
         line: usize,
-        packet: &Outgoing,
+        mut packet: Outgoing,
         header: u32,
         reserved: u32,
         payload: Payload<'_, '_, P::Memory>,
@@ -240,7 +240,9 @@ impl<P: BusPort> Context<'_, P> {
         open.reserved = open.reserved.saturating_sub(reserved);
         let outgoing = open.outgoing(self.env.port.memory(), self.env.pool).map_err(|_| SendError::Closed)?;
         let prefix = if piped { size_of::<PipeHeader>() as u32 } else { 0 };
-        let len = packet.len.checked_add(prefix).ok_or(SendError::TooLong)?;
+        let message = packet.len;
+        let len = message.checked_add(prefix).ok_or(SendError::TooLong)?;
+        packet.len = len;
         let total = len.checked_add(header).and_then(Producer::total).ok_or(SendError::TooLong)?;
         // The limit includes the descriptor, but not the trailer.
         if total - crate::protocol::PACKET_TRAILER_SIZE > self.env.limits.packet {
@@ -248,14 +250,15 @@ impl<P: BusPort> Context<'_, P> {
         }
         // Room reserved for others is not available to this packet, unless it has a reservation of its own.
         let others = if total <= reserved { 0 } else { open.reserved };
-        let front = self.env.observed.then(Front::new);
-        let mut writing = Writing { producer: &mut open.producer, ring: outgoing, front, hidden: header };
-        let outcome = match writing.is_free(total, others) {
-            Ok(true) => writing.write(&Outgoing { len, ..*packet }, piped.then_some(packet.len), payload),
+        let mut front = None;
+        let shown = if self.env.observed { Some(front.insert(Front::new())) } else { None };
+        let mut writing = Writing { producer: &mut open.producer, ring: outgoing, front: shown, hidden: header };
+        let free = if others == 0 { Ok(true) } else { writing.is_free(total, others) };
+        let outcome = match free {
+            Ok(true) => writing.write(&packet, piped.then_some(message), payload),
             Ok(false) => Err(PushError::Full(total)),
             Err(error) => Err(error.into()),
         };
-        let front = writing.front;
         match outcome {
             Ok(signal) => {
                 self.run.traffic.packets_out += 1;
@@ -265,8 +268,8 @@ impl<P: BusPort> Context<'_, P> {
                     open.signal = true;
                     self.mark(line);
                 }
-                if let Some(front) = front {
-                    self.show_sent(line, packet, len, front);
+                if let Some(front) = &mut front {
+                    self.show_sent(line, &packet, front);
                 }
                 // The packet has cancelled the request for a signal.
                 if asked {
@@ -278,11 +281,11 @@ impl<P: BusPort> Context<'_, P> {
         }
     }
 
-    /// Shows an observer a packet that is in the ring: `len` bytes.
+    /// Shows an observer a packet that is in the ring.
     #[cold]
     #[inline(never)]
-    fn show_sent(&self, line: usize, packet: &Outgoing, len: u32, mut front: Front) {
-        let padded = len.next_multiple_of(8);
+    fn show_sent(&self, line: usize, packet: &Outgoing, front: &mut Front) {
+        let padded = packet.len.next_multiple_of(8);
         self.env.port.packet(&Seen {
             channel: self.env.place.id(line),
             interface: self.lines[line].offer.interface,
@@ -382,7 +385,7 @@ struct Writing<'w, 'r, M> {
     producer: &'w mut Producer,
     ring: Ring<'r, M, AtomicU64>,
     /// Its beginning, for an observer.
-    front: Option<Front>,
+    front: Option<&'w mut Front>,
     /// Bytes that the observer is not shown: those before the payload.
     hidden: u32,
 }
@@ -391,7 +394,7 @@ impl<M: GuestMemory> Writing<'_, '_, M> {
     /// Returns true if there is room for a packet, besides what is reserved for others. A packet that is too long for
     /// the ring is found later.
     fn is_free(&self, total: u32, others: u32) -> Result<bool, RingError> {
-        if others == 0 || total > self.ring.size() - 8 {
+        if total > self.ring.size() - 8 {
             return Ok(true);
         }
         Ok(total.saturating_add(others) <= self.producer.free(&self.ring)?)

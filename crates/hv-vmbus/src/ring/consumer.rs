@@ -130,7 +130,7 @@ impl Consumer {
         if room < DESCRIPTOR {
             return Err(error(0));
         }
-        let (first, transaction_id) = (ring.word(self.next)?, ring.word(ring.advance(self.next, 8))?);
+        let [first, transaction_id] = ring.pair(self.next)?;
         let descriptor = PacketDescriptor {
             packet_type: PacketType(first as u16),
             data_offset8: (first >> 16) as u16,

@@ -196,11 +196,9 @@ impl Producer {
             | u64::from(data_offset8) << 16
             | u64::from(length8) << 32
             | u64::from(packet.flags) << 48;
-        let second = ring.advance(self.next, 8);
-        ring.set_word(self.next, first)?;
-        ring.set_word(second, packet.transaction_id)?;
+        ring.set_pair(self.next, [first, packet.transaction_id])?;
         Ok(Draft {
-            at: ring.advance(second, 8),
+            at: ring.advance(self.next, DESCRIPTOR),
             left,
             end: ring.advance(self.next, total - PACKET_TRAILER_SIZE),
         })

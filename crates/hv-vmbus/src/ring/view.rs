@@ -4,6 +4,7 @@ use super::{PageNumber, RingError};
 use crate::protocol::{RingFeatures, RingHeader};
 use core::mem::offset_of;
 use hv_memory::GuestMemory;
+use zerocopy::IntoBytes;
 
 const PAGE: u32 = 4096;
 
@@ -121,6 +122,27 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
     #[inline]
     pub(super) fn set_word(&self, at: u32, word: u64) -> Result<(), RingError> {
         Ok(self.memory.write(self.place(at)?, &word.to_le_bytes())?)
+    }
+
+    /// Reads 16 bytes at `at`, a multiple of 8: usually they lie in one page.
+    #[inline]
+    pub(super) fn pair(&self, at: u32) -> Result<[u64; 2], RingError> {
+        if at % PAGE == PAGE - 8 {
+            return Ok([self.word(at)?, self.word(self.advance(at, 8))?]);
+        }
+        let mut pair = [0_u64; 2];
+        self.memory.read(self.place(at)?, pair.as_mut_bytes())?;
+        Ok(pair.map(u64::from_le))
+    }
+
+    /// Writes 16 bytes at `at`, a multiple of 8.
+    #[inline]
+    pub(super) fn set_pair(&self, at: u32, pair: [u64; 2]) -> Result<(), RingError> {
+        if at % PAGE == PAGE - 8 {
+            self.set_word(at, pair[0])?;
+            return self.set_word(self.advance(at, 8), pair[1]);
+        }
+        Ok(self.memory.write(self.place(at)?, pair.map(u64::to_le).as_bytes())?)
     }
 
     /// Calls `access` for each part of `len` bytes at `at` that is within one page, with its address and its range in

@@ -5,7 +5,7 @@ use crate::requests::State;
 use crate::typed::Begun;
 use crate::worker::{LEAST, Worker};
 
-impl<P: BusPort> Worker<'_, P> {
+impl<P: BusPort> Worker<'_, '_, P> {
     /// Starts requests, in the order in which they were made, until the back end is full.
     pub(crate) fn start(&mut self) {
         self.io.counts.unstarted = false;
@@ -46,7 +46,7 @@ impl<P: BusPort> Worker<'_, P> {
             return true;
         }
         let len = self.io.requests[at].data.len as usize;
-        match self.device.start(at, &mut self.io) {
+        match self.device.start(at, self.io) {
             Begun::Full => false,
             Begun::Pending => true,
             Begun::Done(cost) => {
