@@ -63,7 +63,7 @@ pub trait Answer: sealed::Sealed {
 pub struct Packet<'a, M> {
     pub(crate) ticket: Ticket,
     pub(crate) kind: PacketType,
-    pub(crate) ring: Ring<'a, M, AtomicU64>,
+    pub(crate) ring: &'a Ring<'a, M, AtomicU64>,
     pub(crate) raw: ring::Packet,
     /// Offset of the next unread byte of the payload, and its end.
     pub(crate) at: u32,
@@ -145,7 +145,7 @@ impl<M: GuestMemory> Packet<'_, M> {
             done = known.len().min(into.len());
             into[..done].copy_from_slice(&known[..done]);
         }
-        Ok(done + self.raw.read(&self.ring, self.at + done as u32, &mut into[done..])?)
+        Ok(done + self.raw.read(self.ring, self.at + done as u32, &mut into[done..])?)
     }
 
     /// Reads the next bytes as a structure; returns `None`, without reading, if there are too few.

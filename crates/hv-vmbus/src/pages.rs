@@ -155,8 +155,16 @@ impl<'a> Pages<'a> {
         len: usize,
         mut access: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), BadAddress>,
     ) -> Result<(), BadAddress> {
+        let part = self.slice(offset, len as u64).ok_or(BadAddress)?;
+        // Most parts are short, and in one page.
+        if let [first, ..] = part.segments {
+            let gpa = first.gpa + part.skip;
+            if part.len <= (first.len - part.skip).min(PAGE - gpa % PAGE) {
+                return access(gpa, 0..len);
+            }
+        }
         let mut done = 0;
-        for segment in self.slice(offset, len as u64).ok_or(BadAddress)?.segments() {
+        for segment in part.segments() {
             let mut gpa = segment.gpa;
             let end = gpa + segment.len;
             // No access crosses a page, here as elsewhere.

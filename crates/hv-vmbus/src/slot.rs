@@ -1,6 +1,9 @@
 //! A device's slot on the bus: its state, its channels and its requests under one lock.
 
 mod save;
+mod work;
+
+pub(crate) use work::{Visit, What};
 
 use crate::calls::{Attempt, Calls};
 use crate::device::{Connect, Device, Opening};
@@ -24,6 +27,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, MutexGuard, RawMutex};
+use work::{Act, Called, Signalled, Tick};
 
 /// A device with its channels and requests, under a lock of the embedder's type.
 ///
@@ -116,43 +120,20 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     /// Calls a function with the device, under its lock, and records when it must run next: the function ends with
     /// [`Worker::end`], which returns that. Never inlined, since it is the same for all functions.
     #[inline(never)]
-    pub(crate) fn enter<P: Backend<D::Request>>(
-        &self,
-        at: Place,
-        cx: &Cx<'_, P>,
-        work: &mut dyn Visit<D, P>,
-    ) {
-        self.locked(self.held.lock(), at, cx, |typed, context| work.visit(typed, context));
+    pub(crate) fn enter<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: What<'_, D, P>) {
+        self.locked(self.held.lock(), at, cx, work);
         self.answer_calls(at, cx);
     }
 
-    /// Does the same for what is done with any device.
+    /// Does so with the lock already held, and releases it. Never inlined: everything that is done with a device begins
+    /// here.
     #[inline(never)]
-    fn act<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn Act<P>) {
-        self.act_locked(self.held.lock(), at, cx, work);
-        self.answer_calls(at, cx);
-    }
-
-    /// Does so with the lock already held, and releases it. Never inlined: nearly everything that is done with a device
-    /// begins here.
-    #[inline(never)]
-    fn act_locked<P: Backend<D::Request>>(
-        &self,
-        held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
-        at: Place,
-        cx: &Cx<'_, P>,
-        work: &mut dyn Act<P>,
-    ) {
-        self.locked(held, at, cx, |typed, context| work.act(&mut Worker::new(typed, context)));
-    }
-
-    #[inline(always)]
     fn locked<P: Backend<D::Request>>(
         &self,
         mut held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
         at: Place,
         cx: &Cx<'_, P>,
-        work: impl FnOnce(&mut Typed<'_, D>, &mut Context<'_, P>) -> ReferenceTime,
+        work: What<'_, D, P>,
     ) {
         let held = &mut *held;
         let limits = Limits { packet: D::PACKET_LIMIT, work: D::WORK_LIMIT, signal_each: D::SIGNAL_EACH };
@@ -167,7 +148,11 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             run: &mut Run::new(),
         };
         let mut typed = Typed { device: &mut held.device, works: &mut held.works };
-        self.set_deadline(work(&mut typed, &mut context), cx.shared);
+        let time = match work {
+            What::Typed(visit) => visit.visit(&mut typed, &mut context),
+            What::Any(act) => act.act(&mut Worker::new(&mut typed, &mut context)),
+        };
+        self.set_deadline(time, cx.shared);
         if held.counts.reach == 0 {
             self.occupied.store(false, Ordering::Release);
         }
@@ -212,7 +197,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         budget: usize,
     ) -> usize {
         let mut called = Called { budget, lines: &mut self.calls.take() };
-        self.act_locked(held, at, cx, &mut called);
+        self.locked(held, at, cx, What::Any(&mut called));
         called.budget
     }
 
@@ -228,64 +213,6 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             return Some(Place { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });
         }
         find_place(devices, &self.place)
-    }
-}
-
-/// What is done with a device in [`Slot::enter`]: a closure. It is not a `dyn FnMut`, whose table has the closure's
-/// code twice, since it can be called by value as well.
-pub(crate) trait Visit<D: Device, P: BusPort> {
-    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> ReferenceTime;
-}
-
-impl<D, P, F> Visit<D, P> for F
-where
-    D: Device,
-    P: BusPort,
-    F: FnMut(&mut Typed<'_, D>, &mut Context<'_, P>) -> ReferenceTime,
-{
-    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> ReferenceTime {
-        self(typed, context)
-    }
-}
-
-/// What is done with a device whose type does not matter, so that it is compiled once for all of them.
-trait Act<P: BusPort> {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime;
-}
-
-/// A channel was signalled.
-struct Signalled {
-    line: usize,
-    connection: u32,
-}
-
-impl<P: BusPort> Act<P> for Signalled {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
-        worker.signalled(self.line, self.connection)
-    }
-}
-
-/// These channels were, while another call had the device.
-struct Called<'a> {
-    /// How much work may be done for that; in the end, what is left of it.
-    budget: usize,
-    lines: &'a mut dyn Iterator<Item = usize>,
-}
-
-impl<P: BusPort> Act<P> for Called<'_> {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
-        let time;
-        (self.budget, time) = worker.called(self.budget, self.lines);
-        time
-    }
-}
-
-/// Time has passed.
-struct Tick;
-
-impl<P: BusPort> Act<P> for Tick {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
-        worker.tick()
     }
 }
 
@@ -350,7 +277,7 @@ where
         }
         self.calls.signal(line, || {
             let Some(held) = self.held.try_lock() else { return false };
-            self.act_locked(held, at, cx, &mut Signalled { line, connection });
+            self.locked(held, at, cx, What::Any(&mut Signalled { line, connection }));
             true
         });
         self.answer_calls(at, cx);
@@ -368,20 +295,22 @@ where
     }
 
     fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
+        let mut work = |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
             save::save(D::NAME, context, w);
             typed.device.save(w);
             Worker::new(typed, context).end()
-        });
+        };
+        self.enter(at, cx, What::Typed(&mut work));
     }
 
     fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let mut loaded = Ok(());
-        self.enter(at, cx, &mut |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
+        let mut work = |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
             loaded = save::load(D::NAME, context, r).and_then(|()| typed.device.restore(r));
             publish(&self.routes, context.lines);
             Worker::new(typed, context).end()
-        });
+        };
+        self.enter(at, cx, What::Typed(&mut work));
         loaded
     }
 }
@@ -410,11 +339,12 @@ where
     }
 
     fn tick(&self, at: Place, cx: &Cx<'_, P>) {
-        self.act(at, cx, &mut Tick);
+        self.enter(at, cx, What::Any(&mut Tick));
     }
 
     fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
-        self.act(at, cx, &mut BusWork { boot: self.boot.as_ref(), routes: &self.routes, work });
+        let mut work = BusWork { boot: self.boot.as_ref(), routes: &self.routes, work };
+        self.enter(at, cx, What::Any(&mut work));
     }
 }
 

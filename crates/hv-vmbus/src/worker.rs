@@ -167,6 +167,10 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
 
     /// Notifies a device of the room that it needed, or that the ring is corrupt: it waits for one of the two.
     fn offer_room(&mut self, line: usize) {
+        // Usually no channel waits.
+        if self.io.counts.room == 0 {
+            return;
+        }
         let (memory, pool) = (self.io.env.port.memory(), self.io.env.pool);
         let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return };
         if core::mem::take(&mut open.wanted) == 0 {
@@ -215,7 +219,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
             // is seen here.
             let committed = open.consumer.commit(&incoming)?;
             open.signal |= committed.signal;
-            let signal = open.signal;
+            let (signal, before) = (open.signal, open.stall);
             let again = match stop {
                 Stop::Empty | Stop::Budget => committed.more,
                 Stop::Room(bytes) => {
@@ -241,7 +245,9 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                     continue;
                 }
             };
-            self.io.stall(line, stall);
+            if stall != Stall::None || before != Stall::None {
+                self.io.stall(line, stall);
+            }
             return Ok(());
         }
     }
@@ -366,7 +372,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                 gpadl: None,
             },
             kind: raw.descriptor.packet_type,
-            ring: *incoming,
+            ring: incoming,
             raw,
             at: 0,
             end,

@@ -86,7 +86,13 @@ impl Job {
 
     /// Makes it the job of a transfer. Its first piece is the [`next`](Self::next) one.
     pub(super) fn begin(&mut self, transfer: &Transfer, block: u32) {
-        *self = Self { transfer: *transfer, block: block.into(), done: 0, now: 0 };
+        (self.block, self.done, self.now) = (block.into(), 0, 0);
+        self.transfer = match *transfer {
+            // Not with the room for extents, which is most of it.
+            Transfer::Read { offset, len } => Transfer::Read { offset, len },
+            Transfer::Write { offset, len, durable } => Transfer::Write { offset, len, durable },
+            other => other,
+        };
     }
 
     /// Returns true if the current piece is the first one.

@@ -8,7 +8,7 @@ use crate::id::{DeviceId, Token};
 use crate::io::{Context, Io};
 use crate::port::{Backend, BusPort, Work};
 use crate::protocol::ChannelId;
-use crate::slot::{Slot, Visit};
+use crate::slot::{Slot, Visit, What};
 use crate::typed::Typed;
 use crate::worker::Worker;
 use core::sync::atomic::Ordering;
@@ -85,7 +85,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         let at = slot.find(&self.devices).ok_or(BusError::UnknownDevice)?;
-        slot.enter(at, &self.cx(port), work);
+        slot.enter(at, &self.cx(port), What::Typed(work));
         self.attend(port);
         Ok(())
     }

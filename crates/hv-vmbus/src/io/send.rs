@@ -252,7 +252,8 @@ impl<P: BusPort> Context<'_, P> {
         let others = if total <= reserved { 0 } else { open.reserved };
         let mut front = None;
         let shown = if self.env.observed { Some(front.insert(Front::new())) } else { None };
-        let mut writing = Writing { producer: &mut open.producer, ring: outgoing, front: shown, hidden: header };
+        let mut writing =
+            Writing { producer: &mut open.producer, ring: outgoing, front: shown, hidden: header };
         let free = if others == 0 { Ok(true) } else { writing.is_free(total, others) };
         let outcome = match free {
             Ok(true) => writing.write(&packet, piped.then_some(message), payload),
