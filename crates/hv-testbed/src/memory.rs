@@ -10,7 +10,7 @@ use hv_partition::{BadAddress, GuestMemory};
 /// memory. Page numbers of VMBus have 40 bits.
 pub const RAM_BASE: u64 = (1 << 52) - (1 << 30);
 /// Number of pages; Miri takes seconds per hundred.
-const PAGES: usize = if cfg!(miri) { 16 } else { 256 };
+const PAGES: usize = if cfg!(miri) { 24 } else { 256 };
 const PAGE: u64 = hv_tlfs::page::SIZE as u64;
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Channels: opening, packets both ways, and closing.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
 
 use hv_guest::conduit::Conduit;
@@ -92,6 +93,9 @@ struct Bell<C> {
     connection: ConnectionId,
     /// The interrupt page, and the channel's number, for a channel without a connection of its own.
     flag: Option<(&'static Page, u32)>,
+    /// The hypervisor did not take the last signal. A ring that is not empty asks for none again, so the host would
+    /// never look.
+    missed: AtomicBool,
 }
 
 impl<C: Conduit> Bell<C> {
@@ -99,8 +103,14 @@ impl<C: Conduit> Bell<C> {
         if let Some((page, channel)) = self.flag {
             page.fetch_or_u32(GUEST_FLAGS + channel as usize / 32 * 4, 1 << (channel % 32));
         }
-        signal_event(&self.conduit, self.connection, 0)
-            .map_err(|error| Error::Post(PostError::Hypervisor(error)))
+        let rung = signal_event(&self.conduit, self.connection, 0);
+        self.missed.store(rung.is_err(), Ordering::Relaxed);
+        rung.map_err(|error| Error::Post(PostError::Hypervisor(error)))
+    }
+
+    /// Signals the host where a ring asks for it, or where a signal was missed before.
+    fn ring_if(&self, due: bool) -> Result<(), Error> {
+        if due || self.missed.load(Ordering::Relaxed) { self.ring() } else { Ok(()) }
     }
 }
 
@@ -204,6 +214,7 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
             conduit: self.conduit().clone(),
             connection: ConnectionId(offer.connection),
             flag: page.map(|page| (page, offer.channel.0)),
+            missed: AtomicBool::new(false),
         }
     }
 }
@@ -385,12 +396,13 @@ impl<C: Conduit> ToHost<'_, C> {
     /// # Errors
     ///
     /// [`Error::Send`]: nothing was sent. [`Error::Rescinded`]; [`Error::Ring`]: the channel is dead. [`Error::Post`]:
-    /// the packet is in the ring, but the host was not signalled; [`signal`](Self::signal) does that.
+    /// the packet is in the ring, but the host was not signalled: the next packet or [`FromHost::commit`] does that, or
+    /// [`signal`](Self::signal).
     pub fn send(&mut self, packet: &Outgoing<'_>) -> Result<(), Error> {
         if self.over {
             return Err(Error::Rescinded);
         }
-        if self.sender.send(self.pages, packet)? { self.signal() } else { Ok(()) }
+        self.bell.ring_if(self.sender.send(self.pages, packet)?)
     }
 
     /// Asks the host for a signal once `bytes` bytes are free. Returns true if they are free already.
@@ -442,13 +454,14 @@ impl<C: Conduit> FromHost<'_, C> {
         Ok(self.receiver.next(self.pages)?)
     }
 
-    /// Gives the room of the packets that were received back to the host, and signals it if it waits for room.
+    /// Gives the room of the packets that were received back to the host, and signals it if it waits for room, or if
+    /// the hypervisor has not taken a signal before.
     ///
     /// # Errors
     ///
-    /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled.
+    /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled; the next call tries again.
     pub fn commit(&mut self) -> Result<(), Error> {
-        if self.receiver.commit(self.pages)? { self.bell.ring() } else { Ok(()) }
+        self.bell.ring_if(self.receiver.commit(self.pages)?)
     }
 
     /// Asks the host for no interrupts, while the guest reads a batch or polls.

@@ -185,6 +185,7 @@ impl<'t, C, W> Client<'t, C, W> {
         self.offers().filter(of_kind).min_by_key(|offer| offer.channel.0)
     }
 
+    #[inline(never)]
     pub(crate) fn slot(&self, channel: ChannelId) -> Option<&'t ChannelSlot> {
         self.slots.channels.iter().find(|slot| slot.is_known() && slot.id() == channel)
     }
@@ -382,6 +383,8 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
 
     /// Takes the payload of a message of the host, and returns what it changed. It may post: copy the message and end
     /// it first, or the host's next one waits longer.
+    // Each loop that waits would have all of it.
+    #[inline(never)]
     pub fn take(&mut self, message: &[u8]) -> Notice {
         let notice = match parse::<MessageHeader>(message) {
             None => Notice::Ignored(MessageType::INVALID),

@@ -11,6 +11,10 @@ use zerocopy::{FromZeros, IntoBytes};
 /// Words of an offer's message.
 const OFFER_WORDS: usize = size_of::<OfferChannel>() / 4;
 
+/// The word with the channel's number.
+const CHANNEL_WORD: usize = core::mem::offset_of!(OfferChannel, channel) / 4;
+const _: () = assert!(core::mem::offset_of!(OfferChannel, channel).is_multiple_of(4));
+
 /// Places for channels and GPADLs. Make it a static:
 ///
 /// ```
@@ -172,6 +176,7 @@ impl ChannelSlot {
     }
 
     /// Returns the offer.
+    #[inline(never)]
     pub(crate) fn offered(&self) -> Offer {
         let mut message = OfferChannel::new_zeroed();
         for (to, from) in message.as_mut_bytes().chunks_exact_mut(4).zip(&self.offer) {
@@ -249,7 +254,9 @@ impl ChannelSlot {
     }
 
     pub(crate) fn id(&self) -> ChannelId {
-        self.offered().channel
+        // The words of an offer are those of the message, as they are in memory.
+        let word = self.offer.get(CHANNEL_WORD).map_or(0, |word| word.load(Ordering::Relaxed));
+        ChannelId(u32::from_le(word))
     }
 }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use hv_tlfs::vmbus::{
     PACKET_FLAG_COMPLETION_REQUESTED, PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures,
 };
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
     Area, DESCRIPTOR, FEATURES, Geometry, INTERRUPT_MASK, PENDING_SEND_SIZE, READ_INDEX, RingError,
@@ -204,15 +204,15 @@ impl Sender {
             flags: packet.flags,
             transaction_id: packet.transaction,
         };
-        let mut writer = Writer { area, geometry: self.geometry, at: self.next };
-        writer.bytes(descriptor.as_bytes());
+        let mut writer = Writer::new(area, self.geometry, self.next);
+        let words: [u64; DESCRIPTOR as usize / 8] = zerocopy::transmute!(descriptor);
+        words.into_iter().for_each(|word| writer.word(word));
         if packet.kind == PacketType::DATA_USING_GPA_DIRECT {
             writer.ranges(packet.ranges)?;
         }
-        writer.bytes(packet.payload);
-        let padding = packet.payload.len().next_multiple_of(8) - packet.payload.len();
-        writer.bytes([0; 8].get(..padding).unwrap_or(&[]));
-        writer.word(u64::from(self.next) << 32);
+        writer.payload(packet.payload);
+        writer.word((u64::from(self.next) << 32).to_le());
+        writer.flush();
         let end = writer.at;
 
         if core::mem::take(&mut self.waiting) {
@@ -246,33 +246,70 @@ impl Sender {
     }
 }
 
-/// Writes a packet from front to back.
+/// Words that are written to the ring at a time: a storage request with one range of a page has 14.
+const WORDS: usize = 16;
+
+/// Writes a packet from front to back, in words.
 struct Writer<'a, A: ?Sized> {
     area: &'a A,
     geometry: Geometry,
     at: u32,
+    words: [u64; WORDS],
+    /// Words that are not in the ring yet.
+    count: usize,
 }
 
-impl<A: Area + ?Sized> Writer<'_, A> {
-    fn bytes(&mut self, bytes: &[u8]) {
+impl<'a, A: Area + ?Sized> Writer<'a, A> {
+    fn new(area: &'a A, geometry: Geometry, at: u32) -> Self {
+        Self { area, geometry, at, words: [0; WORDS], count: 0 }
+    }
+
+    #[inline]
+    fn word(&mut self, word: u64) {
+        if self.count == WORDS {
+            self.flush();
+        }
+        if let Some(place) = self.words.get_mut(self.count) {
+            *place = word;
+            self.count += 1;
+        }
+    }
+
+    #[inline(never)]
+    fn flush(&mut self) {
+        let bytes = self.words.get(..self.count).unwrap_or_default().as_bytes();
         self.geometry.write(self.area, self.at, bytes);
         // The packet fits in the ring, and so does each part of it.
         self.at = self.geometry.advance(self.at, bytes.len() as u32);
+        self.count = 0;
     }
 
-    fn word(&mut self, word: u64) {
-        self.bytes(&word.to_le_bytes());
+    /// Writes the payload, with zeros up to a multiple of 8.
+    fn payload(&mut self, payload: &[u8]) {
+        let (whole, rest) = payload.split_at(payload.len() & !7);
+        // Where memory accesses must be aligned, words are several times as fast as bytes.
+        match <[u64]>::ref_from_bytes(whole) {
+            Ok(words) => words.iter().for_each(|word| self.word(*word)),
+            Err(_) => {
+                whole.as_chunks::<8>().0.iter().for_each(|chunk| self.word(u64::from_ne_bytes(*chunk)));
+            }
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
+            self.word(u64::from_ne_bytes(last));
+        }
     }
 
     fn ranges(&mut self, ranges: &[Data<'_>]) -> Result<(), SendError> {
         // A reserved word, then the number of ranges.
-        self.word((ranges.len() as u64) << 32);
+        self.word(((ranges.len() as u64) << 32).to_le());
         for range in ranges {
             let (first, offset, pages) = range.span().ok_or(SendError::Data)?;
-            self.word(u64::from(range.len()) | u64::from(offset) << 32);
+            self.word((u64::from(range.len()) | u64::from(offset) << 32).to_le());
             for n in 0..pages as usize {
                 let pfn = first.checked_add(n).and_then(|n| range.pfn(n));
-                self.word(pfn.ok_or(SendError::Data)?);
+                self.word(pfn.ok_or(SendError::Data)?.to_le());
             }
         }
         Ok(())

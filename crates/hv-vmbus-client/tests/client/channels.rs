@@ -24,7 +24,8 @@ fn exchange<const GRANULE: usize>(convention: Convention, flaky: usize) {
     for _ in 0..2 {
         let open = Open::on(VpIndex(0));
         let mut channel = client.open_channel(&echo, 3, open, &guest.dma, &mut guest.os()).unwrap();
-        for n in 0..500 {
+        // Enough for the rings to wrap; Miri takes its time.
+        for n in 0..if cfg!(miri) { 12 } else { 500 } {
             let data = bytes(n, n * 17 % 1500);
             let packet = Outgoing::in_band(n as u64, &data);
             channel.send(&if n % 2 == 0 { packet } else { packet.with_completion() }).unwrap();
@@ -54,8 +55,11 @@ fn exchange<const GRANULE: usize>(convention: Convention, flaky: usize) {
 fn packets_come_back_with_pages_of_4_16_and_64_kib() {
     for convention in BOTH {
         exchange::<1>(convention, 0);
-        exchange::<4>(convention, 2);
-        exchange::<16>(convention, 0);
+        // A page of 64 KiB is more memory than the testbed has under Miri.
+        if !cfg!(miri) {
+            exchange::<4>(convention, 2);
+            exchange::<16>(convention, 0);
+        }
     }
 }
 

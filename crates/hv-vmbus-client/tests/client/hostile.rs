@@ -27,8 +27,14 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Fewer cases under Miri, and no file of failures: it has no file system.
+fn config_of_cases(cases: u32) -> ProptestConfig {
+    let cases = if cfg!(miri) { 3 } else { cases };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(config_of_cases(200))]
 
     /// Whatever the messages, the client goes on; memory comes back only with the answer that says so.
     #[test]

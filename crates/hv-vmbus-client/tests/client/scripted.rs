@@ -10,18 +10,18 @@ use hv_tlfs::vp::VpIndex;
 use hv_vmbus_client::ring::{Outgoing, Sender};
 use hv_vmbus_client::{Buffer, Channel, Client, Contact, Error, Event, Notice, Open, PageRun, Queue, Slots};
 
-const DEVICE: Guid = Guid::new(1, 2, 3, [4; 8]);
+pub(crate) const DEVICE: Guid = Guid::new(1, 2, 3, [4; 8]);
 
 type ScriptedClient<'h> = Client<'h, &'h ScriptedHost>;
 type ScriptedChannel<'h> = Channel<'h, hv_testbed::scripted::ScriptedDma<'h>, &'h ScriptedHost>;
 
 /// A message of this type with these words after the header.
-fn message(kind: u32, words: &[u32]) -> Vec<u8> {
+pub(crate) fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
 
 /// OFFERCHANNEL: number, whether it has a connection of its own, and that.
-fn offer(channel: u32, dedicated: u8, connection: u32) -> Vec<u8> {
+pub(crate) fn offer(channel: u32, dedicated: u8, connection: u32) -> Vec<u8> {
     let mut offer = message(1, &[0; 47]);
     offer[8..24].copy_from_slice(&DEVICE.bytes);
     offer[184..188].copy_from_slice(&channel.to_le_bytes());
@@ -30,23 +30,28 @@ fn offer(channel: u32, dedicated: u8, connection: u32) -> Vec<u8> {
     offer
 }
 
+/// The answer to a message of the guest's, if it has one, of a host that grants everything.
+pub(crate) fn answer(posted: &[u8]) -> Option<Vec<u8>> {
+    let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap());
+    Some(match word(0) {
+        3 => message(4, &[]),
+        5 => message(6, &[word(8), word(12), 0]),
+        8 => message(10, &[word(8), word(12), 0]),
+        11 => message(12, &[word(12)]),
+        14 => message(15, &[1, 4, 0]),
+        16 => message(17, &[]),
+        _ => return None,
+    })
+}
+
 /// Answers what the guest has posted as a host does that grants everything.
-fn grant<'h>(
+pub(crate) fn grant<'h>(
     host: &'h ScriptedHost,
 ) -> impl FnMut(&mut Client<'_, &'h ScriptedHost>) -> Result<(), Error> + use<'h> {
     move |client| {
         let posted = host.take_posted();
-        for (_, posted) in &posted {
-            let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap());
-            match word(0) {
-                3 => client.take(&message(4, &[])),
-                5 => client.take(&message(6, &[word(8), word(12), 0])),
-                8 => client.take(&message(10, &[word(8), word(12), 0])),
-                11 => client.take(&message(12, &[word(12)])),
-                14 => client.take(&message(15, &[1, 4, 0])),
-                16 => client.take(&message(17, &[])),
-                _ => continue,
-            };
+        for answer in posted.iter().filter_map(|(_, posted)| answer(posted)) {
+            client.take(&answer);
         }
         if posted.is_empty() { Err(Error::TimedOut) } else { Ok(()) }
     }
@@ -308,6 +313,32 @@ fn completions_that_name_no_request_change_nothing() {
     assert_eq!(flights.iter().flatten().map(|(tag, _)| *tag).collect::<Vec<_>>(), [1, 3]);
     drop(flights);
     assert_eq!(host.live(), 0);
+}
+
+#[test]
+fn a_signal_that_the_hypervisor_did_not_take_is_made_up_for() {
+    let host = ScriptedHost::new(32);
+    let slots = Slots::<2, 4>::new();
+    let (_client, channel) = opened(&host, &slots);
+    host.take_signals();
+    let mut queue: Queue<'_, _, _, u8, 2> = Queue::new(channel);
+    host.set_status(HvStatus::INVALID_CONNECTION_ID);
+    queue.submit(1, &[1], None).unwrap();
+    assert!(matches!(queue.next(&mut [0; 8]), Err(Error::Post(_))), "and the driver hears of it");
+    host.take_signals();
+    host.set_status(HvStatus(0));
+    // The ring is not empty, so the next packet by itself asks for no signal.
+    queue.submit(2, &[2], None).unwrap();
+    assert_eq!(host.take_signals(), [0x2003]);
+    assert!(queue.next(&mut [0; 8]).unwrap().is_none());
+    assert_eq!(host.take_signals(), [], "once");
+    host.set_status(HvStatus::INVALID_CONNECTION_ID);
+    // Nor does a poll that finds nothing: that makes up for it as well.
+    assert!(matches!(queue.to_host().signal(), Err(Error::Post(_))));
+    host.take_signals();
+    host.set_status(HvStatus(0));
+    assert!(queue.next(&mut [0; 8]).unwrap().is_none());
+    assert_eq!(host.take_signals(), [0x2003]);
 }
 
 #[test]
