@@ -6,6 +6,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod aligned;
 pub mod ic;
 pub mod keyboard;
 pub mod network;

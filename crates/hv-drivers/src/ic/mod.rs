@@ -136,8 +136,11 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
     fn flush(&mut self) -> Result<(), Error> {
         if let Some((len, transaction)) = self.unsent {
             let answer = self.buffer.get(..len).unwrap_or(&[]);
-            self.channel.send(&Outgoing::in_band(transaction, answer))?;
-            self.unsent = None;
+            match self.channel.send(&Outgoing::in_band(transaction, answer)) {
+                // A signal that failed does not take the packet out of the ring: a second one would be no answer.
+                Ok(()) | Err(Error::Post(_)) => self.unsent = None,
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

@@ -25,10 +25,11 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
         let _ = self.control(RndisType::HALT, halt.as_bytes(), &[]);
         let revoke = |id| RevokeBuffer { id };
         if self.lent {
-            let _ = self.queue.send(&packet(MessageType::REVOKE_RECEIVE_BUFFER, &revoke(RECEIVE_BUFFER_ID)));
+            let _ =
+                self.queue.send(&packet(MessageType::REVOKE_RECEIVE_BUFFER, &revoke(RECEIVE_BUFFER_ID)).0);
         }
         if self.section > 0 {
-            let _ = self.queue.send(&packet(MessageType::REVOKE_SEND_BUFFER, &revoke(SEND_BUFFER_ID)));
+            let _ = self.queue.send(&packet(MessageType::REVOKE_SEND_BUFFER, &revoke(SEND_BUFFER_ID)).0);
         }
         let Self {
             queue,

@@ -151,7 +151,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         kind: MessageType,
         body: &(impl IntoBytes + Immutable),
     ) -> Result<(), Error> {
-        match self.queue.submit(Tag::Step(step), &packet(kind, body), None) {
+        match self.queue.submit(Tag::Step(step), &packet(kind, body).0, None) {
             Ok(()) => self.state = State::Await(step),
             // The next poll sends it.
             Err(returned) if returned.error.may_retry() => {}
@@ -167,7 +167,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         kind: MessageType,
         body: &(impl IntoBytes + Immutable),
     ) -> Result<(), Error> {
-        match self.queue.send(&packet(kind, body)) {
+        match self.queue.send(&packet(kind, body).0) {
             Ok(()) | Err(hv_vmbus_client::Error::Post(_)) => self.state = State::Send(next),
             Err(error) if error.may_retry() => {}
             Err(error) => return Err(error.into()),
@@ -209,7 +209,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         pages.write(0, header.as_bytes());
         pages.write(HEADER, body);
         pages.write(HEADER + body.len(), info);
-        match self.queue.submit(Tag::Control, &control_packet(), Some(Buffer { pages, offset: 0, len })) {
+        match self.queue.submit(Tag::Control, &control_packet().0, Some(Buffer { pages, offset: 0, len })) {
             Ok(()) => Ok(true),
             Err(returned) => {
                 let (_, data) = returned.value;

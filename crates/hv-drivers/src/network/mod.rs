@@ -32,6 +32,7 @@ pub use close::Closing;
 pub use stack::{Device, Received, Transmit};
 
 use crate::Wait;
+use crate::aligned::Aligned;
 use initialize::{State, Step};
 use message::FRAME_AT;
 use receive::Arrived;
@@ -343,6 +344,9 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
             if self.is_ready()? {
                 return Ok(());
             }
+            if self.is_over() {
+                return Err(hv_vmbus_client::Error::Rescinded.into());
+            }
             wait()?;
         }
     }
@@ -397,7 +401,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
             section_size: (FRAME_AT + frame.len()) as u32,
         };
         let packet = packet(MessageType::SEND_RNDIS_PACKET, &message);
-        match self.queue.submit(Tag::Frame(section as u8), &packet, None) {
+        match self.queue.submit(Tag::Frame(section as u8), &packet.0, None) {
             Ok(()) => {
                 self.free &= !(1 << section);
                 self.counts.sent += 1;
@@ -435,16 +439,16 @@ impl<D: Dma, C: Conduit> Frames for Card<'_, D, C> {
 }
 
 /// A packet of NVSP, padded as all are.
-fn packet(message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> [u8; PACKET] {
-    let mut packet = [0; PACKET];
+fn packet(message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Aligned<[u8; PACKET]> {
+    let mut packet = Aligned([0; PACKET]);
     let header = MessageHeader { message_type };
     let bytes = header.as_bytes().iter().chain(body.as_bytes());
-    packet.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    packet.0.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
     packet
 }
 
 /// A packet that says that the data are not in the send buffer.
-fn control_packet() -> [u8; PACKET] {
+fn control_packet() -> Aligned<[u8; PACKET]> {
     let message = SendRndisPacket {
         channel_type: hv_tlfs::vmbus::nvsp::CONTROL_CHANNEL,
         section_index: INVALID_INDEX,

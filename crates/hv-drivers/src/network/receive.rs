@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::message::{self, HEADER};
 use super::{Card, ETHERNET_HEADER, Error, PACKET, Tag};
+use crate::aligned::Aligned;
 
 /// Bytes that a completion takes in the ring, with some to spare.
 const COMPLETION: u32 = 64;
@@ -71,10 +72,10 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
             return Ok(false);
         }
         self.send_steps()?;
-        let mut payload = [0; PACKET];
+        let mut payload = Aligned([0; PACKET]);
         let Arrived { ranges, count, next, .. } = &mut self.arrived;
         (*count, *next) = (0, 0);
-        let event = self.queue.next_with(&mut payload, |set, range| {
+        let event = self.queue.next_with(&mut payload.0, |set, range| {
             // Ranges of another set are no messages; what has no place is lost, as if the network had lost it.
             if let Some(place) = ranges.get_mut(*count).filter(|_| set == RECEIVE_BUFFER_ID) {
                 *place = range;

@@ -9,9 +9,13 @@ use super::reply::Reply;
 use super::submit::srb;
 use super::{Address, Cdb, Controller, Disk, Error, Extent, Failure, Tag, cdb};
 use crate::Wait;
+use crate::aligned::Aligned;
 
 /// Commands that tell of events before one is tried: a disk has a few of them at most.
 const ATTENTIONS: usize = 8;
+
+/// Commands that a busy device is sent again before the caller is told.
+const BUSY: usize = 8;
 
 impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPTH> {
     /// Waits until the controller is initialized.
@@ -22,16 +26,22 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
     pub fn wait_ready(&mut self, wait: &mut impl Wait) -> Result<(), Error> {
         while !self.is_ready()? {
             if !self.advance()? && !self.is_ready()? {
+                self.still_there()?;
                 wait()?;
             }
         }
         Ok(())
     }
 
+    /// Fails once the host has rescinded the controller: it answers nothing more.
+    fn still_there(&self) -> Result<(), Error> {
+        if self.is_over() { Err(hv_vmbus_client::Error::Rescinded.into()) } else { Ok(()) }
+    }
+
     /// Sends a packet, with memory where there is some, and waits for its answer.
     fn ask(
         &mut self,
-        packet: &Packet,
+        packet: &Aligned<Packet>,
         mut data: Option<Buffer<D>>,
         wait: &mut impl Wait,
     ) -> Result<Reply, Error> {
@@ -41,7 +51,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         self.own = self.own.wrapping_add(1);
         self.answer = None;
         loop {
-            match self.queue.submit(Tag::Own(self.own), packet.as_bytes(), data) {
+            match self.queue.submit(Tag::Own(self.own), packet.0.as_bytes(), data) {
                 Ok(()) => break,
                 Err(Returned { value: (_, back), error })
                     if error.may_retry() || error == hv_vmbus_client::Error::InUse =>
@@ -54,6 +64,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
                 }
             }
             if !self.advance()? {
+                self.still_there()?;
                 wait()?;
             }
         }
@@ -61,9 +72,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
             if let Some(reply) = self.answer.take() {
                 return Ok(reply);
             }
-            if self.is_over() {
-                return Err(Error::Client(hv_vmbus_client::Error::Rescinded));
-            }
+            self.still_there()?;
             // Memory that is in flight when the wait ends stays there, until the host answers or the channel is closed.
             if !self.advance()? {
                 wait()?;
@@ -80,7 +89,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         fill: &[u8],
         wait: &mut impl Wait,
     ) -> Result<u32, Error> {
-        let mut attentions = 0;
+        let (mut attentions, mut busy) = (0, 0);
         loop {
             let data = match len {
                 0 => None,
@@ -94,8 +103,8 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
             self.changed |= reply.says_changed();
             match reply.up_to(len) {
                 Err(failure) if failure.is_attention() && attentions < ATTENTIONS => attentions += 1,
-                // Until the OS waits no longer.
-                Err(Failure::Busy) => wait()?,
+                // No interrupt tells when the device has time again: a few times at once, then the caller decides.
+                Err(Failure::Busy) if busy < BUSY => busy += 1,
                 outcome => return Ok(outcome?),
             }
         }
@@ -306,6 +315,6 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         packet.header.operation = Operation::RESET_BUS;
         packet.header.flags = FLAG_REQUEST_COMPLETION;
         // The answer's status is all that a reset has; Linux does not look at it.
-        self.ask(&packet, None, wait).map(|_| ())
+        self.ask(&Aligned(packet), None, wait).map(|_| ())
     }
 }

@@ -12,6 +12,7 @@ use hv_vmbus_client::Dma;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::{Controller, Error, Tag, put};
+use crate::aligned::Aligned;
 
 /// Versions of the protocol, the newest first.
 const VERSIONS: [u16; 3] = [VERSION_6_2, VERSION_6_0, VERSION_5_1];
@@ -41,19 +42,20 @@ impl State {
 
 impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
     pub(super) fn send_step(&mut self, step: Step) -> Result<(), Error> {
-        let mut packet = Packet::new_zeroed();
+        let mut aligned = Aligned(Packet::new_zeroed());
+        let packet = &mut aligned.0;
         packet.header.flags = FLAG_REQUEST_COMPLETION;
         packet.header.operation = match step {
             Step::Begin => Operation::BEGIN_INITIALIZATION,
             Step::Version(n) => {
                 let version = VERSIONS.get(n).copied().unwrap_or(0);
-                put(&mut packet, ProtocolVersion { version, revision: 0 }.as_bytes());
+                put(packet, ProtocolVersion { version, revision: 0 }.as_bytes());
                 Operation::QUERY_PROTOCOL_VERSION
             }
             Step::Properties => Operation::QUERY_PROPERTIES,
             Step::End => Operation::END_INITIALIZATION,
         };
-        match self.queue.submit(Tag::Control, packet.as_bytes(), None) {
+        match self.queue.submit(Tag::Control, aligned.0.as_bytes(), None) {
             Ok(()) => self.state = State::Await(step),
             // The next poll sends it.
             Err(returned) if returned.error.may_retry() => {}

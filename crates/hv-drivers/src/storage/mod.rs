@@ -11,6 +11,8 @@
 mod blocking;
 #[cfg(feature = "embedded-sdmmc")]
 mod blocks;
+#[cfg(feature = "embedded-storage")]
+mod bytes;
 mod cdb;
 mod initialize;
 mod reply;
@@ -28,10 +30,13 @@ use zerocopy::{FromZeros, IntoBytes};
 
 #[cfg(feature = "embedded-sdmmc")]
 pub use blocks::Blocks;
+#[cfg(feature = "embedded-storage")]
+pub use bytes::Bytes;
 pub use cdb::Cdb;
 pub use reply::{Failure, Sense};
 pub use submit::Refused;
 
+use crate::aligned::Aligned;
 use initialize::State;
 use reply::Reply;
 
@@ -269,16 +274,16 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         if let State::Send(step) = self.state {
             self.send_step(step)?;
         }
-        let mut packet = Packet::new_zeroed();
-        match self.queue.next(packet.as_mut_bytes())? {
+        let mut packet = Aligned(Packet::new_zeroed());
+        match self.queue.next(packet.0.as_mut_bytes())? {
             None => return Ok(false),
             Some(Event::Packet { kind, payload, .. }) => {
                 let len = payload.len();
-                self.unsolicited(kind, &packet, len);
+                self.unsolicited(kind, &packet.0, len);
             }
             Some(Event::Completed { tag, data, payload }) => {
                 let len = payload.len();
-                self.completed(tag, data, &packet, len);
+                self.completed(tag, data, &packet.0, len);
             }
         }
         Ok(true)

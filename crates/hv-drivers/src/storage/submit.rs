@@ -12,6 +12,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 use super::initialize::State;
 use super::{Address, Cdb, Controller, Disk, Error, Extent, Tag, cdb, put};
+use crate::aligned::Aligned;
 
 /// Why a request was not submitted, with what it was submitted with.
 #[non_exhaustive]
@@ -60,7 +61,7 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
             return Err(Refused { tag, data, error });
         }
         let packet = srb(address, cdb, asked);
-        match self.queue.submit(Tag::User(tag, asked), packet.as_bytes(), data) {
+        match self.queue.submit(Tag::User(tag, asked), packet.0.as_bytes(), data) {
             Ok(()) => Ok(()),
             Err(Returned { value: (Tag::User(tag, _), data), error }) => {
                 Err(Refused { tag, data, error: error.into() })
@@ -158,7 +159,7 @@ impl Disk {
 }
 
 /// Makes the packet of a command with `bytes` bytes of data.
-pub(super) fn srb(address: Address, cdb: &Cdb, bytes: u32) -> Packet {
+pub(super) fn srb(address: Address, cdb: &Cdb, bytes: u32) -> Aligned<Packet> {
     /// No tag: the host orders as it likes (Linux 6.12, `SP_UNTAGGED`, `SRB_SIMPLE_TAG_REQUEST`).
     const UNTAGGED: u8 = 0xff;
     const SIMPLE_TAG: u8 = 0x20;
@@ -194,5 +195,5 @@ pub(super) fn srb(address: Address, cdb: &Cdb, bytes: u32) -> Packet {
     packet.header.operation = Operation::EXECUTE_SRB;
     packet.header.flags = FLAG_REQUEST_COMPLETION;
     put(&mut packet, request.as_bytes());
-    packet
+    Aligned(packet)
 }

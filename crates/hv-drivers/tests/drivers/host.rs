@@ -1,7 +1,6 @@
 //! A host with one of each device, and a guest on the same memory.
 
 use std::collections::VecDeque;
-use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -13,19 +12,22 @@ use hv_devices::shutdown::{self, Shutdown};
 use hv_devices::sockets::Sockets;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
 use hv_devices::time_sync::{self, TimeSync};
-use hv_drivers::hv_vmbus_client::{Client, Contact, Dma, Error, Notice, Slots, Wait};
+use hv_drivers::hv_vmbus_client::{Client, Contact, Error, Notice, Slots, Wait};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
-use hv_guest::page::{CallPage, Memory, Page};
-use hv_memory::{BadAddress, GuestMemory};
+use hv_guest::page::CallPage;
+use hv_host::faults::{self, Failing, Faults as _, FrameFault, Injection, Injector, Plan, Timed};
+use hv_memory::GuestMemory as _;
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
 use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vp::VpIndex;
-use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token};
+use hv_vmbus::{
+    Backend, Bus, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start, Started,
+    Token, Work as _,
+};
 
-/// Where the guest's memory begins for the host.
-const BASE: u64 = 1 << 40;
-/// Pages of it.
-const PAGES: usize = 1024;
+use crate::ram::Ram;
+pub(crate) use crate::ram::TestDma;
 
 pub(crate) type Lock = spin::Mutex<()>;
 pub(crate) type Disks = Slot<Lock, Storage<8>, 3, 8, SEGMENTS>;
@@ -52,89 +54,6 @@ hv_vmbus::devices! {
     }
 }
 
-/// Guest memory: pages that both sides access by atomics.
-pub(crate) struct Ram {
-    pages: Box<[Page]>,
-    used: AtomicUsize,
-    /// Pages that were allocated by the guest and not freed.
-    pub(crate) live: AtomicUsize,
-}
-
-impl Ram {
-    fn at(&self, gpa: u64, len: usize) -> Result<(&Page, usize), BadAddress> {
-        let offset = usize::try_from(gpa.checked_sub(BASE).ok_or(BadAddress)?).map_err(|_| BadAddress)?;
-        let page = self.pages.get(offset / 4096).ok_or(BadAddress)?;
-        if offset % 4096 + len > 4096 { Err(BadAddress) } else { Ok((page, offset % 4096)) }
-    }
-
-    fn each<E>(
-        &self,
-        gpa: u64,
-        len: usize,
-        mut access: impl FnMut(&Page, usize, std::ops::Range<usize>) -> E,
-    ) -> Result<(), BadAddress> {
-        let mut done = 0;
-        while done < len {
-            let at = gpa + done as u64;
-            let part = (len - done).min(4096 - (at % 4096) as usize);
-            let (page, offset) = self.at(at, part)?;
-            access(page, offset, done..done + part);
-            done += part;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
-
-    /// The pages that the guest allocated last.
-    pub(crate) fn last(&self, count: usize) -> &[Page] {
-        let end = self.used.load(Ordering::Relaxed);
-        &self.pages[end - count..end]
-    }
-
-    fn allocate(&self, count: usize) -> Option<&[Page]> {
-        let first = self.used.fetch_add(count, Ordering::Relaxed);
-        self.pages.get(first..first + count)
-    }
-}
-
-impl GuestMemory for Ram {
-    fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        self.each(gpa, into.len(), |page, offset, part| page.read(offset, &mut into[part]))
-    }
-
-    fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        self.each(gpa, from.len(), |page, offset, part| page.write(offset, &from[part]))
-    }
-
-    fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.load_u32(offset).ok_or(BadAddress)
-    }
-
-    fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.store_u32(offset, value).ok_or(BadAddress)
-    }
-
-    fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.fetch_or_u32(offset, bits).ok_or(BadAddress)
-    }
-
-    fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.swap_u32(offset, value).ok_or(BadAddress)
-    }
-
-    fn contains(&self, gpa: u64, len: u64) -> bool {
-        let end = BASE + PAGES as u64 * 4096;
-        gpa >= BASE && gpa.checked_add(len).is_some_and(|last| last <= end)
-    }
-}
-
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
@@ -152,6 +71,10 @@ pub(crate) struct Host {
     pub(crate) failure: Mutex<Option<Failure>>,
     pub(crate) flushes: AtomicUsize,
     pub(crate) now: AtomicU64,
+    /// Faults on purpose.
+    pub(crate) plan: Injector,
+    /// Frames that a fault keeps until the next one: for the guest, and from it.
+    kept: [Mutex<Option<Vec<u8>>>; 2],
     messages: Mutex<VecDeque<Vec<u8>>>,
 }
 
@@ -167,6 +90,9 @@ impl BusPort for Host {
     }
 
     fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
+        if self.plan.injects(Injection::Silent) {
+            return Posted::Full;
+        }
         self.messages.lock().unwrap().push_back(payload.to_vec());
         Posted::Queued
     }
@@ -178,6 +104,37 @@ impl BusPort for Host {
     }
 
     fn observe(&self, _: Event) {}
+
+    fn starts(&self, _: DeviceId) -> Start {
+        match self.plan.starts() {
+            faults::Start::Now => Start::Now,
+            faults::Start::Late(time) => Start::Late(time),
+            faults::Start::After => Start::After,
+            faults::Start::Never => Start::Never,
+        }
+    }
+
+    fn is_mute(&self) -> bool {
+        self.plan.mutes()
+    }
+
+    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
+        let moment = match moment {
+            Moment::Open => faults::Moment::Open,
+            Moment::Packet => faults::Moment::Packet,
+        };
+        self.plan.rescinds(number_of(interface), moment)
+    }
+
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        self.plan.refuses(number_of(interface), version)
+    }
+}
+
+/// The number of a kind of devices in a plan: the first word of its GUID.
+pub(crate) fn number_of(interface: &Guid) -> u32 {
+    let [a, b, c, d, ..] = interface.bytes;
+    u32::from_le_bytes([a, b, c, d])
 }
 
 impl Backend<Never> for Host {
@@ -195,6 +152,13 @@ impl Backend<Request> for Host {
         data: Pages<'_>,
     ) -> Started<Result<(), Failure>> {
         let parts: Vec<_> = data.segments().map(|part| (part.gpa(), part.len())).collect();
+        match self.plan.fails(request.begins(), request.extent()) {
+            Some(Failing::Medium) => return Started::Done(Err(Failure::Medium)),
+            Some(Failing::Scsi { srb, scsi, sense }) => {
+                return Started::Done(Err(Failure::Exactly { srb, scsi, sense }));
+            }
+            None => {}
+        }
         if self.hold.load(Ordering::Relaxed) {
             self.held.lock().unwrap().push((token, *request, parts));
             return Started::Pending;
@@ -213,7 +177,7 @@ impl Backend<network::Request> for Host {
     ) -> Started<Result<(), network::Lost>> {
         let mut frame = [0; MAX_FRAME];
         let len = request.write(self.ram, data, &mut frame).unwrap();
-        self.frames.lock().unwrap().push(frame[..len].to_vec());
+        self.with_fault(true, &frame[..len], |frame| self.frames.lock().unwrap().push(frame.to_vec()));
         if self.hold.load(Ordering::Relaxed) {
             self.held_frames.lock().unwrap().push(token);
             return Started::Pending;
@@ -223,6 +187,31 @@ impl Backend<network::Request> for Host {
 }
 
 impl Host {
+    /// Passes a frame on, with the fault that the plan has for it.
+    fn with_fault<T>(&self, from_guest: bool, frame: &[u8], mut pass: impl FnMut(&[u8]) -> T) -> Option<T> {
+        let kept = &self.kept[usize::from(from_guest)];
+        let passed = match self.plan.frame(from_guest) {
+            None => Some(pass(frame)),
+            Some(FrameFault::Lost) => None,
+            Some(FrameFault::Twice) => {
+                pass(frame);
+                Some(pass(frame))
+            }
+            Some(FrameFault::Corrupt(random)) => {
+                let mut frame = frame.to_vec();
+                let at = random as usize % frame.len();
+                frame[at] ^= 0x55;
+                Some(pass(&frame))
+            }
+            Some(FrameFault::Reorder) => {
+                *kept.lock().unwrap() = Some(frame.to_vec());
+                return None;
+            }
+        };
+        let kept = kept.lock().unwrap().take();
+        kept.map(|frame| pass(&frame)).or(passed)
+    }
+
     /// Does what a request asks for.
     fn serve(&self, request: &Request, parts: &[(u64, u64)]) -> Result<(), Failure> {
         if let Some(failure) = self.failure.lock().unwrap().take() {
@@ -267,11 +256,12 @@ pub(crate) struct World {
 impl World {
     /// A host whose controller has these disks, of these sizes in bytes, filled so that no two blocks are alike.
     pub(crate) fn new(controller: Storage<8>, disks: &[usize]) -> &'static Self {
-        let ram = Box::leak(Box::new(Ram {
-            pages: (0..PAGES).map(|_| Page::new()).collect(),
-            used: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
-        }));
+        Self::with_faults(controller, disks, Plan::NONE)
+    }
+
+    /// The same, with faults on purpose.
+    pub(crate) fn with_faults(controller: Storage<8>, disks: &[usize], plan: Plan) -> &'static Self {
+        let ram = Box::leak(Box::new(Ram::new()));
         let bytes = |len: &usize| (0..*len).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
         let host = Host {
             ram,
@@ -283,6 +273,8 @@ impl World {
             failure: Mutex::default(),
             flushes: AtomicUsize::new(0),
             now: AtomicU64::new(0),
+            plan: Injector::new(plan),
+            kept: Default::default(),
             messages: Mutex::default(),
         };
         let (mut card, mut sockets) = (Network::new(), Sockets::new());
@@ -303,13 +295,20 @@ impl World {
 
     /// A client that has made contact.
     pub(crate) fn client(&'static self) -> TestClient {
+        let mut client = self.unconnected();
+        client.connect(Contact::new(VpIndex(0)), &mut self.os()).unwrap();
+        client
+    }
+
+    /// A client that has not.
+    pub(crate) fn unconnected(&'static self) -> TestClient {
         let slots: &'static Slots<12, 24> = Box::leak(Box::new(Slots::new()));
         let page = CallPage::new(&self.host.ram.allocate(1).unwrap()[0], &TestDma(self));
         // SAFETY: the tests give it the messages of this host, whose memory all pages are; no page is used twice.
         #[expect(unsafe_code, reason = "vouches for messages and memory")]
-        let mut client = unsafe { Client::new(Wire(self), page, slots.lend().unwrap()) };
-        client.connect(Contact::new(VpIndex(0)), &mut self.os()).unwrap();
-        client
+        unsafe {
+            Client::new(Wire(self), page, slots.lend().unwrap())
+        }
     }
 
     pub(crate) fn os(&'static self) -> Os {
@@ -317,7 +316,7 @@ impl World {
     }
 
     /// Gives a client all messages that there are.
-    pub(crate) fn take_all(&self, client: &mut TestClient) -> Vec<Notice> {
+    pub(crate) fn take_all(&self, client: &mut Client<'_, Wire>) -> Vec<Notice> {
         let mut notices = Vec::new();
         loop {
             self.bus.flush(&self.host);
@@ -337,7 +336,29 @@ impl World {
 
     /// Passes a frame to the guest.
     pub(crate) fn frame(&self, frame: &[u8]) -> network::Received {
-        self.bus.with(&self.bus.devices().card, &self.host, |card, io| card.receive(frame, io)).unwrap()
+        let pass = |frame: &[u8]| {
+            self.bus.with(&self.bus.devices().card, &self.host, |card, io| card.receive(frame, io)).unwrap()
+        };
+        self.host.with_fault(false, frame, pass).unwrap_or(network::Received::Dropped)
+    }
+
+    /// Lets a millisecond pass.
+    pub(crate) fn pass_time(&self) {
+        let now = ReferenceTime(self.host.now.fetch_add(10_000, Ordering::Relaxed) + 10_000);
+        let mut resumes = false;
+        self.host.plan.tick(now, &mut |timed| match timed {
+            Timed::Resume => resumes = true,
+            Timed::Link(up) => {
+                self.bus
+                    .with(&self.bus.devices().card, &self.host, |card, io| card.set_link(up, io))
+                    .unwrap();
+            }
+            _ => {}
+        });
+        if resumes && !self.host.plan.mutes() {
+            self.bus.resume_all(&self.host);
+        }
+        self.bus.flush(&self.host);
     }
 
     /// Ends the request that was held longest, or the one behind it.
@@ -381,6 +402,9 @@ pub(crate) struct Wire(&'static World);
 impl Conduit for Wire {
     unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
         let World { host, bus } = self.0;
+        if let Some(status) = host.plan.status(control.code()) {
+            return HypercallOutput::from_bits(status.0.into());
+        }
         let taken = match control.code() {
             HypercallCode::POST_MESSAGE => {
                 let mut input = [0; 256];
@@ -400,32 +424,5 @@ impl Conduit for Wire {
 
     unsafe fn smccc(&self, _: u32, _: [u64; 3]) -> [u64; 4] {
         [u64::MAX; 4]
-    }
-}
-
-/// The guest's allocator, which never gives a page twice.
-#[derive(Clone, Copy)]
-pub(crate) struct TestDma(pub(crate) &'static World);
-
-// SAFETY: the address at which the host finds the page.
-#[expect(unsafe_code, reason = "vouches for the world's memory")]
-unsafe impl Memory for TestDma {
-    fn gpa(&self, page: &Page) -> u64 {
-        let ram = self.0.host.ram;
-        BASE + (page as *const Page as usize - ram.pages.as_ptr() as usize) as u64
-    }
-}
-
-// SAFETY: each page is given once and never freed.
-#[expect(unsafe_code, reason = "vouches for the world's memory")]
-unsafe impl Dma for TestDma {
-    fn allocate(&self, count: usize) -> Option<NonNull<[Page]>> {
-        let pages = self.0.host.ram.allocate(count)?;
-        self.0.host.ram.live.fetch_add(count, Ordering::Relaxed);
-        Some(pages.into())
-    }
-
-    unsafe fn free(&self, pages: NonNull<[Page]>) {
-        self.0.host.ram.live.fetch_sub(pages.len(), Ordering::Relaxed);
     }
 }

@@ -1,12 +1,15 @@
 //! The drivers against this project's devices, in process.
 
+mod faults;
 #[expect(unsafe_code, reason = "as an OS does: it vouches for its messages")]
 mod first_sector;
 mod host;
 mod hostile;
 mod network;
+mod ram;
 mod services;
 mod sockets;
 #[cfg(feature = "smoltcp")]
 mod stack;
 mod storage;
+mod threads;

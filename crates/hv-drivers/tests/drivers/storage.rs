@@ -328,3 +328,34 @@ fn a_disk_without_a_block_size_has_no_blocks() {
     assert_eq!(controller.write(&none, 0, &[0; 512], &mut never), Err(Error::Range));
     close(world, client, controller);
 }
+
+#[test]
+fn bytes_are_read_and_written_at_any_offset() {
+    use embedded_storage::{ReadStorage, Storage as _};
+    use hv_drivers::storage::Bytes;
+    let (world, client, mut controller, disk) = one_disk();
+    let mut bytes = Bytes::new(&mut controller, disk, patient(world)).unwrap();
+    assert_eq!(bytes.capacity(), SIZE);
+    for (offset, len) in
+        [(0, 0), (0, 1), (511, 2), (512, 512), (700, 5000), (1, 1023), (SIZE - 1, 1), (SIZE, 0)]
+    {
+        let mut expected = world.host.disks.lock().unwrap()[0].clone();
+        let mut read = vec![0; len];
+        bytes.read(offset as u32, &mut read).unwrap();
+        assert!(read == expected[offset..offset + len], "{offset} {len}");
+        read.iter_mut().for_each(|byte| *byte ^= 0x5a);
+        bytes.write(offset as u32, &read).unwrap();
+        expected[offset..offset + len].copy_from_slice(&read);
+        assert!(expected == world.host.disks.lock().unwrap()[0], "{offset} {len}: other bytes have changed");
+    }
+    for (offset, len) in [(SIZE, 1), (SIZE - 1, 2), (u32::MAX as usize, 512)] {
+        assert_eq!(bytes.read(offset as u32, &mut vec![0; len]), Err(Error::Range), "{offset} {len}");
+        assert_eq!(bytes.write(offset as u32, &vec![0; len]), Err(Error::Range), "{offset} {len}");
+    }
+    let long = Disk { block_size: 8192, ..disk };
+    assert_eq!(Bytes::new(&mut controller, long, patient(world)).err(), Some(Error::Range));
+    // One with more bytes than the traits can name.
+    let large = Disk { blocks: u64::MAX, ..disk };
+    assert_eq!(Bytes::new(&mut controller, large, patient(world)).unwrap().capacity(), 1 << 32);
+    close(world, client, controller);
+}
