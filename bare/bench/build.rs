@@ -1,4 +1,6 @@
-//! Links the guest program with the runtime's linker script. The other program is one for Linux, which needs none.
+//! Links the guest programs with the runtime's linker script. `bench-init` is one for Linux, which needs none.
 fn main() {
-    println!("cargo:rustc-link-arg-bin=bench=-Trt.ld");
+    for program in ["bench", "bench-drivers"] {
+        println!("cargo:rustc-link-arg-bin={program}=-Trt.ld");
+    }
 }

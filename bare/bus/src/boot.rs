@@ -1,6 +1,7 @@
 //! From the start to VMBus: the partition, SynICs, contact, and waiting.
 
 use core::cell::Cell;
+use core::time::Duration;
 
 use hv_guest::arch::Either;
 use hv_guest::detect;
@@ -124,6 +125,8 @@ pub unsafe fn connect<'t>(
 #[derive(Debug)]
 pub struct Os<'s, 'p> {
     synic: &'s Synic<'p, Either>,
+    /// Ticks of the counter that one wait takes at most.
+    limit: Option<u64>,
     /// Something has come since the last [`idle`](Self::idle).
     woken: Cell<bool>,
 }
@@ -133,7 +136,13 @@ impl<'s, 'p> Os<'s, 'p> {
     #[must_use]
     pub fn new(synic: &'s Synic<'p, Either>) -> Self {
         time::on_timer(|_| time::stop());
-        Self { synic, woken: Cell::new(false) }
+        Self { synic, limit: None, woken: Cell::new(false) }
+    }
+
+    /// Gives each wait up after this time, with [`Error::TimedOut`], so that a signal that is lost ends in an error.
+    #[must_use]
+    pub fn with_limit(self, limit: Duration) -> Self {
+        Self { limit: Some(time::ticks(limit)), ..self }
     }
 
     /// Opens a channel with rings of `pages` pages each, whose interrupts this VP gets.
@@ -162,23 +171,37 @@ impl<'s, 'p> Os<'s, 'p> {
     }
 
     /// Waits until something has come, on behalf of one device, whose ring the caller has just looked at.
-    pub fn wait(&self) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] at the [limit](Self::with_limit).
+    pub fn wait(&self) -> Result<(), Error> {
+        let deadline = self.limit.map(|limit| time::counter() + limit);
+        self.sleep(deadline);
+        self.woken.set(true);
+        if deadline.is_some_and(|deadline| time::counter() >= deadline) {
+            Err(Error::TimedOut)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits for an interrupt, or for the counter to have this value.
+    fn sleep(&self, deadline: Option<u64>) {
         let mut signalled = false;
         // A flag that stays set raises no further interrupt.
         self.synic.take_events(SintIndex::VMBUS, |_| signalled = true);
         if !signalled {
+            deadline.into_iter().for_each(time::arm);
             arch::wfi();
+            time::stop();
         }
         vps::take_interrupts();
-        self.woken.set(true);
     }
 
     /// Returns the wait of the drivers' functions that block.
     pub fn waiter(&self) -> impl FnMut() -> Result<(), Error> {
-        || {
-            self.wait();
-            Ok(())
-        }
+        || self.wait()
     }
 
     /// Waits until something has come, or the counter has this value, on behalf of all devices: returns at once if
@@ -187,20 +210,13 @@ impl<'s, 'p> Os<'s, 'p> {
         if self.woken.replace(false) {
             return;
         }
-        if let Some(deadline) = deadline {
-            time::arm(deadline);
-        }
-        self.wait();
-        time::stop();
+        self.sleep(deadline);
         self.woken.set(false);
     }
 }
 
 impl<W: Wake> Wait<Either, W> for &Os<'_, '_> {
     fn wait(&mut self, client: &mut Client<'_, Either, W>) -> Result<(), Error> {
-        if !self.deliver(client) {
-            Os::wait(self);
-        }
-        Ok(())
+        if self.deliver(client) { Ok(()) } else { Os::wait(self) }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
                 break (frame[28..32] == GATEWAY).then(|| frame[22..28].first_chunk::<6>().copied());
             }
             Some(_) => {}
-            None => os.wait(),
+            None => os.wait().expect("there is no limit"),
         }
     };
     rt::println!("drivers: the gateway answers: {:02x?}", gateway.flatten().unwrap_or_default());

@@ -49,6 +49,12 @@ pub mod number {
     pub const SCHED_GETAFFINITY: u64 = 123;
     /// reboot(2)
     pub const REBOOT: u64 = 142;
+    /// socket(2)
+    pub const SOCKET: u64 = 198;
+    /// sendto(2)
+    pub const SENDTO: u64 = 206;
+    /// recvfrom(2)
+    pub const RECVFROM: u64 = 207;
     /// clone(2)
     pub const CLONE: u64 = 220;
     /// mmap(2)

@@ -7,6 +7,10 @@ pub(super) enum Group {
     OneVp,
     /// The program bench on one VP with a network card.
     Network,
+    /// The program bench-drivers: what requests take in the guest.
+    Drivers,
+    /// The same of Linux's drivers.
+    LinuxDrivers,
     /// The program bench on eight VPs.
     ManyVps,
     /// The hypervisor's ELF file and its report.
@@ -59,6 +63,16 @@ const fn one(name: &'static str, title: &'static str) -> Line {
 /// Defines an operation between VPs.
 const fn many(name: &'static str, title: &'static str) -> Line {
     line(name, title, Group::ManyVps, "insn")
+}
+
+/// Defines a request through the guest's own drivers.
+const fn drivers(name: &'static str, title: &'static str) -> Line {
+    line(name, title, Group::Drivers, "insn")
+}
+
+/// Defines the same through Linux's.
+const fn linux(name: &'static str, title: &'static str) -> Line {
+    line(name, title, Group::LinuxDrivers, "insn")
 }
 
 impl Line {
@@ -114,6 +128,13 @@ pub(super) const LINES: &[Line] = &[
     one("disk-read-bare", "the same of 4 KiB, without the copy").target(2500.0),
     line("net-frame", "frame of 60 bytes: signal to completion", Group::Network, "insn").target(2000.0),
     line("net-frame-1514", "the same of 1514 bytes", Group::Network, "insn"),
+    drivers("driver-read", "read of 4 KiB, the guest's side: hv-drivers").target(1500.0),
+    linux("driver-read-linux", "the same: Linux 6.12, from the system call"),
+    drivers("driver-send", "frame of 60 bytes sent, the guest's side: hv-drivers").target(800.0),
+    drivers("driver-send-1514", "the same of 1514 bytes"),
+    linux("driver-send-linux", "that of 60: Linux 6.12, from the system call"),
+    drivers("driver-receive", "frame of 60 bytes received, the guest's side: hv-drivers").target(800.0),
+    linux("driver-receive-linux", "the same: Linux 6.12, to the system call"),
     many("vp-start", "VP start: CPU_ON to its first instruction"),
     many("sgi-1", "SGI to 1 other VP, until it has ended it"),
     many("sgi-8", "SGI to all 8 VPs by list"),

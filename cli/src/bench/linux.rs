@@ -5,10 +5,12 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hv_machine::Firmware;
-use hv_machine::initrd::Archive;
+use hv_machine::initrd::{Archive, Module};
 
 use super::Figure;
 use super::machine::{self, Guest, Setup};
+use super::programs;
+use crate::boot::modules::Modules;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Stock};
 use crate::ui;
@@ -16,13 +18,16 @@ use crate::ui;
 /// The kernel prints nothing, and does not test its ciphers, which would take longer than everything else.
 const APPEND: &str = "console=ttyAMA0 quiet nokaslr cryptomgr.notests panic=-1";
 
+/// The drivers of disk and network card; what they depend on comes with them.
+const MODULES: [&str; 3] = ["hv_storvsc", "sd_mod", "hv_netvsc"];
+
 /// Boots in virtual time, and `wall` times in wall-clock time.
 pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> anyhow::Result<Vec<Figure>> {
     let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
     let init = std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?;
     let guest = Guest {
         kernel: kernel.image,
-        initrd: Some(archive(&init)?),
+        initrd: Some(archive(&init, &[])?),
         append: APPEND.to_owned(),
         vps: 1,
         firmware: Firmware::Acpi,
@@ -56,11 +61,36 @@ pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> an
     Ok(figures)
 }
 
-fn archive(init: &[u8]) -> anyhow::Result<Vec<u8>> {
+/// Counts what requests take in the stock kernel, by the program `cost-init`.
+pub(super) fn drivers(setup: &Setup, init: &Path) -> anyhow::Result<Vec<Figure>> {
+    let cache = Cache::open()?;
+    let (kernel, _) = stock::kernel(&cache, Stock::Cloud612)?;
+    let modules = Modules::open(&stock::drivers(&cache, Stock::Cloud612)?, None)?;
+    let modules = modules.load(&MODULES.map(str::to_owned))?;
+    let init = std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?;
+    let guest = Guest {
+        kernel: kernel.image,
+        initrd: Some(archive(&init, &modules)?),
+        append: APPEND.to_owned(),
+        vps: 1,
+        firmware: Firmware::Acpi,
+        disk: true,
+        network: true,
+    };
+    let _task = ui::Task::quiet("Counting Linux's instructions");
+    programs::figures(&setup.boot(&guest, true, true)?)
+}
+
+/// Makes an initramfs of a program, and of modules in the order in which it loads them.
+fn archive(init: &[u8], modules: &[Module]) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::new();
     archive.dir("dev")?;
     archive.character_device("dev/console", 5, 1)?;
     archive.file("init", 0o755, init)?;
+    archive.dir("modules")?;
+    for (number, module) in modules.iter().enumerate() {
+        archive.file(&format!("modules/{number}"), 0o644, &module.bytes)?;
+    }
     Ok(archive.finish()?)
 }
 

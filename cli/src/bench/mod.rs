@@ -113,6 +113,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             figures.extend(programs::sizes(&setup, &program)?);
         }
     }
+    if needs(Group::Drivers) {
+        let program = bare::build(&toolchain, "bench-drivers")?;
+        figures.extend(programs::run(&setup, &program, Group::Drivers, "")?);
+    }
+    if needs(Group::LinuxDrivers) {
+        figures.extend(linux::drivers(&setup, &bare::build(&toolchain, "cost-init")?)?);
+    }
     if needs(Group::VirtualBoot) || needs(Group::WallBoot) {
         let init = bare::build(&toolchain, "bench-init")?;
         let wall = if needs(Group::WallBoot) { args.runs } else { 0 };

@@ -21,17 +21,21 @@ pub(super) fn run(setup: &Setup, program: &Path, group: Group, filter: &str) -> 
         _ if BARE.contains(filter) => filter.trim_end_matches("-bare"),
         _ => filter,
     };
-    let outcome = boot(setup, program, group, filter)?;
-    let said = machine::said(&outcome, "done")?;
+    let mut figures = figures(&boot(setup, program, group, filter)?)?;
+    figures.extend(without_copy(&figures));
+    Ok(figures)
+}
+
+/// Returns the figures that a program has printed.
+pub(super) fn figures(outcome: &Outcome) -> anyhow::Result<Vec<Figure>> {
+    let said = machine::said(outcome, "done")?;
     let figures = said.into_iter().filter(|line| *line != "done").map(|line| {
         let (name, value) = machine::figure(line)?;
         let line = lines::find(name)
             .with_context(|| format!("the program reports the unknown figure {name}; build it again"))?;
         Ok((line.name, value as f64))
     });
-    let mut figures = figures.collect::<anyhow::Result<Vec<Figure>>>()?;
-    figures.extend(without_copy(&figures));
-    Ok(figures)
+    figures.collect()
 }
 
 /// What the names of all figures of frames have.
@@ -50,8 +54,9 @@ fn without_copy(figures: &[Figure]) -> Option<Figure> {
 fn boot(setup: &Setup, program: &Path, group: Group, filter: &str) -> anyhow::Result<Outcome> {
     let append = if filter.is_empty() { String::new() } else { format!("bench.only={filter}") };
     let firmware = Firmware::DeviceTree;
-    let vps = if matches!(group, Group::OneVp | Group::Network) { 1 } else { 8 };
-    let (disk, network) = (group == Group::OneVp, group == Group::Network);
+    let vps = if matches!(group, Group::OneVp | Group::Network | Group::Drivers) { 1 } else { 8 };
+    let disk = matches!(group, Group::OneVp | Group::Drivers);
+    let network = matches!(group, Group::Network | Group::Drivers);
     let guest = Guest { kernel: program.into(), initrd: None, append, vps, firmware, disk, network };
     setup.boot(&guest, true, true)
 }

@@ -67,7 +67,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} on QEMU {}; insn = instructions of guest and hypervisor\n",
+            "{} on QEMU {}; insn = instructions of guest and hypervisor, or of the guest's side alone\n",
             self.cpu, self.qemu_version
         )?;
         writeln!(

@@ -5,7 +5,7 @@ mod agent;
 mod args;
 mod faults;
 mod keep;
-mod modules;
+pub(crate) mod modules;
 mod plan;
 mod sources;
 mod start;

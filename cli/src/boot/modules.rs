@@ -22,7 +22,7 @@ const PACKED: [&str; 3] = [".xz", ".gz", ".zst"];
 
 /// Modules of one kernel.
 #[derive(Debug)]
-pub(super) struct Modules {
+pub(crate) struct Modules {
     folder: PathBuf,
     /// Path of each module's file in the list, by its name.
     files: BTreeMap<String, PathBuf>,
@@ -31,7 +31,7 @@ pub(super) struct Modules {
 
 impl Modules {
     /// Finds the modules in a folder, for a kernel of this version if it is known.
-    pub(super) fn open(folder: &Path, version: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn open(folder: &Path, version: Option<&str>) -> anyhow::Result<Self> {
         let meta = fs::metadata(folder).with_context(|| {
             format!(
                 "cannot read the modules in {}; give --modules the folder of a kernel's modules",
@@ -118,7 +118,7 @@ impl Modules {
     }
 
     /// Reads these modules and their dependencies, in load order.
-    pub(super) fn load(&self, names: &[String]) -> anyhow::Result<Vec<Module>> {
+    pub(crate) fn load(&self, names: &[String]) -> anyhow::Result<Vec<Module>> {
         let mut loaded: Vec<Module> = Vec::new();
         for name in names {
             self.load_one(&name_of(name), &mut Vec::new(), &mut loaded)?;

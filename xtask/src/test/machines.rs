@@ -11,7 +11,7 @@ use hv_setup::exit::Exit;
 use hv_setup::newest;
 
 /// The Linux programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 2] = ["perf-init", "disk-init"];
+pub(super) const PROGRAMS: [&str; 3] = ["cost-init", "disk-init", "perf-init"];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
