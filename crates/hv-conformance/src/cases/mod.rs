@@ -8,6 +8,7 @@ mod timers;
 mod virtual_interrupts;
 mod virtual_mmu;
 mod virtual_processors;
+mod vmbus;
 mod vp_registers;
 
 use crate::case::Case;
@@ -34,9 +35,13 @@ pub(crate) const ALL: &[&[Case]] = &[
     inter_partition::messages::CASES,
     inter_partition::message_queues::CASES,
     inter_partition::events::CASES,
-    inter_partition::vmbus::CASES,
     timers::registers::CASES,
     timers::messages::CASES,
     timers::modes::CASES,
     timers::clock::CASES,
+    vmbus::contact::CASES,
+    vmbus::offers::CASES,
+    vmbus::gpadls::CASES,
+    vmbus::channels::CASES,
+    vmbus::unload::CASES,
 ];
