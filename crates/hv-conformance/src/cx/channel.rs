@@ -377,6 +377,16 @@ impl<'e> Channel<'_, '_, 'e> {
         }
     }
 
+    /// Waits for a packet without touching its flag, and without an interrupt that ends the wait.
+    pub(crate) fn comes(&self) -> bool {
+        (0..20_000).any(|_| {
+            if !self.has_packet() {
+                self.cx().pause(1_000);
+            }
+            self.has_packet()
+        })
+    }
+
     /// Takes the next packet, and waits for it.
     #[track_caller]
     pub(crate) fn receive(&self) -> Result<Packet, Stop> {

@@ -181,6 +181,11 @@ impl<'e> Cx<'e> {
         Ok(gpa)
     }
 
+    /// Returns what a part of a case works with that may have all pages: the parts before it have ended.
+    pub(crate) const fn fresh_pages(&self) -> Self {
+        Self::new(self.env, self.facts)
+    }
+
     /// Returns the calling VP's page for the parameters of one hypercall.
     pub(crate) fn parameters(&self) -> u64 {
         self.env.page(CASE_PAGES + self.env.vp())

@@ -4,9 +4,9 @@ use hv_tlfs::vmbus::connection::{
     MAX_MESSAGE_SIZE, MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, MESSAGE_SINT,
 };
 use hv_tlfs::vmbus::{
-    ChannelId, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown, GpadlTorndown, Guid,
-    InitiateContact, MessageHeader, MessageType, NtStatus, OfferChannel, TargetInfo, Version,
-    VersionResponse,
+    ChannelId, FeatureFlags, GpadlBody, GpadlCreated, GpadlHeader, GpadlId, GpadlTeardown, GpadlTorndown,
+    Guid, InitiateContact, MessageHeader, MessageType, NtStatus, OfferChannel, TargetInfo, Version,
+    VersionResponse, VersionResponseFeatures,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -71,14 +71,19 @@ pub(crate) struct Bus<'a, 'e> {
     pub(crate) version: Version,
     /// The host's answer to the contact.
     pub(crate) response: VersionResponse,
+    /// The features that it grants; none before version 6.0.
+    pub(crate) features: FeatureFlags,
     monitor: [u64; 2],
-    /// Page of the guest's to let a ring be filled, and so on.
     connected: bool,
 }
 
 impl<'e> Cx<'e> {
     /// Skips without VMBus; sets up the SynIC for it.
     pub(crate) fn vmbus(&self) -> Result<Synic, Stop> {
+        skip_if!(
+            !self.env.vmbus() && !self.env.fresh(),
+            "the connection to VMBus of who used the partition before would break"
+        );
         skip_if!(!self.env.vmbus(), "no VMBus");
         skip_if!(!self.facts.features.privileges.post_messages(), "the partition may not post messages");
         self.synic(&[SINT])
@@ -158,13 +163,16 @@ impl<'a, 'e> Bus<'a, 'e> {
         let connection = if named { MESSAGE_CONNECTION_ID_4 } else { MESSAGE_CONNECTION_ID };
         let target = if named { TargetInfo(contact.target.0).with_sint(SINT) } else { TargetInfo(0) };
         cx.initiate(&Contact { connection, target, ..*contact })?;
-        let response: VersionResponse = cx.next_said(&synic)?.get(MessageType::VERSION_RESPONSE)?;
+        let said = cx.next_said(&synic)?;
+        let response: VersionResponse = said.get(MessageType::VERSION_RESPONSE)?;
+        let features = said.get(MessageType::VERSION_RESPONSE);
+        let features = features.map_or(FeatureFlags(0), |long: VersionResponseFeatures| long.features);
         if response.supported == 0 {
             return Ok(None);
         }
         let connection = if named { response.message_connection } else { connection };
         let (version, monitor) = (contact.version, contact.monitor);
-        Ok(Some(Self { cx, synic, connection, version, response, monitor, connected: true }))
+        Ok(Some(Self { cx, synic, connection, version, response, features, monitor, connected: true }))
     }
 
     /// Runs something on the connection, and ends it whatever the outcome.

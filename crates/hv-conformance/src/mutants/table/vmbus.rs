@@ -83,6 +83,11 @@ mutants! {
             "post(self.port, self.vp, SINT, MessageType::OFFER_CHANNEL, &Encoded::new(&this.message(id)))"
             => "(0..2).all(|_| post(self.port, self.vp, SINT, MessageType::OFFER_CHANNEL, \
                 &Encoded::new(&this.message(id))))";
+        subchannel_index_1 "All sub-channels have the same index.":
+            "index as u16" in "offer.subchannel_index = index as u16" => "1";
+        subchannel_of_another "A sub-channel is of another device.":
+            "part.lines()[0].offer" in "let mut offer = part.lines()[0].offer"
+            => "ChannelOffer { instance: crate::protocol::Guid::ZERO, ..part.lines()[0].offer }";
         teardown_unanswered "GPADL_TEARDOWN is not answered.":
             "post(port, vp, SINT, message.kind(), &message.encode())" => "true";
         teardown_of_all "GPADL_TEARDOWN removes all page lists.":
@@ -96,6 +101,8 @@ mutants! {
             "control.connection.get()" in "let Some(Connection { version, features, .. }) = control.connection.get()"
             => "control.connection.get().or(Some(Connection { version: Version::V5_2, features: \
                 crate::protocol::FeatureFlags(0), offers_requested: false }))";
+        signal_refused "No signal is taken.":
+            "if taken { Ok(()) } else { Err(Refused::NoConnection) }" => "Err(Refused::NoConnection)";
         unknown_message_answered "A message of an unknown kind is answered.":
             "Err(Reason::Unknown)" in "_ => Err(Reason::Unknown)"
             => "{ control.outbox.push(crate::outbox::Pending::OpenResult(ChannelId(1), 0, \
@@ -235,6 +242,24 @@ mutants! {
                 self.close(part, line); }) }";
         rings_stay_in_use "The rings of a closed channel stay in use.":
             "pool.set_state(entry, State::Ready, gpadl.fate)" => "()";
+        subchannels_stay "Sub-channels outlive the end of the first channel.":
+            "rescind_subchannels(part)" in "if line == 0 { rescind_subchannels(part)" => "()";
+        subchannels_never_again "A released sub-channel is not offered again.":
+            "part.release(line)" in "_ => part.release(line), } // Lists" => "()";
+        chosen_flag_ignored "A flag that the guest chooses is not used.":
+            "(flag, connection) = (signal.event_flag, signal.connection)" => "connection = signal.connection";
+        chosen_connection_ignored "A connection that the guest chooses is not used.":
+            "(flag, connection) = (signal.event_flag, signal.connection)" => "flag = signal.event_flag";
+        move_ignored "MODIFYCHANNEL moves nothing.":
+            "open.vp = vp" => "()";
+        refusal_untold "A refused connection is not told.":
+            "outcome.is_err() && version >= Version::V4_1" => "false";
+        refusal_always_told "A refused connection is told in any version.":
+            "outcome.is_err() && version >= Version::V4_1" => "outcome.is_err()";
+        refusal_status_wrong "A refused connection has another status.":
+            "NtStatus::CONNECTION_REFUSED" => "NtStatus::UNSUCCESSFUL";
+        refusal_ends_wrong "A refused connection has the service at both ends.":
+            "endpoint" in "Pending::ConnectResult(endpoint, service" => "service";
         move_unanswered "MODIFYCHANNEL is not answered.":
             "version >= Version::V5_3" => "false";
         move_always_answered "MODIFYCHANNEL is answered in any version.":
