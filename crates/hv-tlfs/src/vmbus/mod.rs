@@ -12,7 +12,8 @@
 //! Pages are 4096 bytes, and page numbers count such pages, whatever the guest's page size.
 //!
 //! Not here: device protocols except those in [`balloon`], [`fcopy`], [`ic`], [`keyboard`], [`kvp`], [`mouse`],
-//! [`nvsp`] with [`rndis`] and [`ndis`], [`socket`], [`storage`] with [`scsi`], and [`vss`], and versions before 3.0.
+//! [`nvsp`] with [`rndis`] and [`ndis`], [`socket`], [`storage`] with [`scsi`], [`video`], and [`vss`], and versions
+//! before 3.0.
 
 pub mod balloon;
 pub mod connection;
@@ -36,6 +37,7 @@ pub mod scsi;
 pub mod socket;
 pub mod storage;
 mod version;
+pub mod video;
 pub mod vss;
 
 pub use gpadl::{
@@ -147,6 +149,11 @@ pub(crate) const TABLES: Tables = Tables {
         mouse::MESSAGES,
         mouse::VERSIONS,
         mouse::DESCRIPTORS,
+        video::MESSAGES,
+        video::MORE_MESSAGES,
+        video::VERSIONS,
+        video::ANSWERS,
+        video::LIMITS,
     ],
     structs: &[
         guid::STRUCTS,
@@ -204,5 +211,8 @@ pub(crate) const TABLES: Tables = Tables {
         balloon::STRUCTS,
         mouse::MESSAGE_TYPE,
         mouse::STRUCTS,
+        video::MESSAGE_TYPE,
+        video::STRUCTS,
+        video::MORE_STRUCTS,
     ],
 };

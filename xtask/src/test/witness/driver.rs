@@ -135,6 +135,35 @@ pub(super) const MOUSE: Driver = Driver {
     least: 22,
 };
 
+/// The screen's driver.
+pub(super) const VIDEO: Driver = Driver {
+    kernel: Stock::Cloud61,
+    module: "hyperv_fb.ko",
+    records: &[
+        "synthvid_msg_hdr",
+        "synthvid_version_req",
+        "synthvid_version_resp",
+        "synthvid_vram_location",
+        "synthvid_vram_location_ack",
+        "video_output_situation",
+        "synthvid_situation_update",
+        "synthvid_situation_update_ack",
+        "synthvid_pointer_position",
+        "synthvid_pointer_shape",
+        "synthvid_feature_change",
+        "rect",
+        "synthvid_dirt",
+        "synthvid_supported_resolution_req",
+        "hvd_screen_info",
+        "synthvid_supported_resolution_resp",
+    ],
+    longer: &[],
+    own: ("synthvid_supported_resolution_resp", 387),
+    kinds: "SYNTHVID_",
+    ends: &["SYNTHVID_MAX"],
+    least: 50,
+};
+
 /// The driver of dynamic memory.
 pub(super) const BALLOON: Driver = Driver {
     kernel: Stock::Cloud61,
