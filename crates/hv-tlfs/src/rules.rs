@@ -516,6 +516,19 @@ rules! {
     MOUSE_ORDER = "mouse-order", Error, "message type":
         "A version is asked for until one is accepted, and a description acknowledged once." ("openvmm, uidevices, mouse");
 
+    VIDEO_FORM = "video-form", Error, "bytes":
+        "Messages to a screen are in-band packets that have the length of their type, which the headers count."
+        ("Linux, drivers/video/fbdev/hyperv_fb.c; openvmm, uidevices, video");
+    VIDEO_MESSAGE = "video-message", Error, "message type":
+        "Messages to a screen have a type that guests send." ("Linux, drivers/video/fbdev/hyperv_fb.c, synthvid_msg_type; openvmm, uidevices, video");
+    VIDEO_ORDER = "video-order", Error, "message type":
+        "A version is asked for until one is accepted, which has the messages that follow; the memory is placed before a picture is shown, and that before a part of it changes."
+        ("Linux, drivers/video/fbdev/hyperv_fb.c, synthvid_connect_vsp; openvmm, uidevices, video");
+    VIDEO_PICTURE = "video-picture", Error, "width << 32 | height":
+        "A picture has pixels of 16 or 32 bits, rows no longer than their distance, and lies in the video memory." ("openvmm, uidevices, video");
+    VIDEO_DIRT = "video-dirt", Warning, "right << 32 | bottom":
+        "A report of changes has a rectangle with pixels, on the screen." ("Linux, drivers/video/fbdev/hyperv_fb.c, synthvid_update");
+
     BALLOON_FORM = "balloon-form", Error, "bytes":
         "Messages of dynamic memory are in-band packets without a completion, and have the size of their type."
         ("Linux, drivers/hv/hv_balloon.c");

@@ -6,7 +6,7 @@ use hv_vmbus::ring::RingError;
 use hv_vmbus::{Event, Flaw, Reason};
 
 use super::packets::Flight;
-use super::{Found, Rule, balloon, keyboard, mouse, network, rules, services, sockets, storage};
+use super::{Found, Rule, balloon, keyboard, mouse, network, rules, services, sockets, storage, video};
 
 /// SINT of messages and interrupts.
 pub(super) const SINT: usize = MESSAGE_SINT as usize;
@@ -29,6 +29,7 @@ pub(super) enum Class {
     Keyboard,
     Balloon,
     Mouse,
+    Video,
     Network,
     Socket,
 }
@@ -46,6 +47,7 @@ impl Class {
             guid::KEYBOARD => Self::Keyboard,
             guid::DYNAMIC_MEMORY => Self::Balloon,
             guid::MOUSE => Self::Mouse,
+            guid::VIDEO => Self::Video,
             _ => Self::Other,
         }
     }
@@ -75,6 +77,7 @@ pub(super) struct Channel {
     pub(super) network: network::Driver,
     pub(super) keyboard: keyboard::Driver,
     pub(super) mouse: mouse::Driver,
+    pub(super) video: video::Driver,
     pub(super) balloon: balloon::Driver,
     pub(super) socket: sockets::Direction,
     /// Service and endpoint of a socket.
@@ -98,6 +101,7 @@ impl Channel {
         network: network::Driver::NEW,
         keyboard: keyboard::Driver::NEW,
         mouse: mouse::Driver::NEW,
+        video: video::Driver::NEW,
         balloon: balloon::Driver::NEW,
         socket: sockets::Direction::NEW,
         ends: [Guid::ZERO; 2],
@@ -253,6 +257,7 @@ impl State {
                 place.service = services::Exchange::NEW;
                 place.keyboard = keyboard::Driver::NEW;
                 place.mouse = mouse::Driver::NEW;
+                place.video = video::Driver::NEW;
                 place.balloon = balloon::Driver::NEW;
                 place.network = network::Driver::NEW;
                 place.socket = sockets::Direction::NEW;

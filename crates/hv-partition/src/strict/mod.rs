@@ -1,8 +1,8 @@
 //! The strict mode: the hypervisor's judge ([`hv_host::strict`]) with the rules of VMBus and its devices.
 //!
 //! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it
-//! passes each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `balloon`, `network`
-//! with `rndis`, `sockets`. Another device gets a file of its own, a variant of `Class`, and state in `Channel`.
+//! passes each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `video`, `balloon`,
+//! `network` with `rndis`, `sockets`. Another device gets a file of its own, a variant of `Class`, and state in `Channel`.
 
 mod balloon;
 mod bus;
@@ -14,6 +14,7 @@ mod rndis;
 mod services;
 mod sockets;
 mod storage;
+mod video;
 
 use hv_host::{Event, psci, strict};
 use hv_tlfs::vmbus::MessageType;

@@ -59,6 +59,8 @@ impl State {
             (Class::Balloon, false) => channel.balloon.request(packet),
             (Class::Mouse, true) => channel.mouse.message(packet, found),
             (Class::Mouse, false) => channel.mouse.answer(packet),
+            (Class::Video, true) => channel.video.message(packet, found),
+            (Class::Video, false) => channel.video.answer(packet),
             (Class::Network, true) => channel.network.request(packet, index, found),
             (Class::Network, false) => channel.network.answer(packet, answers, found),
             (Class::Socket, true) => channel.socket.sent(packet, found),

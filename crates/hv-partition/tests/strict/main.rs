@@ -19,6 +19,7 @@ mod services;
 mod sockets;
 mod storage;
 mod synic;
+mod video;
 
 use guests::*;
 
@@ -30,6 +31,7 @@ fn cases() -> impl Iterator<Item = &'static Case> {
         services::CASES,
         keyboard::CASES,
         mouse::CASES,
+        video::CASES,
         balloon::CASES,
         network::CASES,
         rndis::CASES,
