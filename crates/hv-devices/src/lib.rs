@@ -22,6 +22,7 @@ pub mod shutdown;
 pub mod sockets;
 pub mod storage;
 pub mod time_sync;
+pub mod video;
 pub mod vss;
 
 pub use any::Any;
@@ -37,4 +38,5 @@ pub use shutdown::Shutdown;
 pub use sockets::Sockets;
 pub use storage::Storage;
 pub use time_sync::TimeSync;
+pub use video::Video;
 pub use vss::Vss;
