@@ -72,6 +72,7 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
             "the page tables must lie after the guest's RAM, apart from the trace, and suffice for it",
         );
     }
+    check_video(info)?;
     check_disks(info)?;
     plan(info).map(|_| ())
 }
@@ -81,6 +82,25 @@ fn overlap(a: u64, a_size: u64, b: u64, b_size: u64) -> bool {
     a_size != 0 && b_size != 0 && a < b + b_size && b < a + a_size
 }
 
+/// Checks that there is video memory if there is a screen, apart from all else.
+fn check_video(info: &BootInfo) -> Result<(), &'static str> {
+    let (base, size) = (info.video_base, info.video_size());
+    let has_screen = info.services & Service::Video.bit() != 0;
+    let ends = base.checked_add(size).is_some_and(|end| end <= ADDRESS_END);
+    if has_screen != (base != 0)
+        || !base.is_multiple_of(BLOCK)
+        || !ends
+        || size != 0 && base < info.ram_base + info.ram_size
+        || overlap(base, size, info.tables_base, info.tables_size)
+        || overlap(base, size, info.trace_base, info.trace_size)
+    {
+        return Err(
+            "the video memory must lie after the guest's RAM, apart from page tables and trace, at a multiple of 2 MiB",
+        );
+    }
+    Ok(())
+}
+
 /// Checks that the disks follow one another, after everything else, each at a place of its own on a controller.
 fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
     let disks = info.disks.get(..info.disk_count as usize).ok_or("more disks than there is room for")?;
@@ -88,6 +108,7 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
         info.ram_base + info.ram_size,
         info.tables_base + info.tables_size,
         info.trace_base + info.trace_size,
+        info.video_base + info.video_size(),
     ];
     let mut free = ends.into_iter().max().unwrap_or(ADDRESS_END);
     for (n, disk) in disks.iter().enumerate() {

@@ -181,6 +181,7 @@ fn answer(
             refused(Refusal::Absent)
         }
         Some(ToHypervisor::Memory {}) => Some(balloon::state(host)),
+        Some(ToHypervisor::Screen {}) => Some(services::screen(host, services())),
         Some(ToHypervisor::Discarded {}) => {
             balloon::done(host);
             None

@@ -2,7 +2,8 @@
 
 use hv_devices::storage::{CONTROLLERS, SEGMENTS};
 use hv_devices::{
-    Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Vss, network,
+    Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Video, Vss,
+    network,
 };
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelId;
@@ -32,7 +33,7 @@ type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
 type Card = Slot<Lock, Network, MAX_VPS, REQUESTS, { network::SEGMENTS }>;
 
 hv_vmbus::devices! {
-    /// The integration services, the input devices and dynamic memory. New ones are all zeros.
+    /// The integration services, the input devices, dynamic memory and video. New ones are all zeros.
     pub(crate) struct Services {
         pub(crate) shutdown: Slot<Lock, Shutdown>,
         pub(crate) time_sync: Slot<Lock, TimeSync>,
@@ -44,6 +45,7 @@ hv_vmbus::devices! {
         pub(crate) fcopy: Slot<Lock, Fcopy>,
         /// With one request: what the guest gives up with one message.
         pub(crate) balloon: Slot<Lock, Balloon, 1, 1>,
+        pub(crate) video: Slot<Lock, Video>,
     }
 }
 
@@ -59,6 +61,7 @@ impl Services {
             mouse: Slot::new(Mouse::new()),
             fcopy: Slot::new(Fcopy::new()),
             balloon: Slot::new(Balloon::new()),
+            video: Slot::new(Video::new()),
         }
     }
 }
@@ -114,7 +117,7 @@ pub(crate) fn of_channel(channel: ChannelId) -> usize {
 pub(crate) enum Kind {
     /// A SCSI controller.
     Controller,
-    /// An integration service, an input device or dynamic memory.
+    /// An integration service, an input device, dynamic memory or video.
     Service,
     /// The guest's sockets.
     Sockets,

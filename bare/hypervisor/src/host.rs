@@ -3,7 +3,7 @@
 use hv_devices::network::note as card;
 use hv_devices::sockets::note as socket_note;
 use hv_devices::storage::note;
-use hv_devices::{balloon, ic};
+use hv_devices::{balloon, ic, video};
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
     VpContext, VpMask,
@@ -70,7 +70,9 @@ impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
                     }
                     (Kind::Controller, note::REFUSED)
                     | (Kind::Network, card::REFUSED)
-                    | (Kind::Service, balloon::REFUSED | ic::IGNORED) => report::failed(device),
+                    | (Kind::Service, balloon::REFUSED | video::NO_PICTURE | ic::IGNORED) => {
+                        report::failed(device);
+                    }
                     (Kind::Service, ic::READY) => outcomes::ready(),
                     (Kind::Network, card::ROOM) => outcomes::NETWORK.raise(),
                     _ => {}

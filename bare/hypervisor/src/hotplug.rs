@@ -144,6 +144,7 @@ fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
             Some(Service::Mouse) => vmbus.place(&slots.mouse),
             Some(Service::Fcopy) => vmbus.place(&slots.fcopy),
             Some(Service::Balloon) => vmbus.place(&slots.balloon),
+            Some(Service::Video) => vmbus.place(&slots.video),
             None => return Err(Refusal::Invalid),
         },
     };

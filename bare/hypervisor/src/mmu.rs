@@ -1,7 +1,7 @@
 //! The two maps: the hypervisor's own (EL2, stage 1) and the guest's physical memory (stage 2).
 //!
-//! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves. The tables come
-//! from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its
+//! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves, except that the
+//! guest has its video memory in VMBus's window; the hypervisor does not map that memory. The tables come from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its
 //! end is dynamic memory's record, which is mapped.
 //!
 //! start.s turns on the first with the values defined here.
@@ -18,7 +18,7 @@ use arm_sysregs::el1::registers::IdAa64mmfr0El1;
 use arm_sysregs::el2::registers::{MairEl2, SctlrEl2, TcrEl2, VtcrEl2, VttbrEl2};
 use hv_wire::platform::{
     BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,
-    VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
+    VIDEO_WINDOW, VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
 };
 use hv_wire::{BootFlags, BootInfo};
 
@@ -66,17 +66,18 @@ type Table<R> = RootTable<R, FromPool>;
 
 /// Maps `size` bytes at `base` to themselves, in blocks where possible.
 fn map<R: TranslationRegime>(table: &mut Table<R>, base: u64, size: u64, attributes: R::Attributes) {
-    map_with(table, base, size, attributes, Constraints::empty());
+    map_to(table, base, (base, size), attributes, Constraints::empty());
 }
 
-fn map_with<R: TranslationRegime>(
+/// Maps addresses from `address` on to a physical base and size.
+fn map_to<R: TranslationRegime>(
     table: &mut Table<R>,
-    base: u64,
-    size: u64,
+    address: u64,
+    (base, size): (u64, u64),
     attributes: R::Attributes,
     constraints: Constraints,
 ) {
-    let region = MemoryRegion::new(base as usize, (base + size) as usize);
+    let region = MemoryRegion::new(address as usize, (address + size) as usize);
     if let Err(error) = table.map_range(&region, PhysicalAddress(base as usize), attributes, constraints) {
         panic!("cannot map {region}: {error}");
     }
@@ -191,8 +192,19 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     // address of Linux does that, and a boot takes 1.3 times as long as without a hypervisor; with pages, 1.02 times.
     let paged = info.ram_size <= BootInfo::PAGED_RAM;
     let size = if paged { Constraints::NO_BLOCK_MAPPINGS } else { Constraints::empty() };
-    map_with(&mut guest, info.ram_base, info.ram_size, GUEST_RAM, size);
+    map_to(&mut guest, info.ram_base, (info.ram_base, info.ram_size), GUEST_RAM, size);
     map(&mut guest, UART_BASE, UART_SIZE, GUEST_DEVICE);
+    if info.video_base != 0 {
+        // Linux maps it as cacheable, as hosts do.
+        let pixels = (info.video_base, info.video_size());
+        map_to(
+            &mut guest,
+            VIDEO_WINDOW,
+            pixels,
+            GUEST_RAM | Stage2Attributes::XN,
+            Constraints::NO_BLOCK_MAPPINGS,
+        );
+    }
 
     let roots = (own.to_physical().0 as u64, guest.to_physical().0 as u64);
     // The tables live as long as the machine: dropping a root would free them.
@@ -213,7 +225,8 @@ pub(crate) fn activate_stage2() {
     let physical_size = IdAa64mmfr0El1::from_bits_retain(mrs!("id_aa64mmfr0_el1")).parange().min(5);
     // SAFETY: written once, before this CPU was started or by this CPU itself.
     let root = unsafe { STAGE2_ROOT };
-    // SAFETY: the root is of tables that are never freed, made with this T0SZ; they map the guest's RAM and UART alone.
+    // SAFETY: the root is of tables that are never freed, made with this T0SZ; they map the guest's RAM, video memory
+    // and UART alone.
     unsafe { arch::set_stage2(VTCR.with_ps(physical_size).bits(), root | VMID) };
     isb();
     arch::flush_guest_tlb();

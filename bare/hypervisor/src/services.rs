@@ -7,11 +7,15 @@ use hv_devices::keyboard::Key;
 use hv_devices::kvp::{Answer, Ask};
 use hv_devices::mouse::Pointer;
 use hv_devices::shutdown::Action;
-use hv_devices::{Heartbeat, balloon, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss};
+use hv_devices::{
+    Heartbeat, balloon, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, video, vss,
+};
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
+use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_wire::control::{
     DriverState, FromHypervisor, MAX_KEYS, MAX_PIECE, Refusal, Service, ServiceState, ToHypervisor,
 };
+use hv_wire::platform::{VIDEO_BYTES, VIDEO_WINDOW};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::devices::Services;
@@ -23,6 +27,7 @@ const PAGE: u64 = 4096;
 
 const _: () = assert!(MAX_KEYS == hv_devices::input::EVENTS);
 const _: () = assert!(MAX_PIECE == hv_tlfs::vmbus::fcopy::FRAGMENT_SIZE);
+const _: () = assert!(VIDEO_BYTES == VRAM_BYTES as u64);
 
 /// Offers what the tool asked for, before the guest starts.
 pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
@@ -54,6 +59,8 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
             let pages = info.ram_size / PAGE;
             device.set_record(host.cpu.hypervisor.record, info.ram_base / PAGE, pages);
         });
+        // mmu.rs has mapped the window.
+        offer!(Video, &services.video, video::OFFER, |device| device.set_window(VIDEO_WINDOW, VIDEO_BYTES));
     });
 }
 
@@ -115,8 +122,31 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
             state(Service::Mouse, vmbus.with(&services.mouse, |device, _| device.state()).ok()),
             state(Service::Fcopy, vmbus.with(&services.fcopy, |device, _| device.state()).ok()),
             state(Service::Balloon, vmbus.with(&services.balloon, |device, _| device.state()).ok()),
+            state(Service::Video, vmbus.with(&services.video, |device, _| device.state()).ok()),
         ]
     })
+}
+
+/// Returns what the guest's screen shows. Without a picture and without a driver it is refused.
+pub(crate) fn screen(host: &FaultyEmbedder<'_>, services: &Services) -> FromHypervisor<'static> {
+    let info = &host.cpu.hypervisor.info;
+    let shown = host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
+        vmbus.with(&services.video, |device, _| (device.picture(), device.take_changed(), device.state()))
+    });
+    let why = match shown {
+        Ok((Some(picture), changed, _)) => {
+            let video::Picture { offset, depth, width, height, pitch } = picture;
+            let video::Area { left, top, right, bottom } = changed;
+            return FromHypervisor::Screen { offset, depth, width, height, pitch, left, top, right, bottom };
+        }
+        _ if info.services & Service::Video.bit() == 0 => Refusal::Absent,
+        Ok((None, _, State::Ready { .. })) => Refusal::Invalid,
+        Ok((None, _, State::Incompatible)) => Refusal::Incompatible,
+        Ok((None, _, State::Closed)) => Refusal::Closed,
+        Ok((None, ..)) => Refusal::Negotiating,
+        Err(_) => Refusal::Absent,
+    };
+    FromHypervisor::Refused { why }
 }
 
 /// Passes a request on to the service that it is for.
@@ -251,7 +281,7 @@ pub(crate) fn take(
         Service::Balloon => {
             vmbus.with(&services.balloon, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0))))
         }
-        Service::TimeSync | Service::Heartbeat => Ok(None),
+        Service::TimeSync | Service::Heartbeat | Service::Video => Ok(None),
     });
     if told == Ok(Some(())) { Taken::Told } else { Taken::Nothing }
 }

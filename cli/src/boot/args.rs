@@ -131,8 +131,8 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Listen for `hv ctl`, and give the guest the integration services, a keyboard and a mouse. The socket is this one, or without a
-    /// value one that `hv ctl` and `hv ps` find
+    /// Listen for `hv ctl`, and give the guest the integration services, a keyboard, a mouse and a screen. The socket is this one, or
+    /// without a value one that `hv ctl` and `hv ps` find
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, group = CONTROLLED)]
     pub(super) control: Option<Option<PathBuf>>,
     /// Name of the machine for `hv ctl` and `hv ps`, with all that --control gives [default: vm1, vm2 and so on, without it]
@@ -143,7 +143,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
-    /// heartbeat, kvp, vss, keyboard, mouse, fcopy, balloon [default: none; with --control or --name all]
+    /// heartbeat, kvp, vss, keyboard, mouse, fcopy, balloon, video [default: none; with --control or --name all]
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With

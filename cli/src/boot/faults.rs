@@ -78,7 +78,7 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
 }
 
 /// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, u32); 13] = [
+const DEVICES: [(&str, u32); 14] = [
     ("vmbus", first(Guid::ZERO)),
     ("storage", first(guid::SCSI)),
     ("heartbeat", first(guid::HEARTBEAT)),
@@ -88,6 +88,7 @@ const DEVICES: [(&str, u32); 13] = [
     ("vss", first(guid::VSS)),
     ("keyboard", first(guid::KEYBOARD)),
     ("mouse", first(guid::MOUSE)),
+    ("video", first(guid::VIDEO)),
     ("fcopy", first(guid::FILE_COPY)),
     ("balloon", first(guid::DYNAMIC_MEMORY)),
     ("network", first(guid::NETWORK)),

@@ -92,7 +92,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         let live = Arc::clone(&live);
         move || live.trim()
     })?;
-    let memory = Arc::new(Memory::new(shared.share()?, args.memory));
+    let memory = Arc::new(Memory::new(shared.share()?, args.memory, plan.video));
     let serving =
         plan.control.zip(stream).map(|(server, stream)| server.start(stream, live, memory)).transpose()?;
     let stream = running.sockets();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use hv_machine::{ALIGN_2M, Identity, Image};
+use hv_wire::control::Service;
 use hv_wire::{BootFlags, BootInfo, platform};
 
 use super::args::{Args, Strict};
@@ -52,6 +53,8 @@ pub(super) struct Plan {
     pub(super) disks: Disks,
     /// The file with the network's frames.
     pub(super) capture: Option<Capture>,
+    /// Physical address of the video memory, if the guest has a screen.
+    pub(super) video: Option<u64>,
     /// Location of the trace, if there is one.
     pub(super) trace: Option<Region>,
     /// Where the console is shown.
@@ -150,6 +153,7 @@ impl Plan {
             sockets,
             disks,
             capture,
+            video: has_screen(args).then_some(boot_info.video_base),
             trace,
             sink,
             snapshot,
@@ -260,10 +264,21 @@ fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     Ok(args.trace.is_some().then_some(Region { base, size, vps: args.vps }))
 }
 
+/// Returns true if the machine has a screen.
+fn has_screen(args: &Args) -> bool {
+    args.services().has(Service::Video)
+}
+
+/// Returns where video memory is, on a machine that has it: after the guest's RAM, the page tables and the trace.
+fn video_base(args: &Args, trace: Option<Region>) -> u64 {
+    let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
+    trace.map_or(tables, |trace| trace.base + trace.size)
+}
+
 /// The guest's disks: after all that is in the machine's RAM.
 fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
-    let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
-    let base = trace.map_or(tables, |trace| trace.base + trace.size);
+    let size = if has_screen(args) { platform::VIDEO_BYTES } else { 0 };
+    let base = video_base(args, trace) + size;
     Chosen::open(&args.disk, &args.dvd, base, args.hotplug_room.next_multiple_of(ALIGN_2M))
 }
 
@@ -305,6 +320,7 @@ fn boot_info(
         disk_count,
         disks,
         mac: [a, b, c, d, e, f, 0, 0],
+        video_base: if has_screen(args) { video_base(args, trace) } else { 0 },
         window_base,
         window_size,
         ..orders(image, args.vps, args.memory)

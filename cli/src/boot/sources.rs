@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hv_machine::initrd::Module;
 use hv_machine::{Identity, Image, RNG_SEED_LEN, Spec, linux, words};
+use hv_wire::control::Service;
 
 use super::args::Args;
 use super::modules::Modules;
 use crate::input::{self, Input};
 use crate::machine::load::{STIMER_INTID, VMBUS_INTID};
-use crate::machine::platform::{VIRT, longest};
+use crate::machine::platform::{longest, platform};
 use crate::setup::cache::Cache;
 use crate::setup::stock;
 use crate::symbols::Symbols;
@@ -244,7 +245,7 @@ fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report
 /// Builds the guest.
 fn build(args: &Args, kernel: Vec<u8>, initrd: Option<Vec<u8>>) -> anyhow::Result<Image> {
     Ok(hv_machine::build(Spec {
-        platform: &VIRT,
+        platform: &platform(args.services().has(Service::Video)),
         kernel,
         initrd,
         append: args.command_line(),

@@ -20,6 +20,7 @@ use super::target::Target;
 use super::typing;
 use crate::disks::{DiskOption, Mode};
 use crate::exit::Exit;
+use crate::output;
 use crate::setup::size::size;
 use crate::setup::value;
 use crate::ui;
@@ -30,11 +31,11 @@ const LONGEST: usize = 64 << 20;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add
-/// disks, take memory, type, point
+/// disks, take memory, type, point, take pictures of its screen
 ///
 /// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a
 /// control port runs. The guest needs a driver for the service. Linux's is hv_utils, for type hyperv_keyboard, for
-/// mouse hid_hyperv, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and freeze and thaw
+/// mouse hid_hyperv, for screenshot hyperv_fb or hyperv_drm, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and freeze and thaw
 /// need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
@@ -64,6 +65,7 @@ Examples:
   cargo hv ctl fcopy app.conf /etc/app/ --create-path
   cargo hv ctl type 'root\\n'
   cargo hv ctl mouse 16384 16384 --click left
+  cargo hv ctl screenshot screen.png
 
 Exit codes:
   0    done
@@ -116,7 +118,7 @@ enum What {
         #[arg(long)]
         create_path: bool,
     },
-    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, mouse,
+    /// Take a device away from the guest: scsi0 to scsi3, shutdown, time, heartbeat, kvp, vss, keyboard, mouse, video,
     /// fcopy, balloon, net
     Rescind {
         /// The device
@@ -138,6 +140,11 @@ enum What {
         /// The text: \n is Enter, \t Tab, \b Backspace, \e Escape, and \\ a backslash
         #[arg(value_parser = typing::unescape, allow_hyphen_values = true)]
         text: String,
+    },
+    /// Write what the guest's screen shows to a PNG file, which is replaced if it is there
+    Screenshot {
+        /// The file
+        file: PathBuf,
     },
     /// Move the guest's mouse to a place on the screen, of which both edges are 32767 wide; then scroll and click there
     Mouse {
@@ -281,6 +288,10 @@ impl What {
             Self::Time => Request::Time {},
             Self::Freeze => Request::Freeze {},
             Self::Thaw => Request::Thaw {},
+            Self::Screenshot { file } => {
+                output::check("picture", "screenshot", file)?;
+                Request::Screenshot { file: absolute(file)? }
+            }
             Self::Type { text } => Request::Type { text: text.clone() },
             Self::Mouse { x, y, scroll, click } => {
                 Request::Mouse { x: *x, y: *y, scroll: *scroll, click: *click }
@@ -393,6 +404,7 @@ fn text(given: &Given) -> String {
         Given::Done {} => String::new(),
         Given::Disk(disk) => format!("{}:{}, {} bytes\n", disk.controller, disk.lun, disk.bytes),
         Given::Memory(memory) => format!("{}\n", of_memory(memory)),
+        Given::Picture(picture) => format!("{} by {} pixels\n", picture.width, picture.height),
         Given::Copied(copied) => format!("{} bytes\n", copied.bytes),
         Given::Pair(pair) => format!("{}\n", ui::one_line(&pair.value)),
         Given::Pairs(pairs) => {

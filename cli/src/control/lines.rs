@@ -76,6 +76,9 @@ pub(super) enum Request {
         #[serde(default)]
         create_path: bool,
     },
+    Screenshot {
+        file: String,
+    },
     Memory {},
     MemorySet {
         #[serde(default)]
@@ -174,6 +177,24 @@ pub(super) struct CopiedLine {
     pub(super) bytes: u64,
 }
 
+/// A picture of the guest's screen, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PictureLine {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// What the guest has changed since the last picture, as it says.
+    pub(super) changed: Option<AreaLine>,
+}
+
+/// A part of the screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AreaLine {
+    pub(super) x: u32,
+    pub(super) y: u32,
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
 impl Request {
     /// Returns the default timeout. Linux gives its key-value daemon 30 seconds, and a freeze 15
     /// minutes.
@@ -183,6 +204,7 @@ impl Request {
             | Self::Shutdown { .. }
             | Self::Time {}
             | Self::Memory {}
+            | Self::Screenshot { .. }
             | Self::Mouse { .. }
             | Self::Net { .. } => 10,
             Self::KvpGet { .. }
@@ -271,6 +293,7 @@ pub(super) enum Given {
     Disk(DiskLine),
     Copied(CopiedLine),
     Memory(MemoryLine),
+    Picture(PictureLine),
     Done {},
 }
 
@@ -368,6 +391,7 @@ mod tests {
             r#"{"request":"mouse","x":1,"y":-1}"#,
             r#"{"request":"mouse","x":1,"y":1,"click":"both"}"#,
             r#"{"request":"net","link":"sideways"}"#,
+            r#"{"request":"screenshot"}"#,
         ] {
             assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Mutex;
 
+use anyhow::{Context as _, ensure};
 use hv_tlfs::vmbus::balloon::PageRange;
-use hv_wire::platform::GUEST_RAM_BASE;
+use hv_wire::platform::{GUEST_RAM_BASE, VIDEO_BYTES};
 
 use crate::machine::Ram;
 
@@ -15,14 +16,24 @@ pub(super) const PAGE: u64 = 4096;
 pub(crate) struct Memory {
     ram: Ram,
     bytes: u64,
+    /// Physical address of the video memory.
+    video: Option<u64>,
     /// Why pages that the guest gave up stay in the host's memory.
     failed: Mutex<Option<std::io::Error>>,
 }
 
 impl Memory {
-    /// Takes the RAM of a machine whose guest has this many bytes of it.
-    pub(crate) fn new(ram: Ram, bytes: u64) -> Self {
-        Self { ram, bytes, failed: Mutex::new(None) }
+    /// Takes the RAM of a machine whose guest has this many bytes of it, and video memory at this physical address.
+    pub(crate) fn new(ram: Ram, bytes: u64, video: Option<u64>) -> Self {
+        Self { ram, bytes, video, failed: Mutex::new(None) }
+    }
+
+    /// Reads pixels: `bytes` from a place in the video memory on.
+    pub(super) fn pixels(&self, offset: u64, bytes: &mut [u8]) -> anyhow::Result<()> {
+        let base = self.video.context("the machine has no video memory")?;
+        let room = VIDEO_BYTES.checked_sub(offset).is_some_and(|room| bytes.len() as u64 <= room);
+        ensure!(room, "{} bytes at {offset:#x} are outside the video memory", bytes.len());
+        self.ram.read_into(base + offset, bytes)
     }
 
     /// Returns the bytes that the guest has at most.
@@ -70,7 +81,7 @@ mod tests {
         let (below, bytes) = (GUEST_RAM_BASE - RAM_BASE, 1 << 20);
         let ram = Ram::new(below + 2 * bytes).unwrap();
         ram.write(GUEST_RAM_BASE - PAGE, &vec![7; bytes as usize + 2 * PAGE as usize]).unwrap();
-        let memory = Memory::new(ram, bytes);
+        let memory = Memory::new(ram, bytes, None);
         let before = memory.host_bytes().unwrap();
         let first = GUEST_RAM_BASE / PAGE;
         let range =

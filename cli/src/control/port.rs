@@ -10,6 +10,7 @@ use std::time::Duration;
 use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, Service, ServiceState, ToHypervisor};
 
 use super::memory::Memory;
+use super::screen::{Area, Picture};
 
 /// An answer of the hypervisor's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub(super) enum Answer {
         taken: u64,
         pressure: Option<(u64, u64)>,
     },
+    Screen(Picture),
 }
 
 /// Why there is no answer.
@@ -163,6 +165,20 @@ fn read(mut stream: UnixStream, state: &Mutex<State>, discards: &Sender<Vec<u8>>
             Some(FromHypervisor::Addresses { bytes }) => Some(Answer::Addresses(bytes.to_vec())),
             Some(FromHypervisor::Memory { taken, reported, available, committed }) => {
                 Some(Answer::Memory { taken, pressure: reported.then_some((available, committed)) })
+            }
+            Some(FromHypervisor::Screen {
+                offset,
+                depth,
+                width,
+                height,
+                pitch,
+                left,
+                top,
+                right,
+                bottom,
+            }) => {
+                let changed = Area { left, top, right, bottom };
+                Some(Answer::Screen(Picture { offset, depth, width, height, pitch, changed }))
             }
             Some(FromHypervisor::Discard { .. } | FromHypervisor::Hello { .. }) | None => None,
         };

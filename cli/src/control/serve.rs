@@ -152,6 +152,18 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
         Request::Rescind { device } => machine::rescind(port, *device, left()),
         Request::Net { link } => machine::net(port, *link, left()),
         Request::Memory {} => machine::memory(port, left()).map(Given::Memory),
+        Request::Screenshot { file } => {
+            let file = Path::new(file);
+            if !file.is_absolute() {
+                let what = format!("{} is not an absolute path", file.display());
+                return Err(Failure::new(Reason::InvalidRequest, what));
+            }
+            let picture = match ask(Service::Video, &ToHypervisor::Screen {})? {
+                Answer::Screen(picture) => picture,
+                _ => return Err(malformed(Service::Video)),
+            };
+            picture.write(&port.memory, file).map(Given::Picture)
+        }
         Request::MemorySet { bytes } => machine::resize(port, *bytes, left).map(Given::Memory),
         Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
             Ok(Answer::Status(states)) => {
@@ -321,7 +333,11 @@ fn refused(service: Service, why: Refusal) -> Failure {
         ),
         Refusal::Closed => {
             let (module, option) = driver(service);
-            let until = if service == Service::Fcopy { ", up to Linux 6.9" } else { "" };
+            let until = match service {
+                Service::Fcopy => ", up to Linux 6.9",
+                Service::Video => ", or hyperv_drm (CONFIG_DRM_HYPERV)",
+                _ => "",
+            };
             (
                 Reason::NoDriver,
                 format!("the guest has no driver for {name}; Linux's is {module} ({option}){until}"),
@@ -341,6 +357,9 @@ fn refused(service: Service, why: Refusal) -> Failure {
             format!("the guest's driver for {name} supports none of the host's versions"),
         ),
         Refusal::Busy => (Reason::Busy, format!("the guest has not answered the last {name} request")),
+        Refusal::Invalid if service == Service::Video => {
+            (Reason::Refused, "the guest shows nothing: its driver has set no picture, or switched the screen off".to_owned())
+        }
         Refusal::Unsupported if service == Service::Balloon => (
             Reason::Unsupported,
             "the guest's driver gives up no memory; Linux's does with pages of 4 KiB alone".to_owned(),

@@ -19,15 +19,22 @@ impl Services {
         Self(Service::ALL.into_iter().map(Service::bit).sum())
     }
 
+    /// Returns true if a service is one of them.
+    pub(crate) fn has(self, service: Service) -> bool {
+        self.0 & service.bit() != 0
+    }
+
     /// Returns the modules of Linux that have their drivers.
     pub(crate) fn modules(self) -> Vec<&'static str> {
-        let own = Service::ALL.into_iter().filter(|service| self.0 & service.bit() != 0);
+        let own = Service::ALL.into_iter().filter(|service| self.has(*service));
         let mut modules = Vec::new();
         for module in own.map(|service| driver(service).0) {
             if !modules.contains(&module) {
                 modules.push(module);
             }
         }
+        // A kernel has one of its two drivers, or binds the one that is loaded first.
+        modules.extend(self.has(Service::Video).then_some("hyperv_drm"));
         modules
     }
 
@@ -49,6 +56,7 @@ pub(super) fn name(service: Service) -> &'static str {
         Service::Mouse => "mouse",
         Service::Fcopy => "fcopy",
         Service::Balloon => "balloon",
+        Service::Video => "video",
     }
 }
 
@@ -58,6 +66,7 @@ pub(super) fn driver(service: Service) -> (&'static str, &'static str) {
         Service::Balloon => ("hv_balloon", "CONFIG_HYPERV_BALLOON"),
         Service::Keyboard => ("hyperv_keyboard", "CONFIG_HYPERV_KEYBOARD"),
         Service::Mouse => ("hid_hyperv", "CONFIG_HID_HYPERV_MOUSE"),
+        Service::Video => ("hyperv_fb", "CONFIG_FB_HYPERV"),
         _ => ("hv_utils", "CONFIG_HYPERV_UTILS"),
     }
 }
@@ -157,10 +166,13 @@ mod tests {
         assert_eq!("none".parse(), Ok(Services::NONE));
         assert_eq!(
             "all".parse::<Services>(),
-            "shutdown,time,heartbeat,kvp,vss,keyboard,mouse,fcopy,balloon".parse()
+            "shutdown,time,heartbeat,kvp,vss,keyboard,mouse,fcopy,balloon,video".parse()
         );
         assert_eq!("kvp".parse::<Services>().unwrap().bits(), Service::Kvp.bit());
-        assert_eq!(Services::all().modules(), ["hv_utils", "hyperv_keyboard", "hid_hyperv", "hv_balloon"]);
+        assert_eq!(
+            Services::all().modules(),
+            ["hv_utils", "hyperv_keyboard", "hid_hyperv", "hv_balloon", "hyperv_fb", "hyperv_drm"]
+        );
         assert_eq!("keyboard".parse::<Services>().unwrap().modules(), ["hyperv_keyboard"]);
         assert_eq!(
             "vss,keyboard,fcopy".parse::<Services>().unwrap().modules(),
@@ -181,7 +193,8 @@ mod tests {
             ("mouse", 10),
             ("fcopy", 11),
             ("balloon", 12),
-            ("net", 13),
+            ("video", 13),
+            ("net", 14),
         ];
         for (text, number) in [("scsi0", 0), ("scsi3", 3)].into_iter().chain(last) {
             let device: DeviceName = text.parse().unwrap();

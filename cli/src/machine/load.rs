@@ -32,7 +32,8 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
 /// Creates RAM with a guest and this boot information.
 pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
     let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
-    let ram = Ram::new(below + orders.ram_size + orders.tables_size + orders.trace_size)?;
+    let behind = orders.tables_size + orders.trace_size + orders.video_size();
+    let ram = Ram::new(below + orders.ram_size + behind)?;
     for (address, bytes) in &image.segments {
         ram.write(*address, bytes)?;
     }

@@ -82,6 +82,7 @@ fn name(class: Guid) -> &'static str {
         guid::DYNAMIC_MEMORY => "dynamic memory",
         guid::KEYBOARD => "keyboard",
         guid::MOUSE => "mouse",
+        guid::VIDEO => "screen",
         socket::VSOCK_TEMPLATE => "sockets",
         _ => "device",
     }

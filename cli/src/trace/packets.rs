@@ -2,7 +2,7 @@
 
 use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
-use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, keyboard, mouse, scsi, socket};
+use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, keyboard, mouse, scsi, socket, video};
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
@@ -17,6 +17,8 @@ const CDB: usize = BODY + 16;
 const KEYBOARD: usize = size_of::<keyboard::ProtocolRequest>();
 /// Offset of the body of a mouse's message.
 const MOUSE: usize = size_of::<PipeHeader>() + size_of::<mouse::HidHeader>();
+/// Offset of the body of a message of video.
+const VIDEO: usize = size_of::<PipeHeader>() + size_of::<video::VideoHeader>();
 /// Offset of the body of an integration service's message.
 const MESSAGE: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
@@ -209,6 +211,12 @@ fn subject(
         }
         return names::name("mouse-message", kind.into());
     }
+    if interface(class) == Some(&guid::VIDEO)
+        && length as usize >= VIDEO
+        && packet_type == PacketType::DATA_IN_BAND
+    {
+        return screen(start, fields);
+    }
     if is_balloon(class) && length >= 8 && packet_type == PacketType::DATA_IN_BAND {
         return balloon(start, fields);
     }
@@ -222,6 +230,19 @@ fn subject(
         return if bytes == 0 { "stream end" } else { "stream data" }.to_owned();
     }
     names::name("vmbus-packet", packet_type.0.into())
+}
+
+/// Names a message of video, and adds what its first record has of the body: a byte.
+fn screen(start: &Bytes<'_>, fields: &mut Vec<(&'static str, Value)>) -> String {
+    use hv_tlfs::vmbus::video::MessageType;
+    let kind = MessageType(start.u32(size_of::<PipeHeader>()));
+    let byte = start.u8(VIDEO);
+    match kind {
+        MessageType::FEATURE_CHANGE => fields.push(number("dirt", byte)),
+        MessageType::RESOLUTION_REQUEST => fields.push(number("maximum", byte)),
+        _ => {}
+    }
+    names::name("video-message", kind.0.into())
 }
 
 /// Names a message of dynamic memory, and adds the fields of its beginning.

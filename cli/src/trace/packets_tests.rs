@@ -145,6 +145,21 @@ fn a_mouse_shows_its_messages() {
 }
 
 #[test]
+fn a_screen_shows_its_messages() {
+    let say = |from_guest: bool, kind: u32, body: &[u8]| {
+        let size = 8 + body.len() as u32;
+        let head = [1, size, kind, size].map(u32::to_le_bytes).concat();
+        words_of(&guid::VIDEO, from_guest, &[&head[..], body].concat())
+    };
+    let request = say(true, 1, &[3, 0, 5, 0]);
+    assert!(request.starts_with("SYNTHVID_VERSION_REQUEST channel=3 class=video from=guest"), "{request}");
+    assert!(say(true, 13, &[64]).ends_with("maximum=64"));
+    let change = say(false, 9, &[1, 0, 0, 1]);
+    assert!(change.starts_with("SYNTHVID_FEATURE_CHANGE") && change.ends_with("dirt=1"), "{change}");
+    assert!(say(true, 15, &[]).starts_with("MESSAGE_CAPABILITY_REQUEST"));
+}
+
+#[test]
 fn dynamic_memory_shows_its_pages() {
     let say = |from_guest: bool, kind: u16, words: &[u64]| {
         let head = [kind, 8 + words.len() as u16 * 8, 1, 0].map(u16::to_le_bytes).concat();
@@ -178,8 +193,8 @@ fn a_file_copy_shows_its_operation() {
 
 #[test]
 fn what_has_no_known_class_is_shown_as_bytes() {
-    let [first, rest] = records(&guid::VIDEO, true, PacketType::DATA_IN_BAND, &[7; 64]);
-    assert!(words(&first).starts_with("VM_PKT_DATA_INBAND channel=3 class=video"));
+    let [first, rest] = records(&guid::PCIE, true, PacketType::DATA_IN_BAND, &[7; 64]);
+    assert!(words(&first).starts_with("VM_PKT_DATA_INBAND channel=3 class=pci"));
     assert!(words(&rest).ends_with(&"07".repeat(PACKET_DATA)));
 }
 

@@ -10,8 +10,8 @@ use hv_devices::balloon::Discard;
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Request, SEGMENTS};
 use hv_devices::{
-    Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Vss, balloon, fcopy,
-    heartbeat, keyboard, kvp, mouse, shutdown, time_sync, vss,
+    Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Shutdown, Storage, TimeSync, Video, Vss, balloon, fcopy,
+    heartbeat, keyboard, kvp, mouse, shutdown, time_sync, video, vss,
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
@@ -38,11 +38,14 @@ const FIRST: u64 = RAM / 4096;
 /// Bytes of the disk.
 const DISK: u64 = 1 << 20;
 /// Channels: three of the disks' controller, then one for each service, and for each input device.
-const CHANNELS: [u32; 12] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE, FCOPY, BALLOON];
+const CHANNELS: [u32; 13] = [1, 2, 3, 4, 5, 6, 7, 8, KEYBOARD, MOUSE, FCOPY, BALLOON, VIDEO];
 const KEYBOARD: u32 = 9;
 const MOUSE: u32 = 10;
 const FCOPY: u32 = 11;
 const BALLOON: u32 = 12;
+const VIDEO: u32 = 13;
+/// The window in which video memory lies: more than that needs.
+const WINDOW: (u64, u64) = (1 << 40, 16 << 20);
 
 type Lock = spin::Mutex<()>;
 
@@ -58,10 +61,11 @@ hv_vmbus::devices! {
         mouse: Slot<Lock, Mouse>,
         fcopy: Slot<Lock, Fcopy>,
         balloon: Slot<Lock, Balloon, 1, 1>,
+        video: Slot<Lock, Video>,
     }
 }
 
-type TestBus = Bus<Lock, Set, 12, 256>;
+type TestBus = Bus<Lock, Set, 13, 256>;
 
 /// The partition, the back end, and the strict mode's judge.
 struct Partition {
@@ -217,6 +221,8 @@ fn fresh() -> TestBus {
     controller.attach(0, 3, 1, Disk::dvd(DISK, [8; 16], storage::MAX_TRANSFER)).expect("there is room");
     let mut memory = Balloon::new();
     memory.set_record(record(), FIRST, PAGES);
+    let mut screen = Video::new();
+    screen.set_window(WINDOW.0, WINDOW.1);
     TestBus::new(
         Config::DEFAULT,
         Set {
@@ -230,6 +236,7 @@ fn fresh() -> TestBus {
             mouse: Slot::offering(Mouse::new(), mouse::OFFER),
             fcopy: Slot::offering(Fcopy::new(), fcopy::OFFER),
             balloon: Slot::offering(memory, balloon::OFFER),
+            video: Slot::offering(screen, video::OFFER),
         },
     )
 }
@@ -250,8 +257,8 @@ pub fn devices(data: &[u8]) {
     };
     let _ = bus.message(4, &messages::contact(0x5_0003, 1), &port);
     let _ = bus.message(4, &messages::request_offers(), &port);
-    let channel =
-        input.of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE, FCOPY, BALLOON, BALLOON]);
+    let channel = input
+        .of(&[1, 1, 1, 1, 4, 5, 6, 7, 8, KEYBOARD, KEYBOARD, MOUSE, MOUSE, FCOPY, BALLOON, BALLOON, VIDEO]);
     open(&bus, &port, channel);
     if channel == 1 && input.below(4) > 0 {
         initialize(&bus, &port);
@@ -316,6 +323,7 @@ fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>
             match channel {
                 KEYBOARD | MOUSE => drivers::say(port, channel == MOUSE, input),
                 BALLOON => drivers::give_up(port, input),
+                VIDEO => drivers::draw(port, input),
                 _ => drivers::message(port, input),
             }
             let _ = bus.signal(0x2000 | channel, port);
@@ -378,7 +386,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
-    let _ = match input.below(17) {
+    let _ = match input.below(18) {
         0 => bus.with(&devices.shutdown, port, |d, io| d.ask(io, shutdown::Action::PowerOff, false).is_ok()),
         1 => bus.with(&devices.shutdown, port, |d, _| d.take().is_some()),
         2 => bus.with(&devices.kvp, port, |d, io| {
@@ -428,8 +436,22 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
             asked
         }),
         15 => bus.with(&devices.balloon, port, |d, _| d.take().is_some()),
+        16 => bus.with(&devices.video, port, |d, _| {
+            let picture = d.picture();
+            look(picture, d.take_changed());
+            picture.is_some()
+        }),
         _ => bus.with(&devices.time, port, |d, io| d.sync(io).is_ok()),
     };
+}
+
+/// Whatever a guest says, a picture lies in the window, and what has changed on the screen.
+fn look(picture: Option<video::Picture>, changed: video::Area) {
+    let Some(video::Picture { offset, depth, width, height, pitch }) = picture else { return };
+    let row = u64::from(width) * u64::from(depth / 8);
+    let end = u128::from(offset) + u128::from(height - 1) * u128::from(pitch) + u128::from(row);
+    assert!(row > 0 && row <= pitch.into() && end <= WINDOW.1.into(), "{picture:?}");
+    assert!(changed.is_empty() || changed.right <= width && changed.bottom <= height, "{changed:?}");
 }
 
 /// Whatever a guest does, it is left alone when it unloads, and everything that it lent comes back.

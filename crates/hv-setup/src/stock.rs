@@ -105,8 +105,8 @@ impl Piece {
     const fn recipe(self) -> u32 {
         match self {
             // Of the 6.12 kernels FUSE is a part, so they have no module of it.
-            Self::Drivers(Stock::Cloud61) => 8,
-            Self::Drivers(_) => 7,
+            Self::Drivers(Stock::Cloud61) => 9,
+            Self::Drivers(_) => 8,
             Self::Virtio => 2,
             Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
@@ -222,6 +222,12 @@ fn is_driver(folders: &[&str], name: &str) -> bool {
         }
         ["drivers", "input", "serio"] => name.starts_with("hyperv-keyboard.ko"),
         ["drivers", "hid"] => name.starts_with("hid-hyperv.ko") || name.starts_with("hid.ko"),
+        // The screen: one of the two drivers, with what the newer one needs.
+        ["drivers", "video", "fbdev"] => name.starts_with("hyperv_fb.ko"),
+        ["drivers", "gpu", "drm", "hyperv"] => true,
+        ["drivers", "gpu", "drm"] => ["drm.ko", "drm_kms_helper.ko", "drm_shmem_helper.ko"]
+            .iter()
+            .any(|driver| name.starts_with(driver)),
         // Input devices as files, for programs that read events.
         ["drivers", "input"] => name.starts_with("evdev.ko"),
         ["fs", "fuse"] => name.starts_with("fuse.ko"),
@@ -476,6 +482,11 @@ mod tests {
             place(Piece::Drivers(Stock::Cloud612), &path).is_some()
         };
         assert!(driver("drivers/input/serio/hyperv-keyboard.ko.xz") && driver("drivers/input/evdev.ko.xz"));
+        assert!(
+            driver("drivers/video/fbdev/hyperv_fb.ko.xz") && driver("drivers/gpu/drm/hyperv/hyperv_drm.ko")
+        );
+        assert!(driver("drivers/gpu/drm/drm.ko.xz") && !driver("drivers/gpu/drm/drm_exec.ko.xz"));
+        assert!(!driver("drivers/video/fbdev/arkfb.ko.xz"));
         assert!(!driver("drivers/input/serio/serio_raw.ko.xz") && !driver("drivers/input/mousedev.ko.xz"));
     }
 

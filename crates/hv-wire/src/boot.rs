@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::platform::VIDEO_BYTES;
+
 /// Options of a run, bits of [`BootInfo::flags`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BootFlags(pub u64);
@@ -75,6 +77,9 @@ pub struct BootInfo {
     pub window_size: u64,
     /// Address of the network card, in the first six bytes.
     pub mac: [u8; 8],
+    /// Start of the [`VIDEO_BYTES`](crate::platform::VIDEO_BYTES) of video memory, 2 MiB aligned, after everything but
+    /// the disks, which the guest sees at [`VIDEO_WINDOW`](crate::platform::VIDEO_WINDOW); 0 without a screen.
+    pub video_base: u64,
 }
 
 /// A disk: a region of the machine's memory that holds its blocks, and is absent from stage 2.
@@ -135,11 +140,17 @@ impl BootInfo {
     pub const fn tables_size(ram_size: u64) -> u64 {
         const BLOCK: u64 = 2 << 20;
         const TABLE: u64 = 4 << 10;
-        /// Those of both maps that no page of guest RAM needs: a root each, and less than four for each end of a
-        /// region.
-        const OTHERS: u64 = 64;
+        /// Those of both maps that no page of guest RAM needs: a root each, less than four for each end of a region,
+        /// and those of the video memory.
+        const OTHERS: u64 = 64 + VIDEO_BYTES / BLOCK;
         let pages = if ram_size <= Self::PAGED_RAM { ram_size / BLOCK } else { 0 };
         ((OTHERS + pages) * TABLE + Self::record_size(ram_size)).next_multiple_of(BLOCK)
+    }
+
+    /// Bytes of video memory.
+    #[must_use]
+    pub const fn video_size(&self) -> u64 {
+        if self.video_base == 0 { 0 } else { VIDEO_BYTES }
     }
 
     /// Bytes of the record of pages that the guest has given up: a bit for each 4 KiB of its RAM, in whole pages.

@@ -53,5 +53,10 @@ pub const VP_REPORTS: u64 = 0x4011_0000;
 pub const VP_REPORT_STRIDE: u64 = 0x1_0000;
 /// Start of the guest's RAM: everything below belongs to the hypervisor and is absent from stage 2.
 pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
+/// Guest physical address of the video memory: all of the VMBus device's window, on a machine with a screen. In QEMU's
+/// machine it is a part of what is left to PCI devices, of which the guest sees none.
+pub const VIDEO_WINDOW: u64 = 0x1000_0000;
+/// Bytes of the video memory.
+pub const VIDEO_BYTES: u64 = 8 << 20;
 /// Maximum number of VPs.
 pub const MAX_VPS: usize = 8;

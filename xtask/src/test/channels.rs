@@ -18,7 +18,7 @@ use super::runner::Step;
 /// The devices that are attacked: the guest's name for each, that of the report, and packets that one call takes at
 /// most. A call ends after 32 KiB, and for storage after 256 KiB, and a packet counts as 512 bytes at least
 /// (`Device::WORK_LIMIT`, hv-vmbus).
-const ATTACKED: [(&str, &str, u64); 12] = [
+const ATTACKED: [(&str, &str, u64); 13] = [
     ("storage", "SCSI controller", 512),
     ("network", "network card", 64),
     ("sockets", "sockets", 64),
@@ -31,6 +31,7 @@ const ATTACKED: [(&str, &str, u64); 12] = [
     ("keyboard", "keyboard", 64),
     ("mouse", "mouse", 64),
     ("memory", "dynamic memory", 64),
+    ("screen", "screen", 64),
 ];
 /// The port of the host's that the guest's sockets connect to.
 const PORT: u32 = 5000;

@@ -1,7 +1,7 @@
 //! The devices that are attacked: how each is greeted, and what its driver must not say.
 
 use hv_tlfs::vmbus::ic::MessageType;
-use hv_tlfs::vmbus::{Guid, PacketType, balloon, guid, mouse, nvsp, scsi, storage};
+use hv_tlfs::vmbus::{Guid, PacketType, balloon, guid, mouse, nvsp, scsi, storage, video};
 
 use super::memory::{DATA, Memory, PAGE, SEND};
 use super::packet::{Packet, bytes, halves};
@@ -26,6 +26,8 @@ pub(super) enum Class {
     Mouse,
     /// Dynamic memory.
     Balloon,
+    /// The screen.
+    Video,
 }
 
 /// A device that is attacked, by name and interface.
@@ -36,7 +38,7 @@ pub(super) struct Target {
     pub(super) interface: Guid,
 }
 
-pub(super) const TARGETS: [Target; 12] = [
+pub(super) const TARGETS: [Target; 13] = [
     Target { name: "storage", class: Class::Controller, interface: guid::SCSI },
     Target { name: "network", class: Class::Card, interface: guid::NETWORK },
     // An offered socket has its service as interface.
@@ -66,6 +68,7 @@ pub(super) const TARGETS: [Target; 12] = [
     Target { name: "keyboard", class: Class::Keyboard, interface: guid::KEYBOARD },
     Target { name: "mouse", class: Class::Mouse, interface: guid::MOUSE },
     Target { name: "memory", class: Class::Balloon, interface: guid::DYNAMIC_MEMORY },
+    Target { name: "screen", class: Class::Video, interface: guid::VIDEO },
 ];
 
 impl Class {
@@ -91,6 +94,7 @@ impl Class {
                 send(dynamic(balloon::MessageType::VERSION_REQUEST, &[balloon::VERSION_2_0, 1]));
                 send(dynamic(balloon::MessageType::CAPABILITIES_REPORT, &[1, 0, 0, 0, 0, 0]));
             }
+            Self::Video => send(drawn(video::MessageType::VERSION_REQUEST, &[video::VERSION_3_5])),
         }
     }
 
@@ -116,6 +120,12 @@ impl Class {
             Self::Balloon => {
                 words[0] & 0xffff == u32::from(balloon::MessageType::VERSION_RESPONSE.0) && words[2] == 1
             }
+            // The version that was asked for, accepted.
+            Self::Video => {
+                words[2] == video::MessageType::VERSION_RESPONSE.0
+                    && words[4] == video::VERSION_3_5
+                    && words[5] & 0xff != 0
+            }
         }
     }
 
@@ -132,6 +142,7 @@ impl Class {
             Self::Keyboard => keyboard(rng),
             Self::Mouse => pointer(rng),
             Self::Balloon => pages(rng),
+            Self::Video => screen(rng),
         };
         // A socket ends with the first error, and its successor takes a while to come.
         if rng.chance(1, if self == Self::Socket { 64 } else { 4 }) {
@@ -326,6 +337,24 @@ fn pointer(rng: &mut Rng) -> Packet {
     let version = rng.pick(&[mouse::VERSION, mouse::VERSION, 0x1_0000, any]);
     let mut packet = hid(mouse::MessageType(kind), &[version, any, any]);
     packet.resize(rng.below(8) as usize);
+    packet
+}
+
+/// A message of video: the pipe's header and that of the message, then the body.
+fn drawn(kind: video::MessageType, body: &[u32]) -> Packet {
+    let bytes = 8 + body.len() as u32 * 4;
+    let mut packet = Packet::in_band(1, &[1, bytes, kind.0, bytes]);
+    packet.words(body);
+    packet
+}
+
+/// A message of a video driver: a place for its memory, a picture or changes that are nowhere.
+fn screen(rng: &mut Rng) -> Packet {
+    let any = rng.number() as u32;
+    let kind = rng.pick(&[1, 3, 3, 5, 5, 5, 7, 8, 10, 10, 10, 11, 13, 15, 2, 9, any]);
+    let body: [u32; 8] = core::array::from_fn(|_| rng.number() as u32);
+    let mut packet = drawn(video::MessageType(kind), &body);
+    packet.resize(4 + rng.below(9) as usize);
     packet
 }
 

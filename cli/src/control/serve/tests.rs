@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, ServiceState};
 
 use super::*;
-use crate::control::lines::{CopiedLine, DiskLine, PressureLine};
+use crate::control::lines::{AreaLine, CopiedLine, DiskLine, PictureLine, PressureLine};
 
 /// What a hypervisor of the tests answers: nothing, or a message.
 type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;
@@ -14,12 +14,12 @@ fn disks() -> Arc<Live> {
     Chosen::open(&[], &[], 1 << 32, 4 << 20).unwrap().prepare([3; 16]).unwrap().live()
 }
 
-/// Memory of a guest of 1 GiB, of which the first MiB is in use.
+/// Memory of a guest of 1 GiB, of which the first MiB is in use, and which shows that on its screen.
 fn memory() -> Arc<Memory> {
     use hv_wire::platform::{GUEST_RAM_BASE, RAM_BASE};
     let ram = crate::machine::Ram::new(GUEST_RAM_BASE - RAM_BASE + (1 << 30)).unwrap();
     ram.write(GUEST_RAM_BASE, &vec![1; 1 << 20]).unwrap();
-    Arc::new(Memory::new(ram, 1 << 30))
+    Arc::new(Memory::new(ram, 1 << 30, Some(GUEST_RAM_BASE)))
 }
 
 /// A machine whose hypervisor answers by a script.
@@ -104,7 +104,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
         }
         ToHypervisor::Status {} => {
             let state = ServiceState { driver: DriverState::Ready, major: 3, minor: 2 };
-            answer(&FromHypervisor::Status { services: [state; 9] });
+            answer(&FromHypervisor::Status { services: [state; Service::ALL.len()] });
         }
         other => panic!("{other:?}"),
     }));
@@ -122,7 +122,7 @@ fn requests_reach_the_hypervisor_and_answers_the_client() {
     };
     assert_eq!(pairs.iter().map(|pair| &*pair.key).collect::<Vec<_>>(), ["key0", "key1", "key2"]);
     let Ok(Given::Services(services)) = one(&path, r#"{"request":"status"}"#) else { panic!("services") };
-    assert_eq!((services.len(), services["vss"].version.as_deref()), (9, Some("3.2")));
+    assert_eq!((services.len(), services["vss"].version.as_deref()), (10, Some("3.2")));
     let memory = services["balloon"].memory.unwrap();
     assert_eq!((memory.bytes, memory.given_up), ((1 << 30) - (2 << 20), 2 << 20));
     assert_eq!(memory.pressure, Some(PressureLine { available: 12288, committed: 515 << 12 }));
@@ -158,6 +158,41 @@ fn each_way_to_fail_has_its_reason() {
         let outcome = one(&path, r#"{"request":"kvp-get","pool":"auto","key":"k"}"#);
         assert_eq!(reason(outcome), expected, "{answer:?}");
     }
+}
+
+#[test]
+fn what_the_screen_shows_is_written_to_a_file() {
+    const fn shown(offset: u64) -> FromHypervisor<'static> {
+        let (depth, width, height, pitch) = (32, 3, 2, 16);
+        FromHypervisor::Screen { offset, depth, width, height, pitch, left: 1, top: 0, right: 3, bottom: 1 }
+    }
+    let (sender, receiver) = mpsc::channel();
+    let receiver = std::sync::Mutex::new(receiver);
+    let (folder, path, _serving) = machine(Box::new(move |request, answer| {
+        assert_eq!(*request, ToHypervisor::Screen {});
+        answer(&receiver.lock().unwrap().recv().unwrap());
+    }));
+    let file = folder.path().join("screen.png");
+    let take =
+        |file: &Path| one(&path, &format!(r#"{{"request":"screenshot","file":"{}"}}"#, file.display()));
+    sender.send(shown(4096)).unwrap();
+    let changed = Some(AreaLine { x: 1, y: 0, width: 2, height: 1 });
+    assert_eq!(take(&file), Ok(Given::Picture(PictureLine { width: 3, height: 2, changed })));
+    let written = std::fs::read(&file).unwrap();
+    assert!(written.starts_with(b"\x89PNG"), "{written:?}");
+    // Refused by the hypervisor; outside of the video memory; a file without a folder; a place that depends on ours.
+    for (answer, file, expected) in [
+        (FromHypervisor::Refused { why: Refusal::Invalid }, &*file, Reason::Refused),
+        (FromHypervisor::Refused { why: Refusal::Closed }, &file, Reason::NoDriver),
+        (DONE, &file, Reason::Malformed),
+        (shown(8 << 20), &file, Reason::Refused),
+        (shown(0), &folder.path().join("no/screen.png"), Reason::Refused),
+    ] {
+        sender.send(answer).unwrap();
+        assert_eq!(reason(take(file)), expected, "{answer:?}");
+    }
+    assert_eq!(reason(take(Path::new("screen.png"))), Reason::InvalidRequest);
+    assert_eq!(std::fs::read(&file).unwrap(), written);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use hv_vmbus::protocol::ic::{Header, MessageType, PipeHeader};
 use hv_vmbus::protocol::storage::{Operation, Packet, ScsiRequest};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{FIRST, PAGES, Partition, put};
+use super::{FIRST, PAGES, Partition, WINDOW, put};
 use crate::input::Input;
 use crate::memory::RAM;
 
@@ -122,4 +122,51 @@ pub(super) fn give_up(port: &Partition, input: &mut Input<'_>) {
     message[..2].copy_from_slice(&kind.to_le_bytes());
     message[2..4].copy_from_slice(&size.to_le_bytes());
     put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[0, 0, 0, 1]), 0, &[], &message);
+}
+
+/// A message of a video driver.
+pub(super) fn draw(port: &Partition, input: &mut Input<'_>) {
+    let kind = input.of(&[1_u32, 1, 3, 3, 5, 5, 5, 10, 10, 10, 7, 8, 11, 13, 15, 9, 0]);
+    let number = |input: &mut Input<'_>| match input.below(8) {
+        0 => input.value() as u32,
+        1 => u32::MAX,
+        _ => input.half().into(),
+    };
+    let mut body = Vec::new();
+    match kind {
+        1 => body.extend(input.of(&[0x5_0003_u32, 0x5_0003, 0x2_0003, 3, 0x6_0003]).to_le_bytes()),
+        3 => {
+            let address = match input.below(4) {
+                0 => input.long(),
+                _ => WINDOW.0 + u64::from(input.half() & 0xfff) * 4096,
+            };
+            body.extend(input.long().to_le_bytes());
+            body.push(input.of(&[1, 1, 1, 0]));
+            body.extend(address.to_le_bytes());
+        }
+        5 => {
+            body.extend([[0; 8], [1; 8]][input.below(2)]);
+            body.extend([1, input.of(&[1, 1, 1, 0])]);
+            body.extend(number(input).to_le_bytes());
+            body.push(input.of(&[32, 32, 16, 24, 0]));
+            let (width, height) = (number(input), number(input));
+            let pitch = if input.flag() { width.saturating_mul(4) } else { number(input) };
+            body.extend([width, height, pitch].map(u32::to_le_bytes).concat());
+        }
+        10 => {
+            let count = input.below(5);
+            body.extend([0, if input.below(8) == 0 { input.byte() } else { count as u8 }]);
+            for _ in 0..count * 4 {
+                body.extend(number(input).to_le_bytes());
+            }
+        }
+        _ => body.resize(input.below(24), input.byte()),
+    }
+    if input.below(8) == 0 {
+        body.truncate(input.below(body.len() + 1));
+    }
+    let size = 8 + body.len() as u32;
+    let head = [input.of(&[1, 1, 1, 0]), size, kind, size].map(u32::to_le_bytes).concat();
+    let message = [&head[..], &body].concat();
+    put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[0, 0, 0, 1]), input.long(), &[], &message);
 }

@@ -24,11 +24,13 @@ pub enum Service {
     Fcopy = 7,
     /// Dynamic memory.
     Balloon = 8,
+    /// Video.
+    Video = 9,
 }
 
 impl Service {
     /// All of them, by number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Shutdown,
         Self::TimeSync,
         Self::Heartbeat,
@@ -38,6 +40,7 @@ impl Service {
         Self::Mouse,
         Self::Fcopy,
         Self::Balloon,
+        Self::Video,
     ];
 
     /// Its bit in a set of services.
@@ -113,7 +116,7 @@ macro_rules! numbered {
     )+};
 }
 numbered! {
-    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse, Fcopy, Balloon }
+    Service { Shutdown, TimeSync, Heartbeat, Kvp, Vss, Keyboard, Mouse, Fcopy, Balloon, Video }
     DriverState { Absent, Closed, Negotiating, Ready, Incompatible }
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
@@ -349,6 +352,8 @@ messages! {
         Memory = 20 {}
         /// The pages of the last discard are discarded. It has no answer.
         Discarded = 21 {}
+        /// What does the screen show? Answered with screen.
+        Screen = 22 {}
         /// Add a disk, whose memory lies in the window for that.
         DiskAdd = 32 {
             /// Start of the memory, 4 KiB aligned.
@@ -450,6 +455,27 @@ messages! {
         Discard = 0x8011 {
             /// Ranges of pages, 8 bytes each: the interface's structure.
             ranges: &'a [u8],
+        }
+        /// Answer to screen.
+        Screen = 0x8012 {
+            /// Place of the first pixel, counted from the beginning of the [video memory](crate::BootInfo::video_base).
+            offset: u64,
+            /// Bits of a pixel: 32 or 16; 0 if the guest shows nothing.
+            depth: u8,
+            /// Pixels of a row.
+            width: u32,
+            /// Rows.
+            height: u32,
+            /// Bytes from one row to the next.
+            pitch: u32,
+            /// What has changed since the last answer: first column.
+            left: u32,
+            /// First row of it.
+            top: u32,
+            /// First column after it.
+            right: u32,
+            /// First row after it.
+            bottom: u32,
         }
     }
 }

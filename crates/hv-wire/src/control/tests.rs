@@ -66,6 +66,7 @@ proptest! {
             ToHypervisor::Balloon { taken: now },
             ToHypervisor::Memory {},
             ToHypervisor::Discarded {},
+            ToHypervisor::Screen {},
             ToHypervisor::Rescind { device: action },
             ToHypervisor::Link { up: force },
         ];
@@ -82,7 +83,7 @@ proptest! {
     #[test]
     fn what_the_hypervisor_says_arrives(
         id: u32, version: u16, outcome: u64, flags: u32, value_type: u32, why in 0_u8..9,
-        links in prop::array::uniform9((0_u8..5, any::<u16>(), any::<u16>())),
+        links in prop::array::uniform10((0_u8..5, any::<u16>(), any::<u16>())),
         key in bytes(512), value in bytes(2048), addresses in bytes(7426),
         pieces in prop::collection::vec(1_usize..9000, 1..9),
     ) {
@@ -98,6 +99,17 @@ proptest! {
             FromHypervisor::Addresses { bytes: &addresses },
             FromHypervisor::Memory { taken: outcome, reported: why > 4, available: !outcome, committed: 7 },
             FromHypervisor::Discard { ranges: &value },
+            FromHypervisor::Screen {
+                offset: outcome,
+                depth: why,
+                width: flags,
+                height: value_type,
+                pitch: !flags,
+                left: id,
+                top: 1,
+                right: !id,
+                bottom: 2,
+            },
         ];
         let stream: Vec<u8> =
             messages.iter().flat_map(|message| frame!(message, id).unwrap()).collect();

@@ -50,16 +50,17 @@ const EVENTS: &str = "\
 
 /// A guest of this kernel that prints the lines that are typed.
 fn typing<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Controlled<'c>> {
-    guest(context, name, stock, &["hv_vmbus", "hv_utils", "hyperv-keyboard"], READ)
+    guest(context, name, stock, &["hv_vmbus", "hv_utils", "hyperv-keyboard"], READ, &[])
 }
 
 /// A guest of this kernel, with these modules of it, that runs a script.
-fn guest<'c>(
+pub(super) fn guest<'c>(
     context: &'c Context,
     name: &str,
     stock: Stock,
     wanted: &[&str],
     text: &str,
+    options: &[&str],
 ) -> anyhow::Result<Controlled<'c>> {
     let folder = stock::drivers(&Cache::open()?, stock)?;
     let mut modules = Vec::new();
@@ -71,7 +72,8 @@ fn guest<'c>(
         modules.push((format!("modules/{module}.ko"), bytes));
     }
     let initrd = script(context, &modules, text)?;
-    Controlled::start(context, &["--stock", name, "--initrd", &initrd.to_string_lossy()])
+    let initrd = initrd.to_string_lossy();
+    Controlled::start(context, &[&["--stock", name, "--initrd", &initrd], options].concat())
 }
 
 /// Every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device can be taken
@@ -129,7 +131,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
 /// A move, a turn of the wheel and a click are the events that a pointing device has in Linux, in their order.
 fn mouse(context: &Context) -> anyhow::Result<()> {
     let modules = ["hv_vmbus", "hv_utils", "hid", "hid-hyperv", "evdev"];
-    let machine = guest(context, "16k", Stock::Pages16k, &modules, EVENTS)?;
+    let machine = guest(context, "16k", Stock::Pages16k, &modules, EVENTS, &[])?;
     let services = machine.reply(&["status"])?["result"]["services"].take();
     ensure!(
         services["mouse"]["state"] == "ready" && services["mouse"]["version"] == "2.0",

@@ -14,6 +14,7 @@ pub(crate) mod programs;
 mod sg3_utils;
 mod sockets;
 pub(crate) mod storage;
+mod video;
 
 use super::runner::Step;
 
@@ -33,6 +34,7 @@ pub(super) fn steps() -> Vec<Step> {
         hotplug::steps(),
         input::steps(),
         memory::steps(),
+        video::steps(),
     ]
     .into_iter()
     .flatten()

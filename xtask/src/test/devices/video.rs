@@ -1,0 +1,163 @@
+//! The screen: what is typed on a stock guest's keyboard shows in the picture that `hv ctl screenshot` takes.
+//!
+//! Debian's kernels for clouds have Linux's hyperv_fb, and no DRM; the one with 16K pages has hyperv_drm. In each the
+//! kernel's own console draws on the screen (fbcon), with its font of 8 by 16 pixels.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use hv_setup::exit::Exit;
+use hv_setup::stock::Stock;
+use serde_json::Value;
+
+use super::super::context::{Context, read};
+use super::super::life::until;
+use super::super::runner::Step;
+use super::super::services::Controlled;
+use super::input::guest;
+
+mod png;
+
+use png::Picture;
+
+/// The scenarios.
+pub(super) fn steps() -> Vec<Step> {
+    vec![
+        Step::new("devices/video/6.12", |context| text(context, &CLOUD)),
+        Step::new("devices/video/1920x1080", |context| {
+            let options = &["--append", "video=hyperv_fb:1920x1080"];
+            text(context, &Machine { options, size: (1920, 1080), ..CLOUD })
+        }),
+        Step::new("devices/video/6.1", |context| {
+            text(context, &Machine { name: "6.1", stock: Stock::Cloud61, ..CLOUD })
+        })
+        .slow(),
+        Step::new("devices/video/16k", |context| {
+            text(context, &Machine { name: "16k", stock: Stock::Pages16k, modules: &DRM, ..CLOUD })
+        }),
+        Step::new("devices/video/refused", refused),
+    ]
+}
+
+/// The modules of a kernel with the older driver.
+const FB: [&str; 4] = ["hv_vmbus", "hv_utils", "hyperv-keyboard", "hyperv_fb"];
+/// Those of one with the newer driver.
+const DRM: [&str; 7] =
+    ["hv_vmbus", "hv_utils", "hyperv-keyboard", "drm", "drm_kms_helper", "drm_shmem_helper", "hyperv_drm"];
+
+/// A guest, and what its screen has.
+#[derive(Clone, Copy)]
+struct Machine<'m> {
+    name: &'m str,
+    stock: Stock,
+    modules: &'m [&'m str],
+    options: &'m [&'m str],
+    size: (usize, usize),
+}
+
+const CLOUD: Machine<'static> =
+    Machine { name: "6.12", stock: Stock::Cloud612, modules: &FB, options: &[], size: (1024, 768) };
+
+/// Loads the drivers, clears the first terminal, and reads lines from it, which the kernel echoes on the screen.
+fn reading(modules: &[&str]) -> String {
+    let load: String = modules.iter().map(|module| format!("insmod /modules/{module}.ko\n")).collect();
+    format!(
+        "{load}until grep -q 'AT Translated' /proc/bus/input/devices && [ -e /dev/fb0 ]; do sleep 0.1; done\n\
+         exec 3</dev/tty1\n\
+         printf '\\033[2J\\033[H' >/dev/tty1\n\
+         echo 'hv: waiting'\n\
+         while IFS= read -r line <&3; do printf 'typed <%s>\\n' \"$line\"; done\n\
+         while :; do sleep 1; done"
+    )
+}
+
+/// Columns and rows of a character.
+const CELL: (usize, usize) = (8, 16);
+/// Rows of an H in the font: a bit for each pixel.
+const H: [u8; 16] = [0, 0, 0xc6, 0xc6, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0xc6, 0, 0, 0, 0];
+
+/// Each character that is typed is in the picture, in its place, and nothing else has changed.
+fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
+    let Machine { name, stock, modules, options, size } = *wanted;
+    let machine = guest(context, name, stock, modules, &reading(modules), options)?;
+    let services = machine.reply(&["status"])?["result"]["services"].take();
+    ensure!(
+        services["video"]["state"] == "ready" && services["video"]["version"] == "3.5",
+        "the screen is not ready with version 3.5: {services}"
+    );
+    let folder = context.folder()?;
+    let mut before = None;
+    until("the terminal is cleared", || {
+        let (picture, _) = shot(&machine, &folder.join("before.png"))?;
+        ensure!((picture.width, picture.height) == size, "{} by {}", picture.width, picture.height);
+        let quiet = (1..size.1 / CELL.1).all(|row| (0..40).all(|column| picture.is_blank(column, row)));
+        before = quiet.then_some(picture);
+        Ok(before.is_some())
+    })?;
+    let before = before.context("there is no picture")?;
+    machine.reply(&["type", "Hello, HHH"])?;
+    let mut after = None;
+    until("the text is on the screen", || {
+        let (picture, changed) = shot(&machine, &folder.join("after.png"))?;
+        let there = picture.glyph(9, 0) == H;
+        after = there.then_some((picture, changed));
+        Ok(after.is_some())
+    })?;
+    let (after, changed) = after.context("there is no picture")?;
+    let hello: Vec<[u8; 16]> = (0..10).map(|column| after.glyph(column, 0)).collect();
+    ensure!([0, 7, 8, 9].iter().all(|column| hello[*column] == H), "{hello:x?}");
+    ensure!(hello[2] == hello[3] && hello[1] != hello[2] && hello[4] != hello[1], "{hello:x?}");
+    ensure!(hello[6] == [0; 16], "a space has pixels: {:x?}", hello[6]);
+    // The text, and the cursor behind it.
+    for (x, y) in before.differences(&after) {
+        ensure!(x < 11 * CELL.0 && y < CELL.1, "{x}, {y} has changed");
+    }
+    // What the guest says has changed is on the screen, and no row below the text.
+    let number = |field: &str| changed[field].as_u64().with_context(|| format!("{field} in {changed}"));
+    let (x, y, width, height) = (number("x")?, number("y")?, number("width")?, number("height")?);
+    ensure!(x + width <= size.0 as u64 && y + height <= 2 * CELL.1 as u64, "{changed}");
+    machine.reply(&["type", "\\n"])?;
+    until("the line is read", || Ok(machine.console().contains("typed <Hello, HHH>")))?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
+    Ok(())
+}
+
+/// Takes a picture. Returns it and what has changed.
+fn shot(machine: &Controlled<'_>, file: &Path) -> anyhow::Result<(Picture, Value)> {
+    let mut reply = machine.reply(&["screenshot", &file.to_string_lossy()])?;
+    let picture = Picture::read(&read(file)?)?;
+    let line = &mut reply["result"]["picture"];
+    ensure!(
+        line["width"] == picture.width && line["height"] == picture.height,
+        "the file has {} by {} pixels: {line}",
+        picture.width,
+        picture.height
+    );
+    Ok((picture, line["changed"].take()))
+}
+
+/// Without a screen, a driver or a place for the file there is no picture, and the error says so.
+fn refused(context: &Context) -> anyhow::Result<()> {
+    let file = context.folder()?.join("screen.png").to_string_lossy().into_owned();
+    let machine =
+        Controlled::start(context, &["--devices", "shutdown,video", "--inject", "newest=video:3.2"])?;
+    // Linux asks for no older version on a newer bus.
+    until("the guest hears the refusal", || {
+        Ok(machine.console().contains("Synthetic video device version not accepted"))
+    })?;
+    until("the guest has given the screen up", || {
+        let done = machine.ctl(&["screenshot", &file])?;
+        Ok(done.code == Some(1) && done.stderr.contains("no driver for video"))
+    })?;
+    machine.refuses(&["screenshot", "nowhere/screen.png"], 2, "nowhere/screen.png")?;
+    machine.refuses(&["screenshot", "-"], 2, "cannot write the picture to stdout")?;
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
+    let machine = Controlled::start(context, &["--devices", "shutdown"])?;
+    machine.refuses(&["screenshot", &file], 1, "no video device")?;
+    ensure!(!Path::new(&file).exists(), "a refused picture was written");
+    ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
+    machine.ended(Exit::Success)?;
+    Ok(())
+}
