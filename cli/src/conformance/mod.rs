@@ -15,10 +15,11 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
+use hv_wire::control::Service;
 use hv_wire::{BootDisk, BootFlags, BootInfo};
 use zerocopy::FromZeros as _;
 
-use crate::control::{Services, host_time};
+use crate::control::host_time;
 use crate::exit::Exit;
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
@@ -118,6 +119,18 @@ enum Format {
 
 /// Size of guest memory in bytes.
 const MEMORY: u64 = 64 << 20;
+/// The services that there are cases about.
+const SERVICES: [Service; 9] = [
+    Service::Shutdown,
+    Service::TimeSync,
+    Service::Heartbeat,
+    Service::Kvp,
+    Service::Vss,
+    Service::Keyboard,
+    Service::Mouse,
+    Service::Fcopy,
+    Service::Balloon,
+];
 /// Size of the guest's disk, for the cases about storage.
 const DISK: u64 = 1 << 20;
 
@@ -248,13 +261,13 @@ fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
     })?)
 }
 
-/// Returns the boot information: connections for messages and events that the guest sends to itself, and all devices.
+/// Returns the boot information: connections for messages and events that the guest sends to itself, and the devices.
 fn orders(image: &Image, vps: u32) -> BootInfo {
     let [a, b, c, d, e, f] = net::MAC;
     let mut orders = BootInfo {
         flags: BootFlags::LOOPBACK | BootFlags::NETWORK,
         host_time: host_time(false),
-        services: Services::all().bits(),
+        services: SERVICES.map(Service::bit).iter().sum(),
         disk_count: 1,
         mac: [a, b, c, d, e, f, 0, 0],
         ..load::orders(image, vps, MEMORY)

@@ -76,7 +76,7 @@ mutants! {
             "payload.len() as u32" in "transaction_id: ticket.transaction, len: payload.len() as u32"
             => "payload.len() as u32 + 8";
         answer_on_first_channel "An answer comes on the device's first channel.":
-            "ticket.line" in "self.push(ticket.line, &packet, 0, reserved, Payload::Parts(&[payload]))" => "0";
+            "ticket.line" in "let pushed = self.push(ticket.line" => "0";
         pipe_kind_wrong "The header of a pipe is of another type.":
             "PIPE_PACKET_DATA" in "PipeHeader { packet_type: PIPE_PACKET_DATA, message_size }"
             => "PIPE_PACKET_DATA + 1";
