@@ -264,6 +264,13 @@ fn compare(what: &str, table: &[Row], linux: &[String], ours: &[String]) -> anyh
     }
     let same = table.iter().filter(|row| matches!(row, Row::Both(_))).count();
     eprintln!("  {what}: {same} the same, of Linux's {} and {} of this project's", linux.len(), ours.len());
+    for row in table {
+        match row {
+            Row::Both(_) => {}
+            Row::Linux(record, why) => eprintln!("    only Linux's {record}: {why}"),
+            Row::Ours(record, why) => eprintln!("    only this project's {record}: {why}"),
+        }
+    }
     Ok(())
 }
 
