@@ -127,9 +127,11 @@ pub(crate) fn states(host: &FaultyEmbedder<'_>, services: &Services) -> [Service
     })
 }
 
-/// Returns what the guest's screen shows. Without a picture and without a driver it is refused.
+/// Returns what the guest's screen shows. Without a picture it is refused.
 pub(crate) fn screen(host: &FaultyEmbedder<'_>, services: &Services) -> FromHypervisor<'static> {
-    let info = &host.cpu.hypervisor.info;
+    if !is_there(host, Service::Video) {
+        return FromHypervisor::Refused { why: Refusal::Absent };
+    }
     let shown = host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
         vmbus.with(&services.video, |device, _| (device.picture(), device.take_changed(), device.state()))
     });
@@ -139,7 +141,6 @@ pub(crate) fn screen(host: &FaultyEmbedder<'_>, services: &Services) -> FromHype
             let video::Area { left, top, right, bottom } = changed;
             return FromHypervisor::Screen { offset, depth, width, height, pitch, left, top, right, bottom };
         }
-        _ if info.services & Service::Video.bit() == 0 => Refusal::Absent,
         Ok((None, _, State::Ready { .. })) => Refusal::Invalid,
         Ok((None, _, State::Incompatible)) => Refusal::Incompatible,
         Ok((None, _, State::Closed)) => Refusal::Closed,
