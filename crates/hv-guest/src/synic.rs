@@ -379,8 +379,21 @@ impl SynicPages {
         finish(conduit, sint.of(messages.slots()).free(seen))
     }
 
+    /// Returns the pending message of a source in a message page, for code that has no [`Synic`]: that of a kernel in C.
+    #[inline]
+    #[must_use]
+    pub fn pending_in(messages: &Page, sint: SintIndex) -> Option<Pending<'_>> {
+        sint.of(messages.slots()).pending()
+    }
+
+    /// Clears the event flags of a source in an event flags page, and passes each that was set to `each`, lowest first.
+    #[inline]
+    pub fn take_events_in(events: &Page, sint: SintIndex, each: impl FnMut(u16)) {
+        sint.of(events.flags()).take_all(each);
+    }
+
     fn pending(&self, sint: SintIndex) -> Option<Pending<'static>> {
-        sint.of(self.messages.slots()).pending()
+        Self::pending_in(self.messages, sint)
     }
 
     /// Returns the pending message of a source of *this* SynIC, for a CPU that crashed and has stopped the others. It

@@ -366,19 +366,31 @@ impl<'t, D: Dma, C: Conduit> Channel<'t, D, C> {
         reason = "the channel comes back, and there is no allocator to box it"
     )]
     pub fn close<W: Wake>(self, client: &mut Client<'_, C, W>) -> Result<Gpadl<'t, D>, Returned<Self>> {
+        match self.begin_close(client) {
+            Ok(()) => Ok(self.into_rings()),
+            Err(error) => Err(Returned { value: self, error }),
+        }
+    }
+
+    /// Tells the host that the channel is closed.
+    pub(crate) fn begin_close<W: Wake>(&self, client: &mut Client<'_, C, W>) -> Result<(), Error> {
         let slot = self.rings.channel();
         // After a rescind Linux closes as well; after the end of the connection there is nothing to close.
-        if slot.is_known() {
-            let header = MessageHeader::new(MessageType::CLOSE_CHANNEL);
-            let message = CloseChannel { header, channel: self.id() };
-            match client.post(message.as_bytes()) {
-                Ok(()) => {}
-                Err(Error::NotConnected) if slot.is_over() => {}
-                Err(error) => return Err(Returned { value: self, error }),
-            }
+        if !slot.is_known() {
+            return Ok(());
         }
-        slot.unclaim();
-        Ok(self.rings)
+        let header = MessageHeader::new(MessageType::CLOSE_CHANNEL);
+        let message = CloseChannel { header, channel: self.id() };
+        match client.post(message.as_bytes()) {
+            Err(Error::NotConnected) if slot.is_over() => Ok(()),
+            posted => posted,
+        }
+    }
+
+    /// Returns the rings of a channel that was closed.
+    pub(crate) fn into_rings(self) -> Gpadl<'t, D> {
+        self.rings.channel().unclaim();
+        self.rings
     }
 }
 

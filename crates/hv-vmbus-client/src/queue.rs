@@ -269,14 +269,29 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
     /// With the queue: [`Error::Post`].
     #[expect(clippy::result_large_err, reason = "the queue comes back, and there is no allocator to box it")]
     pub fn close<W: Wake>(
-        self,
+        mut self,
         client: &mut Client<'_, C, W>,
     ) -> Result<Closing<'t, D, T, DEPTH>, Returned<Self>> {
-        let Self { channel, flights, sequence, strays } = self;
-        match channel.close(client) {
-            Ok(rings) => Ok(Closing { stage: Stage::Closed(rings), flights }),
-            Err(returned) => Err(returned.map(|channel| Self { channel, flights, sequence, strays })),
+        match self.begin_close(client) {
+            Ok(()) => Ok(self.into_closing()),
+            Err(error) => Err(Returned { value: self, error }),
         }
+    }
+
+    /// Does the first half of [`close`](Self::close) in place, for an OS whose stack is small: it tells the host that
+    /// the channel is closed. [`into_closing`](Self::into_closing) is the other half.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Post`]: the channel is still open.
+    pub fn begin_close<W: Wake>(&mut self, client: &mut Client<'_, C, W>) -> Result<(), Error> {
+        self.channel.begin_close(client)
+    }
+
+    /// Does the second half of [`close`](Self::close), after [`begin_close`](Self::begin_close) has succeeded: else the
+    /// host never gives the rings back.
+    pub fn into_closing(self) -> Closing<'t, D, T, DEPTH> {
+        Closing { stage: Stage::Closed(self.channel.into_rings()), flights: self.flights }
     }
 }
 

@@ -250,24 +250,54 @@ pub fn open<'t, D: Dma, C: Conduit + Clone, W: Wake>(
     os: &mut impl hv_vmbus_client::Wait<C, W>,
     wait: &mut impl Wait,
 ) -> Result<Card<'t, D, C>, Error> {
-    let control = PageRun::new(dma, 1)?;
-    let channel = client.open_channel(offer, sizes.ring, open, dma, os)?;
-    let buffers = match share(client, offer, sizes, dma, os) {
-        Ok(buffers) => buffers,
-        Err(error) => {
-            // The first error is the one to tell of.
-            let _ = client.close_channel(channel, os);
-            return Err(error.into());
-        }
-    };
+    let (channel, buffers, control) = connect(client, (offer, open), sizes, dma, os)?;
     let mut card = Card::new(channel, buffers, mtu, control);
     match card.wait_ready(wait) {
         Ok(()) => Ok(card),
         Err(error) => {
-            if let Ok(closing) = card.close(client) {
-                let _ = client.block_on(closing, os);
-            }
+            give_up(card, client, os);
             Err(error)
+        }
+    }
+}
+
+/// Closes a card that did not initialize. In a frame of its own: a card is large for a stack.
+#[cold]
+#[inline(never)]
+fn give_up<D: Dma, C: Conduit, W: Wake>(
+    card: Card<'_, D, C>,
+    client: &mut Client<'_, C, W>,
+    os: &mut impl hv_vmbus_client::Wait<C, W>,
+) {
+    if let Ok(closing) = card.close(client) {
+        let _ = client.block_on(closing, os);
+    }
+}
+
+/// What a card is made of: an open channel, its buffers, and a page for control messages.
+pub type Parts<'t, D, C> = (Channel<'t, D, C>, Buffers<'t, D>, PageRun<D>);
+
+/// Opens a card's channel and shares its buffers: the first part of [`open`], for an OS that makes the card in its
+/// place.
+///
+/// # Errors
+///
+/// [`Error`].
+pub fn connect<'t, D: Dma, C: Conduit + Clone, W: Wake>(
+    client: &mut Client<'t, C, W>,
+    (offer, open): (&Offer, Open),
+    sizes: Sizes,
+    dma: &D,
+    os: &mut impl hv_vmbus_client::Wait<C, W>,
+) -> Result<Parts<'t, D, C>, Error> {
+    let control = PageRun::new(dma, 1)?;
+    let channel = client.open_channel(offer, sizes.ring, open, dma, os)?;
+    match share(client, offer, sizes, dma, os) {
+        Ok(buffers) => Ok((channel, buffers, control)),
+        Err(error) => {
+            // The first error is the one to tell of.
+            let _ = client.close_channel(channel, os);
+            Err(error.into())
         }
     }
 }

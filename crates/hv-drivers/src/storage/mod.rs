@@ -333,41 +333,31 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         reason = "the controller comes back, and there is no allocator to box it"
     )]
     pub fn close<W: Wake>(
-        self,
+        mut self,
         client: &mut Client<'_, C, W>,
     ) -> Result<Closing<'t, D, T, DEPTH>, Returned<Self>> {
-        let Self {
-            queue,
-            dma,
-            state,
-            version,
-            max_transfer,
-            max_channels,
-            done,
-            own,
-            answer,
-            bounce,
-            changed,
-        } = self;
-        match queue.close(client) {
-            Ok(closing) => Ok(Closing(closing)),
-            Err(Returned { value: queue, error }) => Err(Returned {
-                value: Self {
-                    queue,
-                    dma,
-                    state,
-                    version,
-                    max_transfer,
-                    max_channels,
-                    done,
-                    own,
-                    answer,
-                    bounce,
-                    changed,
-                },
-                error,
-            }),
+        match self.begin_close(client) {
+            Ok(()) => Ok(self.into_closing()),
+            Err(error) => Err(Returned { value: self, error }),
         }
+    }
+
+    /// Does the first half of [`close`](Self::close) in place, for an OS whose stack is small.
+    /// [`into_closing`](Self::into_closing) is the other half.
+    ///
+    /// # Errors
+    ///
+    /// The message was not posted.
+    pub fn begin_close<W: Wake>(
+        &mut self,
+        client: &mut Client<'_, C, W>,
+    ) -> Result<(), hv_vmbus_client::Error> {
+        self.queue.begin_close(client)
+    }
+
+    /// Does the second half of [`close`](Self::close), after [`begin_close`](Self::begin_close) has succeeded.
+    pub fn into_closing(self) -> Closing<'t, D, T, DEPTH> {
+        Closing(self.queue.into_closing())
     }
 }
 

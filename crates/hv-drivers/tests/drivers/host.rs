@@ -26,8 +26,8 @@ use hv_vmbus::{
     Token, Work as _,
 };
 
-use crate::ram::Ram;
-pub(crate) use crate::ram::TestDma;
+use super::ram::Ram;
+pub(crate) use super::ram::TestDma;
 
 pub(crate) type Lock = spin::Mutex<()>;
 pub(crate) type Disks = Slot<Lock, Storage<8>, 3, 8, SEGMENTS>;
@@ -75,7 +75,7 @@ pub(crate) struct Host {
     pub(crate) plan: Injector,
     /// Frames that a fault keeps until the next one: for the guest, and from it.
     kept: [Mutex<Option<Vec<u8>>>; 2],
-    messages: Mutex<VecDeque<Vec<u8>>>,
+    pub(crate) messages: Mutex<VecDeque<Vec<u8>>>,
 }
 
 impl BusPort for Host {
@@ -396,7 +396,7 @@ impl Wait<Wire, ()> for Os {
 
 /// The hypercalls that VMBus needs.
 #[derive(Clone, Copy)]
-pub(crate) struct Wire(&'static World);
+pub(crate) struct Wire(pub(crate) &'static World);
 
 #[expect(unsafe_code, reason = "a model: it reads and writes the memory of its own world, by atomics")]
 impl Conduit for Wire {

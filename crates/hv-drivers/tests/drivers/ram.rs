@@ -7,16 +7,16 @@ use hv_drivers::hv_vmbus_client::Dma;
 use hv_guest::page::{Memory, Page};
 use hv_memory::{BadAddress, GuestMemory};
 
-use crate::host::World;
+use super::host::World;
 
 /// Where the guest's memory begins for the host.
-const BASE: u64 = 1 << 40;
+pub(crate) const BASE: u64 = 1 << 40;
 /// Pages of it.
 const PAGES: usize = 1024;
 
 /// Guest memory: pages that both sides access by atomics.
 pub(crate) struct Ram {
-    pages: Box<[Page]>,
+    pub(crate) pages: Box<[Page]>,
     used: AtomicUsize,
     /// Pages that were allocated by the guest and not freed.
     pub(crate) live: AtomicUsize,
