@@ -1,5 +1,6 @@
 /* Uses every routine of hv_guest.h, and every hypercall that the 2018 patch names, and says of each whether it did what
-   it should. crates/hv-guest-c/tests/header.rs holds this file to that. */
+   it should; or, with "devices" on the command line, VMBus and its devices (devices.c).
+   crates/hv-guest-c/tests/header.rs holds this file to that. */
 #include "hv_guest.h"
 #include "platform.h"
 
@@ -42,7 +43,7 @@ static _Alignas(PAGE) uint8_t tsc_page[PAGE], call_page[PAGE], output_page[PAGE]
 static volatile uint32_t checks, failures, cpus_ready, cpus_done;
 static volatile uint32_t vmbus_interrupts, timer_interrupts, ipis[MAX_CPUS];
 
-static void check(const char *what, bool good)
+void check(const char *what, bool good)
 {
     __atomic_fetch_add(&checks, 1, __ATOMIC_RELAXED);
     if (good)
@@ -247,6 +248,10 @@ void secondary_main(uint32_t cpu)
 {
     volatile struct hv_message *message = slot(cpu, VMBUS_SINT);
     uint64_t end, index;
+    if (machine.devices) {
+        devices_secondary(cpu);
+        return;
+    }
     gic_init_cpu();
     check("hv_cpu_init", hv_cpu_init() == 0);
     hv_get_vp_index(index);
@@ -351,6 +356,20 @@ static void crash(void)
     hv_crash(&regs);
 }
 
+static void routines(void)
+{
+    registers();
+    hypercalls();
+    clock();
+    hv_setup_vmbus_irq(vmbus_irq);
+    synic_on(0);
+    messages();
+    timers();
+    processors();
+    teardown();
+    crash();
+}
+
 void main(const void *tree)
 {
     static struct hv_guest_os os;
@@ -364,16 +383,10 @@ void main(const void *tree)
     check("hv_is_hyperv_initialized before", !hv_is_hyperv_initialized());
     status = hv_guest_init(&os, generate_guest_id(0x42, 0x10000, 7));
     check("hv_guest_init", status == 0 && hv_is_hyperv_initialized());
-    registers();
-    hypercalls();
-    clock();
-    hv_setup_vmbus_irq(vmbus_irq);
-    synic_on(0);
-    messages();
-    timers();
-    processors();
-    teardown();
-    crash();
+    if (machine.devices)
+        devices(&machine);
+    else
+        routines();
     print("c-guest: ");
     print_number(checks);
     print(" checks over hvc #");

@@ -129,6 +129,11 @@ bool wait_for(bool (*condition)(void))
     return met;
 }
 
+void wait_for_interrupt(void)
+{
+    __asm__ volatile("wfi; msr daifclr, #2; isb; msr daifset, #2" : : : "memory");
+}
+
 /* CPUs */
 
 uint64_t smc_call(uint64_t function, uint64_t a, uint64_t b, uint64_t c);
@@ -199,8 +204,10 @@ void read_device_tree(const void *tree, struct machine *machine)
                 machine->cpus++;
             if (same(name, "hv-arm64,stimer-intid"))
                 machine->stimer_intid = be32(value);
-            if (same(name, "bootargs"))
+            if (same(name, "bootargs")) {
                 machine->hvc1 = has_word((const char *)value, "hvc1");
+                machine->devices = has_word((const char *)value, "devices");
+            }
             if (vmbus && interrupts)
                 machine->vmbus_intid = interrupts;
             at += 8 + ((length + 3) & ~3U);

@@ -17,7 +17,8 @@ struct machine {
     uint32_t vmbus_intid;
     uint32_t stimer_intid;
     uint32_t cpus;
-    bool hvc1; /* "hvc1" is on the command line */
+    bool hvc1;    /* "hvc1" is on the command line */
+    bool devices; /* "devices" is on the command line */
 };
 void read_device_tree(const void *tree, struct machine *machine);
 
@@ -38,5 +39,13 @@ void enable_irq(uint32_t intid);
 void disable_irq(uint32_t intid);
 /* Takes interrupts until a condition holds; false after ten seconds: emulated machines are slow. */
 bool wait_for(bool (*condition)(void));
+/* Sleeps until an interrupt is pending, and takes it. */
+void wait_for_interrupt(void);
+
+/* Counts a check, and says so if it failed. */
+void check(const char *what, bool good);
+/* The devices of VMBus, on the first CPU and on the second. */
+void devices(const struct machine *machine);
+void devices_secondary(uint32_t cpu);
 
 #endif

@@ -18,9 +18,9 @@ secondary_start_x18:
 secondary_start:
     mov     x20, x0
 common:
-    /* 32 KiB of stack for each CPU, the last one at the end. */
+    /* 64 KiB of stack for each CPU, the last one at the end. */
     ldr     x0, =__stacks_end
-    sub     x0, x0, x20, lsl #15
+    sub     x0, x0, x20, lsl #16
     mov     sp, x0
     msr     tpidr_el1, x20
     adr     x0, vectors

@@ -5,12 +5,9 @@
 //! status. What a kernel has to provide (address translation, interrupt control) is in [`hv_guest_os`].
 //!
 //! C has no handles, so unlike `hv-guest` this crate has global state, all of it in `os.rs`, `interrupts.rs` and
-//! `time.rs`.
+//! `time.rs`. VMBus and its devices (`vmbus/`, with a header of their own) stand in objects of the kernel's.
 
-#![no_std]
-
-#[cfg(test)]
-extern crate std;
+#![cfg_attr(not(test), no_std)]
 
 #[cfg(any(target_arch = "aarch64", test))]
 mod calls;
@@ -39,10 +36,13 @@ mod tests;
 mod time;
 #[expect(unexpected_cfgs, reason = "`hv_abi_header` is for cbindgen, which turns it into an #ifndef")]
 mod types;
+/// cbindgen:ignore
+#[cfg(any(target_arch = "aarch64", test))]
+mod vmbus;
 
 pub use types::*;
 #[cfg(any(target_arch = "aarch64", test))]
-pub use {calls::*, crash::*, interrupts::*, os::*, registers::*, synic::*, time::*};
+pub use {calls::*, crash::*, interrupts::*, os::*, registers::*, synic::*, time::*, vmbus::*};
 
 /// The routines that a kernel calls often cannot panic (`cargo run -p hv-guest-c --example cost` checks the object
 /// code); a panic anywhere else stops the CPU.

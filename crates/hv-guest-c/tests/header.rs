@@ -1,19 +1,25 @@
-//! Checks that the header matches the sources and has all routines of the 2018 patch.
+//! Checks that the headers match the sources, and that `hv_guest.h` has all routines of the 2018 patch.
+
+#[path = "../examples/header.rs"]
+#[expect(dead_code, reason = "the example's main function writes the headers")]
+mod generate;
 
 use std::path::Path;
 
+fn read(name: &str) -> String {
+    let include = Path::new(env!("CARGO_MANIFEST_DIR")).join("include");
+    std::fs::read_to_string(include.join(name)).expect("the header is in the repository")
+}
+
 fn header() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(root.join("include/hv_guest.h")).expect("the header is in the repository")
+    read("hv_guest.h")
 }
 
 #[test]
-fn the_header_is_up_to_date() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut fresh = Vec::new();
-    cbindgen::generate(root).expect("the sources can be parsed").write(&mut fresh);
-    let fresh = String::from_utf8(fresh).expect("a header is text");
-    assert_eq!(header(), fresh, "run `cargo run -p hv-guest-c --example header`");
+fn the_headers_are_up_to_date() {
+    for (name, fresh) in generate::headers() {
+        assert_eq!(read(name), fresh, "run `cargo run -p hv-guest-c --example header`");
+    }
 }
 
 /// Functions, function-like macros and variables of the 2018 patch and of the versions that followed it.
@@ -67,9 +73,9 @@ fn every_routine_of_the_patch_has_its_row_in_the_guide_and_its_alias() {
     }
 }
 
-/// Returns the source of the C kernel without comments and strings, so that every name in it is used.
-fn kernel() -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bare/c-guest/main.c");
+/// Returns a source of the C kernel without comments and strings, so that every name in it is used.
+fn kernel_source(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bare/c-guest").join(name);
     let source = std::fs::read_to_string(file).expect("the kernel is in the repository");
     let mut code = String::new();
     let mut rest = source.as_str();
@@ -115,7 +121,7 @@ fn calls(code: &str, name: &str) -> bool {
 
 #[test]
 fn the_kernel_in_c_calls_everything_that_the_header_declares() {
-    let (header, kernel) = (header(), kernel());
+    let (header, kernel) = (header(), kernel_source("main.c"));
     let mut names = callable(&header);
     names.extend(["hyperv_cs"]);
     assert!(
@@ -126,11 +132,19 @@ fn the_kernel_in_c_calls_everything_that_the_header_declares() {
     names.retain(|name| *name != "hv_read_reference_counter");
     let missing: Vec<_> = names.into_iter().filter(|name| !calls(&kernel, name)).collect();
     assert_eq!(missing, [""; 0], "bare/c-guest/main.c does not call these");
+    let (header, kernel) = (read("hv_vmbus.h"), kernel_source("devices.c"));
+    let mut names = callable(&header);
+    assert!(
+        names.len() > 25 && names.contains(&"hv_bus_init") && names.contains(&"hv_net_close"),
+        "{names:?}"
+    );
+    names.retain(|name| !calls(&kernel, name));
+    assert_eq!(names, [""; 0], "bare/c-guest/devices.c does not call these");
 }
 
 #[test]
 fn the_kernel_in_c_makes_every_hypercall_that_the_patch_names() {
-    let kernel = kernel();
+    let kernel = kernel_source("main.c");
     for name in "FLUSH_VIRTUAL_ADDRESS_SPACE FLUSH_VIRTUAL_ADDRESS_LIST NOTIFY_LONG_SPIN_WAIT SEND_IPI \
         FLUSH_VIRTUAL_ADDRESS_SPACE_EX FLUSH_VIRTUAL_ADDRESS_LIST_EX SEND_IPI_EX GET_VP_REGISTERS \
         SET_VP_REGISTERS POST_MESSAGE SIGNAL_EVENT RETARGET_INTERRUPT START_VIRTUAL_PROCESSOR"

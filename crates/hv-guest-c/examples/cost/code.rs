@@ -15,6 +15,29 @@ struct Function {
     refers: BTreeMap<usize, String>,
 }
 
+impl Function {
+    /// Bytes by which the function's own instructions move the stack pointer down (Arm ARM, C4.1).
+    fn frame(&self) -> usize {
+        let bytes = |word: u32| {
+            let immediate = (word >> 10 & 0xfff) as usize;
+            match word {
+                // SUB SP, SP, #immediate; the same in units of 4096.
+                _ if word & 0xffc0_03ff == 0xd100_03ff => immediate,
+                _ if word & 0xffc0_03ff == 0xd140_03ff => immediate << 12,
+                // SUB X9, SP, #immediate in units of 4096: the end of a loop that goes down by pages.
+                _ if word & 0xffc0_03ff == 0xd140_03e9 => (immediate - 1) << 12,
+                // STP Xt, Xu, [SP, #immediate]!, and STR Xt, [SP, #immediate]!
+                _ if word & 0xffc0_03e0 == 0xa980_03e0 => {
+                    ((word << 10) as i32 >> 25).unsigned_abs() as usize * 8
+                }
+                _ if word & 0xffe0_0fe0 == 0xf800_0fe0 => ((word << 11) as i32 >> 23).unsigned_abs() as usize,
+                _ => 0,
+            }
+        };
+        self.words.iter().map(|word| bytes(*word)).sum()
+    }
+}
+
 /// Functions by name.
 #[derive(Default)]
 pub(crate) struct Code(BTreeMap<String, Function>);
@@ -117,6 +140,32 @@ impl Code {
                 _ => at + 1,
             };
         }
+    }
+
+    /// Returns the names of the functions that C calls with one of these prefixes.
+    pub(crate) fn named<'c>(&'c self, prefixes: &'c [&str]) -> impl Iterator<Item = &'c str> {
+        let names = self.0.keys().map(String::as_str);
+        names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+    }
+
+    /// Returns the bytes of stack that a function takes with all that it refers to; what it calls by a pointer does not
+    /// count.
+    pub(crate) fn stack(&self, name: &str) -> Result<usize, Error> {
+        self.function(name).ok_or_else(|| format!("no function {name}"))?;
+        Ok(self.deepest(name, &mut BTreeMap::new()))
+    }
+
+    fn deepest<'c>(&'c self, name: &'c str, known: &mut BTreeMap<&'c str, usize>) -> usize {
+        let Some(function) = self.function(name) else { return 0 };
+        if let Some(depth) = known.get(name) {
+            return *depth;
+        }
+        // A function that calls itself again counts once.
+        known.insert(name, 0);
+        let below = function.refers.values().map(|target| self.deepest(target, known)).max();
+        let depth = function.frame() + below.unwrap_or(0);
+        known.insert(name, depth);
+        depth
     }
 
     /// Returns the names of everything that a function refers to, transitively.

@@ -1,4 +1,5 @@
-//! Measures the cost of the hot routines, and checks that they cannot panic:
+//! Measures the cost of the hot routines, checks that they cannot panic, and that the calls of VMBus take no more stack
+//! than their header says:
 //!
 //! ```text
 //! cargo run -p hv-guest-c --example cost                                  ours, and the search for panics
@@ -40,6 +41,17 @@ const NO_PANIC: [&str; 6] = [
 /// Minimum instruction count of a clock read: two loads of the sequence, scale, offset, counter, ISB, DMB, multiply,
 /// add, a compare, two branches, the return.
 const CLOCK_MINIMUM: usize = 13;
+
+/// The calls of VMBus.
+const VMBUS: [&str; 3] = ["hv_bus_", "hv_storage_", "hv_net_"];
+/// Bytes of stack of those that open or close a device, and of the others.
+const STACK: [(&str, usize); 4] = [
+    ("hv_storage_open", 16 << 10),
+    ("hv_storage_close", 16 << 10),
+    ("hv_net_open", 32 << 10),
+    ("hv_net_close", 32 << 10),
+];
+const STACK_OF_OTHERS: usize = 4 << 10;
 
 fn main() -> ExitCode {
     let linux = std::env::args_os().nth(1).map(PathBuf::from);
@@ -94,7 +106,22 @@ fn report(linux: Option<&Path>) -> Result<bool, Box<dyn std::error::Error>> {
             good = false;
         }
     }
+    let mut calls = 0;
+    for name in ours.named(&VMBUS) {
+        let (stack, most) = (ours.stack(name)?, STACK.iter().find(|(large, _)| *large == name));
+        let most = most.map_or(STACK_OF_OTHERS, |(_, most)| *most);
+        if stack > most {
+            println!("{name} takes {stack} bytes of stack, expected {most} at most");
+            good = false;
+        }
+        calls += 1;
+    }
+    if calls < 25 {
+        println!("only {calls} calls of VMBus were found");
+        good = false;
+    }
     if good {
+        println!("{calls} calls of VMBus take no more stack than they may");
         println!("none of {} routines can reach a panic", ROUTINES.len() + NO_PANIC.len());
     }
     Ok(good)

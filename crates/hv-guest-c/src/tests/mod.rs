@@ -1,6 +1,13 @@
 //! Tests of the library's state over a kernel's lifetime, against the model in this process.
 #![expect(unsafe_code, reason = "what a kernel in C calls")]
 
+mod devices;
+#[path = "../../../hv-drivers/tests/drivers/host.rs"]
+#[expect(dead_code, reason = "the drivers' own tests use more of it")]
+mod host;
+mod misuse;
+mod vmbus;
+
 use core::ffi::c_void;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering;
@@ -11,7 +18,7 @@ use hv_testbed::{Config, Testbed};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
 
-use crate::machine::{be, current};
+use crate::machine::{self, be, current};
 use crate::*;
 
 /// Serializes the tests: the library has only one state.
@@ -22,10 +29,19 @@ const VP_INVAL: i32 = -1;
 const SINT: u8 = 2;
 
 unsafe extern "C" fn virt_to_phys(address: *const c_void) -> u64 {
+    if let Some(gpa) = machine::vmbus().and_then(|host| host.gpa(address.addr())) {
+        return gpa;
+    }
     let offset = address.addr() % 4096;
     // SAFETY: the tests pass in addresses of pages, and of objects in them.
     let page = unsafe { &*address.wrapping_byte_sub(offset).cast::<Page>() };
     current().0.memory().gpa(page) + offset as u64
+}
+
+/// Returns a page's address for the hypervisor.
+fn virt_to_phys_of(page: &Page) -> u64 {
+    // SAFETY: the address of a page.
+    unsafe { virt_to_phys(core::ptr::from_ref(page).cast()) }
 }
 
 unsafe extern "C" fn cpu_number() -> u32 {
