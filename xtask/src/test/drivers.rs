@@ -54,12 +54,12 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 /// Bytes that tell their places.
-fn bytes(len: usize, seed: usize) -> Vec<u8> {
+pub(super) fn bytes(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251 + seed * 13) as u8).collect()
 }
 
 /// The sum that `bare/drivers` prints.
-fn sum(bytes: &[u8]) -> u32 {
+pub(super) fn sum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0_u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte))
 }
 

@@ -51,9 +51,12 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A header is C11, and C++11 where there is a compiler for that; layouts are the same on every 64-bit machine.
+/// A header is C11, and C++11 and C++17 where there is a compiler for that; layouts are the same on every 64-bit
+/// machine.
 fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Result<()> {
-    for (compiler, standard, language) in [(COMPILER, "-std=c11", "c"), ("g++", "-std=c++11", "c++")] {
+    for (compiler, standard, language) in
+        [(COMPILER, "-std=c11", "c"), ("g++", "-std=c++11", "c++"), ("g++", "-std=c++17", "c++")]
+    {
         if process::which(compiler).is_none() {
             continue;
         }
@@ -77,12 +80,15 @@ fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Resu
     Ok(())
 }
 
-/// Each of the two headers can come first.
+/// Each of the headers can come first, and that of VMBus needs no other one.
 fn together(dir: &std::path::Path) -> anyhow::Result<()> {
     let include = sources::checkout()?.join("crates/hv-guest-c/include");
-    for (name, headers) in
-        [("abi-first.h", ["abi.h", "hv_guest.h"]), ("guest-first.h", ["hv_guest.h", "abi.h"])]
-    {
+    strictly(&include.join("hv_vmbus.h"), &include)?;
+    for (name, headers) in [
+        ("abi-first.h", ["abi.h", "hv_guest.h", "hv_vmbus.h"]),
+        ("guest-first.h", ["hv_guest.h", "hv_vmbus.h", "abi.h"]),
+        ("vmbus-first.h", ["hv_vmbus.h", "abi.h", "hv_guest.h"]),
+    ] {
         let text = headers.map(|header| format!("#include \"{header}\"\n")).concat();
         std::fs::write(dir.join(name), text)?;
         strictly(&dir.join(name), &include)?;
