@@ -15,7 +15,8 @@ use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::ChannelId;
 
-use super::host::{BASE, TestDma, Wire, World};
+use super::host::{TestDma, Wire, World};
+use super::ram::BASE;
 use super::{Kernel, SINT};
 use crate::machine::{self, Vmbus};
 use crate::*;

@@ -6,6 +6,9 @@ mod devices;
 #[expect(dead_code, reason = "the drivers' own tests use more of it")]
 mod host;
 mod misuse;
+#[path = "../../../hv-drivers/tests/drivers/ram.rs"]
+#[expect(dead_code, reason = "the drivers' own tests use more of it")]
+mod ram;
 mod vmbus;
 
 use core::ffi::c_void;
