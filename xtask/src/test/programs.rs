@@ -5,9 +5,8 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 10] = [
+pub(super) const PROGRAMS: [&str; 9] = [
     "bench",
-    "bench-client",
     "bench-drivers",
     "drivers",
     "guest",
