@@ -1,6 +1,6 @@
 //! Counts what a request takes in the guest: `hv-drivers`, `hv-vmbus-client`, and an OS that waits by interrupt.
 //!
-//! It counts the instructions at EL1 by the PMU (Arm ARM, "PMEVTYPER<n>_EL0": EL2 is left out unless NSH is set), which
+//! It counts the instructions at EL1 by the PMU (Arm ARM, "PMEVTYPER\<n\>_EL0": EL2 is left out unless NSH is set), which
 //! QEMU has where `-icount` is on. For each figure it prints `bench: NAME VALUE`, and at the end `bench: done`.
 #![no_std]
 #![no_main]

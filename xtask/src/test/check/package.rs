@@ -12,8 +12,15 @@ use serde_json::Value;
 const NEEDED: [&str; 6] =
     ["CHANGELOG.md", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "src/lib.rs"];
 /// What a package may contain at its root, beside what cargo adds.
-const ALLOWED: [&str; 6] =
-    [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml.orig", "build.rs", "cbindgen.toml", "guide.md"];
+const ALLOWED: [&str; 7] = [
+    ".cargo_vcs_info.json",
+    "Cargo.lock",
+    "Cargo.toml.orig",
+    "build.rs",
+    "cbindgen.toml",
+    "cbindgen-vmbus.toml",
+    "guide.md",
+];
 /// Folders of a package, and the extensions of their files.
 const FOLDERS: [(&str, &[&str]); 6] = [
     ("src/", &[".rs", ".s", ".sh"]),
