@@ -302,6 +302,7 @@ fn the_first_time_is_to_be_set(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_time_has_its_reference_in_version_4(cx: &Cx<'_>) -> Outcome {
+    cx.need_counter()?;
     let before = cx.now()?;
     on_time(cx, 4, |time| {
         let reference = time.get::<TimeSyncRef>(BODY)?.reference_time.get();
