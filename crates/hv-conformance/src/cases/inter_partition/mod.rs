@@ -5,3 +5,4 @@ pub(super) mod message_queues;
 pub(super) mod messages;
 pub(super) mod overlays;
 pub(super) mod synic;
+pub(super) mod vmbus;

@@ -35,8 +35,6 @@ macro_rules! mutants {
     (@optional $text:literal) => { Some($text) };
 }
 
-mod channels;
-mod devices;
 mod hypercalls;
 mod registers;
 mod sets;
@@ -47,13 +45,5 @@ mod vmbus;
 use super::Mutant;
 
 /// The parts.
-pub(super) const PARTS: &[&[Mutant]] = &[
-    hypercalls::MUTANTS,
-    registers::MUTANTS,
-    synic::MUTANTS,
-    sets::MUTANTS,
-    time::MUTANTS,
-    vmbus::MUTANTS,
-    channels::MUTANTS,
-    devices::MUTANTS,
-];
+pub(super) const PARTS: &[&[Mutant]] =
+    &[hypercalls::MUTANTS, registers::MUTANTS, synic::MUTANTS, sets::MUTANTS, time::MUTANTS, vmbus::MUTANTS];
