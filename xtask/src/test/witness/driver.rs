@@ -151,7 +151,6 @@ pub(super) const VIDEO: Driver = Driver {
         "synthvid_pointer_position",
         "synthvid_pointer_shape",
         "synthvid_feature_change",
-        "rect",
         "synthvid_dirt",
         "synthvid_supported_resolution_req",
         "hvd_screen_info",
