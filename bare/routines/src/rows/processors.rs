@@ -69,9 +69,10 @@ fn ipis<O: Os>(cx: &Cx<'_, O>, intid: Intid) {
             }
         });
     }
-    let before = cx.os.taken(0, intid);
+    // Every VP's is waited for: one that is pending when the interrupt is disabled is taken by the next kernel.
+    let before: [u64; MAX_VPS] = core::array::from_fn(|n| if n < vps { cx.os.taken(n, intid) } else { 0 });
     processors::send_ipi_ex(cx.hv, &mut cx.call_page(0), intid, &VpSet::<0>::all()).expect("it is sent");
-    cx.until("an IPI to all", || cx.os.taken(0, intid) > before);
+    cx.until("an IPI to all", || (0..vps).all(|n| cx.os.taken(n, intid) > before[n]));
 }
 
 /// Makes all four flushes, from VP `n`. `hv-conformance` checks that translations are gone.
