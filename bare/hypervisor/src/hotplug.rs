@@ -39,6 +39,7 @@ pub(crate) fn change(host: &FaultyEmbedder<'_>, request: &ToHypervisor<'_>) -> R
         ToHypervisor::DiskResize { controller, lun, size } => {
             resize(host, vmbus, place(controller, lun)?, size)
         }
+        ToHypervisor::Rescind { device } if usize::from(device) == NETWORK => leave(vmbus),
         ToHypervisor::Rescind { device } => rescind(vmbus, device.into()),
         _ => Err(Refusal::Unknown),
     })
@@ -127,13 +128,22 @@ fn resize(
     resized.unwrap_or(Err(Refusal::Absent))
 }
 
+/// Number of the network card in [`ToHypervisor::Rescind`], after the controllers and the services.
+const NETWORK: usize = MAX_CONTROLLERS + Service::ALL.len();
+
+/// Removes the network card, in the order in which Linux' driver survives it.
+fn leave(vmbus: &OwnVmbus<'_>) -> Result<(), Refusal> {
+    let slot = &BUS.devices().network;
+    vmbus.place(slot).map_err(|_| Refusal::Absent)?;
+    vmbus.with(slot, |card, io| card.leave(io)).map_err(|_| Refusal::Absent)
+}
+
 fn rescind(vmbus: &OwnVmbus<'_>, device: usize) -> Result<(), Refusal> {
     let (controllers, slots) = (&BUS.devices().controllers, &BUS.devices().services);
     let number = device.checked_sub(MAX_CONTROLLERS);
     let service = number.and_then(|number| u8::try_from(number).ok()).and_then(Service::by_number);
     let channel = match number {
         None => vmbus.place(&controllers[device]),
-        Some(number) if number == Service::ALL.len() => vmbus.place(&BUS.devices().network),
         Some(_) => match service {
             Some(Service::Shutdown) => vmbus.place(&slots.shutdown),
             Some(Service::TimeSync) => vmbus.place(&slots.time_sync),

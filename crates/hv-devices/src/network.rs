@@ -14,6 +14,7 @@ mod control;
 mod device;
 mod frame;
 mod headers;
+mod leave;
 mod objects;
 mod receive;
 mod rss;
@@ -29,6 +30,7 @@ use hv_tlfs::vmbus::nvsp::{
 };
 use hv_tlfs::vmbus::{ChannelOffer, GpadlId, Guid, guid};
 use hv_vmbus::{Answer, Backend, Io, Work, offer};
+use leave::Leaving;
 pub use receive::Received;
 use rss::Rss;
 pub use sections::MAX_SECTIONS;
@@ -167,6 +169,8 @@ pub struct Network {
     announce: bool,
     /// A frame waits for room.
     hungry: bool,
+    /// The card is being removed.
+    leaving: Leaving,
 }
 
 impl Default for Network {
@@ -205,6 +209,7 @@ impl Network {
             },
             announce: false,
             hungry: false,
+            leaving: Leaving::NONE,
         }
     }
 
@@ -235,6 +240,16 @@ impl Network {
     #[must_use]
     pub const fn is_up(&self) -> bool {
         !self.down
+    }
+
+    /// Returns true if the guest sees a link that is down.
+    fn shows_down(&self) -> bool {
+        self.down || self.leaving.is_under_way()
+    }
+
+    /// Returns true if the guest gets no frames.
+    fn is_deaf(&self) -> bool {
+        self.down || self.leaving.has_stopped()
     }
 
     /// Takes the link up or down, and tells a guest that has initialized the card.

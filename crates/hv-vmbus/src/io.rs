@@ -281,6 +281,12 @@ impl<'a, P: BusPort> Context<'a, P> {
         self.lines.get(channel.index()).is_some_and(Line::is_live)
     }
 
+    /// Returns true if the back end has no request of the device's, on whatever channel.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lines.iter().all(|line| line.in_flight == 0)
+    }
+
     /// Has packets taken again from a channel of which the device has held one ([`Taken::Held`](crate::Taken::Held)).
     pub fn resume(&mut self, channel: Channel) {
         let open = self.lines.get_mut(channel.index()).and_then(|line| line.open.as_mut());

@@ -2,6 +2,7 @@
 
 use super::{Lost, Network, Request, note, state};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::nvsp::{
     CONTROL_CHANNEL, DATA_CHANNEL, INVALID_INDEX, Init, MAX_PACKET_SIZE, MessageHeader, MessageType,
@@ -26,6 +27,7 @@ impl Device for Network {
             self.returned(packet.channel(), packet.transaction(), io);
             return Taken::Done;
         }
+        self.leaving.busy = true;
         let Some(header) = packet.take::<MessageHeader>() else {
             let _ = io.complete(packet, &[]);
             return Taken::Done;
@@ -49,6 +51,14 @@ impl Device for Network {
         self.sent(done, outcome, io);
     }
 
+    fn deadline(&self) -> Option<ReferenceTime> {
+        self.leaving.deadline()
+    }
+
+    fn tick<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
+        self.look(io);
+    }
+
     fn room<P: Backend<Request>>(&mut self, _: Channel, io: &mut Io<'_, P, Request>) {
         self.attend(io);
     }
@@ -56,6 +66,10 @@ impl Device for Network {
     fn closed<P: Backend<Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Request>) {
         if channel == Channel::PRIMARY {
             self.disconnect();
+            if core::mem::take(&mut self.leaving).is_under_way() {
+                // The guest has closed it first.
+                io.rescind(Channel::PRIMARY);
+            }
         }
         self.wake(io);
     }

@@ -285,7 +285,7 @@ impl Network {
             Oid::GEN_DRIVER_VERSION => Some(Value::plain(0x061e_u16)),
             Oid::GEN_CURRENT_PACKET_FILTER => word(self.filter),
             Oid::GEN_MAC_OPTIONS => word(OPTIONS),
-            Oid::GEN_MEDIA_CONNECT_STATUS => word(self.down.into()),
+            Oid::GEN_MEDIA_CONNECT_STATUS => word(self.shows_down().into()),
             Oid::GEN_MAXIMUM_SEND_PACKETS => word(MAX_PACKETS),
             Oid::GEN_RECEIVE_SCALE_CAPABILITIES if self.version >= Version::V5 => {
                 Some(Value::plain(scaling(channels)).cut(RSS_2))

@@ -57,7 +57,7 @@ pub enum Received {
 impl Network {
     /// Passes a frame to the guest.
     pub fn receive<P: Backend<Request>>(&mut self, frame: &[u8], io: &mut Io<'_, P, Request>) -> Received {
-        if self.rndis != Rndis::Initialized || self.receive.is_none() || self.down || self.filter == 0 {
+        if self.rndis != Rndis::Initialized || self.receive.is_none() || self.is_deaf() || self.filter == 0 {
             return Received::Dropped;
         }
         let tag = headers::tag(frame);
@@ -267,7 +267,7 @@ impl Network {
     pub(super) fn attend<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
         self.flush(io);
         if self.announce {
-            let status = if self.down { Status::MEDIA_DISCONNECT } else { Status::MEDIA_CONNECT };
+            let status = if self.shows_down() { Status::MEDIA_DISCONNECT } else { Status::MEDIA_CONNECT };
             let body = IndicateStatus { status, buffer_length: 0, buffer_offset: 0 };
             self.announce = !self.tell(RndisType::INDICATE_STATUS, &[body.as_bytes()], io);
         }

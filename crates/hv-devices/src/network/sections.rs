@@ -131,6 +131,11 @@ impl Sections {
         u64::from(stamp) << 32 | (u64::from(section) + 1)
     }
 
+    /// Returns true if the host has every section.
+    pub(super) fn is_home(&self) -> bool {
+        u32::from(self.free_count) == self.count
+    }
+
     /// Records that it was sent: the guest has it.
     pub(super) fn sent(&mut self, section: u16) {
         self.stamp = self.stamp.checked_add(1).unwrap_or(1);

@@ -1,5 +1,6 @@
 //! A card's state as it is saved.
 
+use super::leave::Leaving;
 use super::objects::{Multicast, Offloads};
 use super::receive::section_size;
 use super::rss::Rss;
@@ -27,6 +28,7 @@ pub(super) fn save(card: &Network, w: &mut Writer<'_>) {
     numbers(card).iter().for_each(|count| w.u64(*count));
     w.flag(card.announce);
     w.flag(card.hungry);
+    card.leaving.save(w);
 }
 
 pub(super) fn restore(card: &mut Network, r: &mut Reader<'_>) -> Result<(), RestoreError> {
@@ -63,6 +65,7 @@ pub(super) fn restore(card: &mut Network, r: &mut Reader<'_>) -> Result<(), Rest
         *count = r.u64()?;
     }
     (new.announce, new.hungry) = (r.flag("link")?, r.flag("network card")?);
+    new.leaving = Leaving::load(r)?;
     let version = new.version == Version(0) || VERSIONS.contains(&new.version);
     let longest = new.longest == 0 || (SMALLEST_FRAME..=LARGEST_FRAME).contains(&new.longest);
     let sections = new.send.sections.checked_mul(SEND_SECTION_SIZE).is_some()

@@ -49,6 +49,8 @@ pub(crate) struct Host {
     pub(crate) shown: RefCell<Vec<Shown>>,
     /// The newest version that the card speaks.
     pub(crate) newest: Cell<u32>,
+    /// In units of 100 ns.
+    pub(crate) time: Cell<u64>,
 }
 
 impl BusPort for Host {
@@ -59,7 +61,7 @@ impl BusPort for Host {
     }
 
     fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(0)
+        ReferenceTime(self.time.get())
     }
 
     fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
@@ -193,6 +195,7 @@ impl Guest {
             observed: Cell::new(false),
             shown: RefCell::default(),
             newest: Cell::new(u32::MAX),
+            time: Cell::new(0),
         };
         let slot = Slot::offering(card, network::offer_of(MAC));
         let mut guest = Self { bus: Bus::new(Config::DEFAULT, slot), host, next: 1 };

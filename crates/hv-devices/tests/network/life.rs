@@ -11,7 +11,7 @@ use hv_tlfs::vmbus::{
 use hv_vmbus::{Config, Slot};
 use zerocopy::IntoBytes;
 
-fn frame() -> Vec<u8> {
+pub(crate) fn frame() -> Vec<u8> {
     let mut frame = vec![0x5a; 100];
     frame[..6].copy_from_slice(&MAC);
     frame
@@ -22,7 +22,7 @@ fn link(guest: &Guest, up: bool) {
 }
 
 /// The status that was indicated.
-fn indicated(guest: &mut Guest) -> Option<u32> {
+pub(crate) fn indicated(guest: &mut Guest) -> Option<u32> {
     let packet = guest.take(1)?;
     assert_eq!((packet.kind, packet.word(4)), (7, 1));
     let message = guest.messages(&packet).remove(0);
@@ -88,7 +88,7 @@ fn a_link_that_is_down_from_the_start_is_no_news() {
     assert_eq!(guest.query(0x0001_0114), (0, words(&[1])));
 }
 
-fn close(guest: &mut Guest) {
+pub(crate) fn close(guest: &mut Guest) {
     let header = MessageHeader::new(BusMessage::CLOSE_CHANNEL);
     guest.post(CloseChannel { header, channel: ChannelId(1) }.as_bytes());
 }

@@ -3,5 +3,6 @@
 mod frames;
 mod guest;
 mod hostile;
+mod leave;
 mod life;
 mod objects;

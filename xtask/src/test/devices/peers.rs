@@ -103,7 +103,8 @@ const FLOWS: &str = "\
     flows() { old=$(segments); until [ $(($(segments) - old)) -gt 500 ]; do sleep 0.1; done; echo \"hv: flows $1\"; }\n\
     is() { until [ \"$(cat /sys/class/net/eth0/carrier 2>/dev/null)\" = $1 ]; do sleep 0.1; done; echo \"hv: carrier $1\"; }\n";
 
-/// While iperf3 sends, the MTU changes, and the cable is pulled out and plugged in again. The streams go on.
+/// While iperf3 sends, the MTU changes, and the cable is pulled out and plugged in again. The streams go on. Then the
+/// card is taken away, which must leave Linux nothing to wait for.
 fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let iperf = free_port()?;
@@ -119,6 +120,7 @@ fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
          [ \"$(cat /sys/class/net/eth0/mtu)\" = $mtu ] && flows $mtu\n\
          done\n\
          for n in 1 2 3; do echo \"hv: waiting $n\"; is 0; is 1; flows again-$n; done\n\
+         echo 'hv: waiting 4'; while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done; echo 'hv: card gone'\n\
          kill -9 $sender\n"
     );
     let client = guest(context, kernel, &script)?;
@@ -137,6 +139,9 @@ fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
             machine.reply(&["net", "up"])?;
             says(format!("flows again-{n}"))?;
         }
+        says("waiting 4".to_owned())?;
+        machine.reply(&["rescind", "net"])?;
+        says("card gone".to_owned())?;
         machine.ended(Exit::Success)?;
         Ok(())
     })?;
