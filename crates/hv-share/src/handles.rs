@@ -1,4 +1,4 @@
-//! What the guest has open: so many at most.
+//! What the guest has open: a bounded number.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};

@@ -56,7 +56,7 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Creates room for so many owners' descriptors.
+    /// Creates room for this number of owners' descriptors.
     pub(crate) fn new(most: usize) -> Self {
         Self { owners: HashMap::new(), most, waiting: VecDeque::new() }
     }

@@ -43,7 +43,7 @@ impl Reply {
         self.keep(length);
     }
 
-    /// Returns room for so many bytes, all zero.
+    /// Returns room for this number of bytes, all zero.
     ///
     /// # Errors
     /// They are more than [`MAX_READ`].
@@ -55,7 +55,7 @@ impl Reply {
         Ok(&mut self.bytes[HEAD..])
     }
 
-    /// Makes it so many bytes long, behind the head.
+    /// Sets its length in bytes, behind the head.
     pub(crate) fn keep(&mut self, bytes: usize) {
         self.bytes.resize(HEAD + bytes, 0);
     }

@@ -40,7 +40,7 @@ impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
         let mut modules = Vec::new();
         load(&stock::drivers(&Cache::open()?, Stock::Cloud612)?, "hv_sock", &mut modules)?;
-        // socat's PIPE sends back what comes. A port that nobody has opened on the host is at its end. Its driver is
+        // socat's PIPE sends back what comes. A port that is not open on the host is at its end. Its driver is
         // built in.
         let script = format!(
             "{}if [ -d /sys/bus/vmbus ]; then\n\

@@ -65,7 +65,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// Lets each device take so many packets that no driver may send.
+/// Sends each device this number of packets that no driver may send.
 fn channels(context: &Context, vps: u64, count: u64, limit: &str, options: &[&str]) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let disks = ["0:0", "1:0"].map(|place| (folder.join(format!("{}.img", &place[..1])), place));

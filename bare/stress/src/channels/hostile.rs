@@ -54,7 +54,7 @@ pub(super) static DONE: [Done; TARGETS.len()] =
     [const { Done { packets: AtomicU64::new(0), lies: AtomicU64::new(0), sessions: AtomicU64::new(0) } };
         TARGETS.len()];
 
-/// Number of answers that the host owed and did not give, and the first of them.
+/// Number of answers that the host did not give, and the first of them.
 pub(super) static MISSING: AtomicU64 = AtomicU64::new(0);
 pub(super) static FIRST_MISSING: Mutex<Option<(&'static str, &'static str)>> = Mutex::new(None);
 
@@ -99,7 +99,7 @@ pub(super) fn run() {
     FINISHED[vp].store(true, Ordering::Release);
 }
 
-/// Writes to the memory of an attacker while the host reads it, until there is no more.
+/// Rewrites the memory of an attacker while the host reads it, until the attacker has finished.
 fn rewrite(vp: usize) {
     let memory = Memory::of(vp);
     let mut rng = Rng::new(SEED.load(Ordering::Relaxed) ^ vp as u64);

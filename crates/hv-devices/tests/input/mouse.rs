@@ -24,7 +24,7 @@ impl Played for Mouse {
     }
 }
 
-/// A message behind its pipe header, of so many bytes.
+/// A message behind its pipe header, of this length.
 fn message(message: &[u32], bytes: u32) -> Vec<u8> {
     words(&[&[1, bytes], message].concat())
 }

@@ -181,7 +181,7 @@ fn what_is_not_the_guests_to_give_is_refused() {
     guest.heard();
     guest.give_up(&[(FIRST, 2), (FIRST + 1, 1)], false);
     assert_eq!(guest.taken(), 514);
-    // A range of what nobody asked for.
+    // A range that was not requested.
     guest.outcome();
     guest.give_up(&[(FIRST + 100, 1)], false);
     assert_eq!(guest.taken(), 514);

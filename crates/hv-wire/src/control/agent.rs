@@ -88,7 +88,7 @@ messages! {
             seconds: u64,
             /// And nanoseconds.
             nanoseconds: u32,
-            /// [`AGENT_ENTROPY`] bytes that nobody knows.
+            /// [`AGENT_ENTROPY`] secret random bytes.
             entropy: &'a [u8],
         }
         /// Mount a folder of the host's. Before the start.
