@@ -10,8 +10,8 @@ use hv_guest::conduit::{Conduit, Raw};
 use crate::machine::{isb, mrs};
 use crate::{gic, machine, scratch};
 
-/// One VP. Features that a firmware cannot lend are left out, and the suite skips their cases: other VPs, VMBus (the
-/// firmware's connection would break), crashes (they end the machine), pages that move.
+/// One VP. Features that a firmware cannot lend are left out, and the suite skips their cases: other VPs, VMBus if the
+/// firmware has used the partition (its connection would break), crashes (they end the machine), pages that move.
 pub(crate) struct Application {
     convention: Convention,
     conduit: Raw<Either>,
@@ -124,6 +124,10 @@ impl Env for Application {
     }
 
     fn fresh(&self) -> bool {
+        self.fresh
+    }
+
+    fn vmbus(&self) -> bool {
         self.fresh
     }
 

@@ -5,20 +5,27 @@ mod matrix;
 mod uefi;
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
-use hv_wire::{BootFlags, BootInfo};
+use hv_wire::control::Service;
+use hv_wire::{BootDisk, BootFlags, BootInfo};
+use zerocopy::FromZeros as _;
 
+use crate::control::host_time;
 use crate::exit::Exit;
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
-use crate::machine::{End, Outcome, Running, Settings, Typing};
+use crate::machine::{Backing, End, Outcome, Running, Settings, Typing};
+use crate::net::{self, Network};
 use crate::setup::qemu::{self, Qemu};
 use crate::setup::{developer, programs, target, value};
 use crate::{build, output, ui};
@@ -112,6 +119,20 @@ enum Format {
 
 /// Size of guest memory in bytes.
 const MEMORY: u64 = 64 << 20;
+/// The services that there are cases about.
+const SERVICES: [Service; 9] = [
+    Service::Shutdown,
+    Service::TimeSync,
+    Service::Heartbeat,
+    Service::Kvp,
+    Service::Vss,
+    Service::Keyboard,
+    Service::Mouse,
+    Service::Fcopy,
+    Service::Balloon,
+];
+/// Size of the guest's disk, for the cases about storage.
+const DISK: u64 = 1 << 20;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
@@ -155,7 +176,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     let mut report = Report::default();
     for shape in matrix::shapes(&args.vps, &args.conduit, &args.granule) {
-        let settings = settings(args, qemu.clone(), hypervisor.path().to_owned(), &shape);
+        let settings = settings(args, qemu.clone(), hypervisor.path().to_owned(), &shape)?;
         let task = ui::Task::new(format!("Running the suite: {shape}"));
         let outcome = run_guest(&settings, image(args, kernel.clone(), &shape)?);
         drop(task);
@@ -166,24 +187,32 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     finish(args, &report)
 }
 
-/// Returns the machine of a shape.
-fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> Settings {
-    Settings {
+/// Returns a disk whose blocks differ.
+fn disk() -> anyhow::Result<Backing> {
+    let file = File::from(rustix::fs::memfd_create("hv-disk", rustix::fs::MemfdFlags::CLOEXEC)?);
+    let bytes: Vec<u8> = (0..DISK).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
+    file.write_all_at(&bytes, 0)?;
+    Ok(Backing { file: Arc::new(file), name: "DISK".to_owned(), size: DISK, read_only: false })
+}
+
+/// Returns the machine of a shape, with every device that there are cases about.
+fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> anyhow::Result<Settings> {
+    Ok(Settings {
         qemu,
         hypervisor: Some(hypervisor),
         cpu: shape.granule.cpu().to_owned(),
         vps: shape.vps,
-        backings: Vec::new(),
+        backings: vec![disk()?],
         deterministic: false,
         control: false,
         sockets: false,
-        network: None,
+        network: Some(Network { forwards: Vec::new(), capture: None }),
         gdb: None,
         monitor: false,
         timeout: Some(Duration::from_secs(args.timeout.into())),
         typing: Typing::Nothing,
         silence: None,
-    }
+    })
 }
 
 /// Hands over the hunt for mutants with one of these words in their name or file to xtask.
@@ -232,10 +261,25 @@ fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
     })?)
 }
 
+/// Returns the boot information: connections for messages and events that the guest sends to itself, and the devices.
+fn orders(image: &Image, vps: u32) -> BootInfo {
+    let [a, b, c, d, e, f] = net::MAC;
+    let mut orders = BootInfo {
+        flags: BootFlags::LOOPBACK | BootFlags::NETWORK,
+        host_time: host_time(false),
+        services: SERVICES.map(Service::bit).iter().sum(),
+        disk_count: 1,
+        mac: [a, b, c, d, e, f, 0, 0],
+        ..load::orders(image, vps, MEMORY)
+    };
+    let base = orders.tables_base + orders.tables_size;
+    orders.disks[0] = BootDisk { base, size: DISK, id: *b"conformance-disk", ..BootDisk::new_zeroed() };
+    orders
+}
+
 /// Runs the guest to its end.
 fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
-    // For messages and events that the guest sends to itself.
-    let orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, settings.vps, MEMORY) };
+    let orders = orders(&image, settings.vps);
     let ram = load::ram(&image, &orders)?;
     let outcome = Running::start(settings, ram, None, None, None)?.wait()?;
     if outcome.end == End::Interrupted {

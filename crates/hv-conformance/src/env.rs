@@ -7,7 +7,7 @@ use hv_tlfs::start_vp::InitialVpContext;
 pub const MAX_VPS: usize = 16;
 
 /// Scratch pages for cases.
-pub(crate) const CASE_PAGES: usize = 48;
+pub(crate) const CASE_PAGES: usize = 96;
 
 /// Number of scratch pages in an environment.
 pub const PAGES: usize = CASE_PAGES + MAX_VPS;

@@ -8,6 +8,7 @@ mod timers;
 mod virtual_interrupts;
 mod virtual_mmu;
 mod virtual_processors;
+mod vmbus;
 mod vp_registers;
 
 use crate::case::Case;
@@ -34,9 +35,24 @@ pub(crate) const ALL: &[&[Case]] = &[
     inter_partition::messages::CASES,
     inter_partition::message_queues::CASES,
     inter_partition::events::CASES,
-    inter_partition::vmbus::CASES,
     timers::registers::CASES,
     timers::messages::CASES,
     timers::modes::CASES,
     timers::clock::CASES,
+    vmbus::contact::CASES,
+    vmbus::offers::CASES,
+    vmbus::gpadls::CASES,
+    vmbus::channels::CASES,
+    vmbus::rings::CASES,
+    vmbus::packets::CASES,
+    vmbus::signals::CASES,
+    vmbus::subchannels::CASES,
+    vmbus::unload::CASES,
+    vmbus::devices::services::CASES,
+    vmbus::devices::storage::CASES,
+    vmbus::devices::scsi::CASES,
+    vmbus::devices::network::CASES,
+    vmbus::devices::input::CASES,
+    vmbus::devices::memory::CASES,
+    vmbus::devices::sockets::CASES,
 ];

@@ -3,8 +3,10 @@
 //! The calls here are made of words on purpose. A case that checks bits must not go through routines that could hide
 //! a wrong one; only the way out of the guest, the [`Conduit`](hv_guest::conduit::Conduit), is `hv-guest`'s.
 
+mod channel;
 mod synic;
 mod time;
+mod vmbus;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,7 +24,9 @@ use crate::env::{CASE_PAGES, Env, Exception};
 use crate::facts::Facts;
 use crate::outcome::{Outcome, Stop, fail};
 
+pub(crate) use channel::{Channel, Opening, Packet, RINGS, Ring, Word};
 pub(crate) use synic::Synic;
+pub(crate) use vmbus::{Bus, Contact, SINT};
 
 /// Returns the control word of a Get of this many registers.
 pub(crate) const fn get(count: u16) -> HypercallInput {
@@ -175,6 +179,11 @@ impl<'e> Cx<'e> {
         let gpa = self.env.page(n);
         self.fill(gpa, 0);
         Ok(gpa)
+    }
+
+    /// Returns what a part of a case works with that may have all pages: the parts before it have ended.
+    pub(crate) const fn fresh_pages(&self) -> Self {
+        Self::new(self.env, self.facts)
     }
 
     /// Returns the calling VP's page for the parameters of one hypercall.

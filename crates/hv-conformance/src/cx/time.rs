@@ -1,5 +1,6 @@
 //! Time and interrupts.
 
+use hv_tlfs::features::PartitionPrivileges;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::time::CLOCK_HZ;
 
@@ -16,6 +17,12 @@ impl Cx<'_> {
     /// Returns the counter ticks of a span in 100 ns, rounded up.
     pub(crate) fn ticks(&self, units: u64) -> u64 {
         (u128::from(units) * u128::from(self.env.frequency())).div_ceil(u128::from(CLOCK_HZ)) as u64
+    }
+
+    /// Skips without the privilege to read the reference counter.
+    pub(crate) fn need_counter(&self) -> Outcome {
+        let privilege = PartitionPrivileges(0).with_access_reference_counter(true);
+        self.need(privilege, "the partition has no reference counter")
     }
 
     /// Returns the reference time by its register.

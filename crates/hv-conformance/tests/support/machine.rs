@@ -16,6 +16,11 @@ use hv_partition::{
 
 pub(crate) use hv_partition::testing::{Lock, RAM, RAM_SIZE};
 
+use super::devices::{DISK, SuiteBus};
+
+/// The partition under test.
+pub(crate) type SuitePartition<'p> = Partition<'p, Lock, SuiteBus>;
+
 /// Virtual address of the window, and the translation table base that translates it.
 pub(crate) const WINDOW: u64 = 0x7000_0000;
 pub(crate) const ADDRESS_SPACE: u64 = 0x4_2000;
@@ -61,6 +66,8 @@ pub(crate) struct SuiteHost {
     /// What the translation tables say of the window.
     window: AtomicUsize,
     crash: Mutex<Option<CrashReport>>,
+    /// The disk, whose blocks differ.
+    pub(crate) disk: Mutex<Vec<u8>>,
     starting: Mutex<Vec<usize>>,
 }
 
@@ -91,6 +98,7 @@ impl SuiteHost {
             vps: (0..vps).map(|_| hardware()).collect(),
             window: AtomicUsize::new(0),
             crash: Mutex::default(),
+            disk: Mutex::new((0..DISK).map(|n| (n / 512 * 31 + n % 509) as u8).collect()),
             starting: Mutex::default(),
         }
     }
@@ -135,7 +143,7 @@ impl SuiteHost {
     }
 
     /// Waits for the deadlines of a VP and calls the partition when one has come, until the machine ends.
-    pub(crate) fn serve(&self, partition: &Partition<'_, Lock>, vp: usize) {
+    pub(crate) fn serve(&self, partition: &SuitePartition<'_>, vp: usize) {
         let VpHardware { deadline, deadline_changed, .. } = &self.vps[vp];
         let mut next = lock(deadline);
         while !self.ended.load(Ordering::Relaxed) {
@@ -167,7 +175,7 @@ impl SuiteHost {
     }
 
     /// Lets the timers expire that are due.
-    pub(crate) fn settle(&self, partition: &Partition<'_, Lock>) {
+    pub(crate) fn settle(&self, partition: &SuitePartition<'_>) {
         if self.is_by_the_wall() {
             return;
         }

@@ -1,5 +1,6 @@
 //! The partition of `hv-partition` as an environment: what is tested and who tests it in one process.
 
+mod devices;
 mod machine;
 
 use std::cell::Cell;
@@ -8,13 +9,13 @@ use std::thread;
 
 use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES, loopback};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
-use hv_partition::{Action, Bus, Config, GuestMemory, Partition, Port, PortTarget, Vp};
+use hv_partition::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::psci;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::start_vp::InitialVpContext;
 
-use machine::{ADDRESS_SPACE, Lock, RAM, SuiteHost, WINDOW};
+use machine::{ADDRESS_SPACE, Lock, RAM, SuiteHost, SuitePartition, WINDOW};
 
 /// First scratch page.
 const SCRATCH: u64 = RAM + 0x1000;
@@ -33,7 +34,7 @@ thread_local! {
 
 /// An environment around a partition.
 pub(crate) struct InProcess<'p> {
-    partition: &'p Partition<'p, Lock>,
+    partition: &'p SuitePartition<'p>,
     machine: &'p SuiteHost,
     wire: &'p Hvc<'p>,
     conduit: Raw<Wire<'p>>,
@@ -45,7 +46,7 @@ struct Wire<'p>(&'p Hvc<'p>);
 
 /// `hvc`, on whichever VP runs.
 struct Hvc<'p> {
-    partition: &'p Partition<'p, Lock>,
+    partition: &'p SuitePartition<'p>,
     machine: &'p SuiteHost,
     convention: Convention,
 }
@@ -165,7 +166,7 @@ fn run_on_machine<R>(
     let vps = machine.vp_count();
     let states: Vec<Vp<Lock>> = (0..vps).map(|_| Vp::new()).collect();
     let ports = ports(vps);
-    let bus = Bus::with_offers(config.vmbus, config.offers);
+    let bus = devices::bus(config.vmbus);
     let partition = Partition::new(config.hypervisor, &states, &ports, &bus);
     partition.reset(machine);
     for vp in 0..vps {

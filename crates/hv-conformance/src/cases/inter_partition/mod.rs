@@ -5,4 +5,3 @@ pub(super) mod message_queues;
 pub(super) mod messages;
 pub(super) mod overlays;
 pub(super) mod synic;
-pub(super) mod vmbus;

@@ -48,11 +48,6 @@ cases! {
 const TSC: PartitionPrivileges =
     PartitionPrivileges(0).with_access_reference_tsc(true).with_access_reference_counter(true);
 
-fn need_counter(cx: &Cx<'_>) -> Outcome {
-    let privilege = PartitionPrivileges(0).with_access_reference_counter(true);
-    cx.need(privilege, "the partition has no reference counter")
-}
-
 /// Skips without reference TSC page; sets one up.
 fn page(cx: &Cx<'_>) -> Result<u64, Stop> {
     cx.need(TSC, "the partition has no reference TSC page")?;
@@ -98,7 +93,7 @@ fn agrees(cx: &Cx<'_>, page: u64) -> Outcome {
 }
 
 fn the_counter_advances(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     let before = cx.now()?;
     cx.pause(1_000);
     check!(cx.now()? >= before + 999);
@@ -106,7 +101,7 @@ fn the_counter_advances(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_counter_never_goes_back(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     let mut last = cx.now()?;
     for _ in 0..1000 {
         let now = cx.now()?;
@@ -117,7 +112,7 @@ fn the_counter_never_goes_back(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_counter_never_goes_back_between_vps(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     cx.other()?;
     let mut last = cx.now()?;
     for round in 0..20 {
@@ -140,7 +135,7 @@ fn bracketed(cx: &Cx<'_>) -> Result<(u64, u64, u64), Stop> {
 }
 
 fn the_counter_counts_100_ns(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     let units =
         |ticks: u64| (u128::from(ticks) * u128::from(CLOCK_HZ) / u128::from(cx.env.frequency())) as u64;
     let (begin, first, second) = bracketed(cx)?;
@@ -154,7 +149,7 @@ fn the_counter_counts_100_ns(cx: &Cx<'_>) -> Outcome {
 }
 
 fn every_vp_reads_the_same_counter(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     cx.other()?;
     for vp in 1..cx.env.vp_count() {
         let before = cx.now()?;
@@ -166,7 +161,7 @@ fn every_vp_reads_the_same_counter(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_counter_cannot_be_written(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     for value in [0, 1, u64::MAX] {
         check_eq!(cx.set(RegisterName::TIME_REF_COUNT, value), HvStatus::INVALID_PARAMETER);
     }
@@ -174,7 +169,7 @@ fn the_counter_cannot_be_written(cx: &Cx<'_>) -> Outcome {
 }
 
 fn a_refused_write_leaves_the_counter(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     let before = cx.now()?;
     cx.set(RegisterName::TIME_REF_COUNT, 1 << 50);
     let between = cx.now()?;
@@ -328,7 +323,7 @@ fn the_page_tells_the_time_after_a_migration(cx: &Cx<'_>) -> Outcome {
 }
 
 fn the_counter_goes_on_after_a_migration(cx: &Cx<'_>) -> Outcome {
-    need_counter(cx)?;
+    cx.need_counter()?;
     migrate(cx)?;
     // The longer the counter has run, the further it would be off.
     cx.pause(5 * CLOCK_HZ);

@@ -35,6 +35,8 @@ macro_rules! mutants {
     (@optional $text:literal) => { Some($text) };
 }
 
+mod channels;
+mod devices;
 mod hypercalls;
 mod registers;
 mod sets;
@@ -45,5 +47,13 @@ mod vmbus;
 use super::Mutant;
 
 /// The parts.
-pub(super) const PARTS: &[&[Mutant]] =
-    &[hypercalls::MUTANTS, registers::MUTANTS, synic::MUTANTS, sets::MUTANTS, time::MUTANTS, vmbus::MUTANTS];
+pub(super) const PARTS: &[&[Mutant]] = &[
+    hypercalls::MUTANTS,
+    registers::MUTANTS,
+    synic::MUTANTS,
+    sets::MUTANTS,
+    time::MUTANTS,
+    vmbus::MUTANTS,
+    channels::MUTANTS,
+    devices::MUTANTS,
+];
