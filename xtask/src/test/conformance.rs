@@ -13,10 +13,10 @@ use hv_setup::exit::Exit;
 const SHAPES: [[&str; 3]; 4] =
     [["1", "smccc", "4k"], ["4", "hvc1", "4k"], ["2", "smccc", "64k"], ["1", "hvc1", "16k"]];
 /// Minimum number of cases that pass on one VP. With fewer, the guest or the host has lost something.
-const PASSED: usize = 250;
+const PASSED: usize = 600;
 
 /// Minimum number of mutants.
-const MUTANTS: u64 = 60;
+const MUTANTS: u64 = 400;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {

@@ -14,7 +14,7 @@ mod mutants {
     extern crate std;
 
     /// Number of choices after which a host counts as endless; a run takes less than a twentieth.
-    const PATIENCE: u64 = 100_000_000;
+    const PATIENCE: u64 = 1_000_000_000;
 
     static CHOSEN: std::sync::OnceLock<Option<usize>> = std::sync::OnceLock::new();
 

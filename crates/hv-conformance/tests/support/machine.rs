@@ -24,8 +24,8 @@ pub(crate) type SuitePartition<'p> = Partition<'p, Lock, SuiteBus>;
 /// Virtual address of the window, and the translation table base that translates it.
 pub(crate) const WINDOW: u64 = 0x7000_0000;
 pub(crate) const ADDRESS_SPACE: u64 = 0x4_2000;
-/// Looks at the counter and effects after which a run counts as endless; one that ends has far less.
-const PATIENCE: u64 = 50_000_000;
+/// Looks at the counter and effects after which a run counts as endless; one that ends has less than a twentieth.
+const PATIENCE: u64 = 10_000_000;
 /// Pages at the window: no translation cached.
 const NOT_CACHED: usize = usize::MAX;
 

@@ -16,20 +16,20 @@ cases! {
         the_answer_comes_as_a_message_of_type_1,
         the_answer_raises_the_interrupt_of_sint_2,
         the_answer_goes_to_the_vp_that_was_named;
+    "OpenVMM, vmbus_server", "channels.rs: initiate_contact":
+        a_contact_ends_the_connection_before_it,
+        a_declined_version_leaves_no_connection,
+        a_sint_that_the_host_does_not_serve_is_declined_there,
+        a_sint_is_ignored_on_connection_1,
+        both_monitor_pages_may_be_missing,
+        one_monitor_page_alone_is_refused,
+        a_contact_frees_the_memory_of_the_connection_before_it;
     "Linux 6.12, drivers/hv/connection.c", "vmbus_negotiate_version":
         a_version_that_nobody_speaks_is_declined,
         a_declined_version_can_be_followed_by_another,
         an_older_version_is_spoken_on_connection_1,
         a_version_of_linux_is_spoken,
         the_answer_names_the_connection_for_all_that_follows;
-    "OpenVMM, vmbus_server", "channels.rs: initiate_contact":
-        a_declined_version_leaves_no_connection,
-        a_sint_that_the_host_does_not_serve_is_declined_there,
-        a_sint_is_ignored_on_connection_1,
-        both_monitor_pages_may_be_missing,
-        one_monitor_page_alone_is_refused,
-        a_contact_ends_the_connection_before_it,
-        a_contact_frees_the_memory_of_the_connection_before_it;
     "OpenVMM, vmbus_server", "channels.rs: check_version_supported":
         an_answer_to_version_6_tells_the_features,
         unknown_features_are_not_granted,
@@ -211,6 +211,7 @@ fn sum(bus: &Bus<'_, '_>) -> Result<(usize, u64), Stop> {
     Ok((count, sum))
 }
 
+/// Comes before all other cases that take offers: a host that offers a device only once has none left for them.
 fn a_contact_ends_the_connection_before_it(cx: &Cx<'_>) -> Outcome {
     cx.connected(|bus| {
         let before = sum(bus)?;

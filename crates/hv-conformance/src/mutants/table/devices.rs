@@ -234,7 +234,7 @@ mutants! {
         card_with_two_addresses "A card has another address now.":
             "Some(Value::of(&[&self.address]))" => "Some(Value::of(&[&[2; 6]]))";
         link_state_wrong "The link has a state that does not exist.":
-            "word(self.down.into())" => "word(7)";
+            "word(self.shows_down().into())" => "word(7)";
         frame_without_length "A frame has no length.":
             "word(longest - ETHERNET)" => "word(0)";
         any_object_known "Any object is known.":

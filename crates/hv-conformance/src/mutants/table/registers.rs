@@ -76,7 +76,7 @@ mutants! {
             => "return { self.time().migrate(host.memory(), self.config().counter_frequency, \
                 host.counter(), ReferenceTime(new)); Err(HvStatus::INVALID_PARAMETER) }";
         index_changes "A VP index changes with the time.":
-            "value(target as u64)" => "value(target as u64 ^ host.counter() & 1)";
+            "value(target as u64)" => "value(target as u64 ^ u64::from(host.counter() > 1_000))";
         index_is_special "VP indices are beyond the most VPs that a partition can have.":
             "value(target as u64)" => "value(target as u64 | 0x1_0000)";
         crash_needs_the_guest_id "Crash registers cannot be read without a guest OS id.":

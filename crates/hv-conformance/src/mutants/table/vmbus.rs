@@ -174,7 +174,8 @@ mutants! {
         list_of_channel_1 "All page lists are channel 1's.":
             "u64::from(gpadl.channel)" => "1u64";
         list_in_use_taken "A page list replaces one of the same name.":
-            "self.slot(id).is_some()" => "false";
+            "self.slot(id).is_some()"
+            => "self.slot(id).is_some_and(|(at, _)| { self.remove(at); false })";
         ranges_aligned "A range begins with its first page.":
             "bytes == 0 || offset >= PAGE" => "bytes == 0 || offset != 0";
         ranges_whole "A range ends with its last page.":
