@@ -94,7 +94,10 @@ pub enum Failure {
 }
 
 impl Request {
-    const EMPTY: Self = Self { disk: 0, piece: Piece::Flush, job: Job::EMPTY, srb: Srb::EMPTY };
+    /// Returns one without a command.
+    const fn empty() -> Self {
+        Self { disk: 0, piece: Piece::Flush, job: Job::EMPTY, srb: Srb::EMPTY }
+    }
 }
 
 impl Work for Request {

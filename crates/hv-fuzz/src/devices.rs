@@ -134,6 +134,10 @@ impl BusPort for Partition {
         self.judge(&BusEvent::Packet(*packet));
     }
 
+    fn is_planned(&self) -> bool {
+        self.mishap.get() != 0
+    }
+
     fn starts(&self, _: DeviceId) -> Start {
         match () {
             () if self.meets(1) => Start::Late(ReferenceTime(1000)),

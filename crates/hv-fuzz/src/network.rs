@@ -98,6 +98,10 @@ impl BusPort for Host {
         true
     }
 
+    fn is_planned(&self) -> bool {
+        self.mood.get() & 8 != 0
+    }
+
     fn packet(&self, packet: &Seen<'_>) {
         assert!(packet.payload.len() == hv_vmbus::SEEN_BYTES.min(packet.len as usize));
         self.judge(&BusEvent::Packet(*packet));
@@ -317,7 +321,7 @@ impl Guest {
                 let up = input.flag();
                 let _ = self.bus.with(self.bus.devices(), &self.host, |card, io| card.set_link(up, io));
             }
-            6 => self.host.mood.set(input.byte() & 7),
+            6 => self.host.mood.set(input.byte() & 15),
             7 => {
                 let token = self.host.held.borrow_mut().pop();
                 if let Some(token) = token {

@@ -153,8 +153,6 @@ impl<'a, P> Deref for Env<'a, P> {
 pub(crate) struct Limits {
     /// [`Device::PACKET_LIMIT`](crate::Device::PACKET_LIMIT).
     pub(crate) packet: u32,
-    /// [`Device::WORK_LIMIT`](crate::Device::WORK_LIMIT).
-    pub(crate) work: usize,
     /// [`Device::SIGNAL_EACH`](crate::Device::SIGNAL_EACH).
     pub(crate) signal_each: bool,
 }
@@ -162,6 +160,8 @@ pub(crate) struct Limits {
 /// What was done during a call of a device.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// How much work is left to do.
+    pub(crate) budget: usize,
     /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
     /// The device takes packets again of a channel that was held.
@@ -171,8 +171,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) const fn new() -> Self {
-        Self { signals: 0..0, resumed: false, traffic: Traffic::NONE }
+    pub(crate) const fn new(budget: usize) -> Self {
+        Self { budget, signals: 0..0, resumed: false, traffic: Traffic::NONE }
     }
 }
 

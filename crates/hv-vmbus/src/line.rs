@@ -4,6 +4,7 @@ use crate::config::MESSAGE_SINT_SHIFTED;
 use crate::gpadl::Pool;
 use crate::image;
 use crate::optional::Optional;
+use crate::pages::PAGE;
 use crate::protocol::{ChannelId, ChannelOffer, GpadlId, MessageHeader, MessageType, OfferChannel};
 use crate::ring::{Consumer, Producer, Ring, RingError};
 use core::ops::Range;
@@ -70,10 +71,12 @@ pub(crate) struct Open {
     pub(crate) gpadl: GpadlId,
     /// The same as an index into the pool's table.
     pub(crate) entry: usize,
-    /// Position of its page numbers in the pool.
-    pub(crate) words: Range<usize>,
     /// Page where the host-to-guest ring begins.
     pub(crate) split: u32,
+    /// The guest-to-host ring.
+    pub(crate) incoming: Shape,
+    /// The host-to-guest ring.
+    pub(crate) outgoing: Shape,
     /// VP to interrupt, or `TARGET_VP_NONE`.
     pub(crate) vp: u32,
     /// Event flag to set.
@@ -189,12 +192,8 @@ type Rings<'a, M> = (Ring<'a, M, AtomicU64>, Ring<'a, M, AtomicU64>);
 
 impl Open {
     /// Returns the guest-to-host and the host-to-guest ring.
-    pub(crate) fn rings<'a, M: GuestMemory>(
-        &self,
-        memory: &'a M,
-        pool: Pool<'a>,
-    ) -> Result<Rings<'a, M>, RingError> {
-        rings(memory, pool, self.words.clone(), self.split)
+    pub(crate) fn rings<'a, M: GuestMemory>(&self, memory: &'a M, pool: Pool<'a>) -> Rings<'a, M> {
+        (self.incoming.ring(memory, pool), self.outgoing(memory, pool))
     }
 
     /// Returns the host-to-guest ring.
@@ -202,23 +201,48 @@ impl Open {
         &self,
         memory: &'a M,
         pool: Pool<'a>,
-    ) -> Result<Ring<'a, M, AtomicU64>, RingError> {
-        let pages = pool.part(self.words.clone());
-        let outgoing = usize::try_from(self.split).ok().and_then(|split| pages.get(split..));
-        Ring::new(memory, outgoing.ok_or(RingError::Size { pages: pages.len() })?)
+    ) -> Ring<'a, M, AtomicU64> {
+        self.outgoing.ring(memory, pool)
     }
 }
 
-pub(crate) fn rings<'a, M: GuestMemory>(
-    memory: &'a M,
-    pool: Pool<'a>,
-    words: Range<usize>,
-    split: u32,
-) -> Result<Rings<'a, M>, RingError> {
-    let pages = pool.part(words);
-    let parts = usize::try_from(split).ok().and_then(|split| pages.split_at_checked(split));
-    let (incoming, outgoing) = parts.ok_or(RingError::Size { pages: pages.len() })?;
-    Ok((Ring::new(memory, incoming)?, Ring::new(memory, outgoing)?))
+/// A ring of an open channel, judged when the channel was opened: its pages stay the same until it is closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Address of the header.
+    header: u64,
+    /// Position of the page numbers of its data in the pool.
+    data: u32,
+    pages: u32,
+}
+
+impl Shape {
+    /// Judges the rings in these words of the pool, of which the second begins at page `split`.
+    pub(crate) fn both<M: GuestMemory>(
+        memory: &M,
+        pool: Pool<'_>,
+        words: Range<usize>,
+        split: u32,
+    ) -> Result<(Self, Self), RingError> {
+        let error = RingError::Size { pages: words.len() };
+        let middle = usize::try_from(split).ok().filter(|split| *split <= words.len()).ok_or(error)?;
+        let middle = words.start + middle;
+        Ok((Self::new(memory, pool, words.start..middle)?, Self::new(memory, pool, middle..words.end)?))
+    }
+
+    fn new<M: GuestMemory>(memory: &M, pool: Pool<'_>, words: Range<usize>) -> Result<Self, RingError> {
+        let ring = Ring::new(memory, pool.part(words.clone()))?;
+        let error = RingError::Size { pages: words.len() };
+        let data = u32::try_from(words.start + 1).map_err(|_| error)?;
+        Ok(Self { header: ring.header(), data, pages: ring.size() / PAGE as u32 })
+    }
+
+    /// Returns the ring.
+    #[inline]
+    pub(crate) fn ring<'a, M: GuestMemory>(&self, memory: &'a M, pool: Pool<'a>) -> Ring<'a, M, AtomicU64> {
+        let start = self.data as usize;
+        Ring::judged(memory, self.header, pool.part(start..start + self.pages as usize))
+    }
 }
 
 image::variants!(Stage, "state of a channel" {

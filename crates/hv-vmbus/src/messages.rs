@@ -6,7 +6,7 @@ use crate::device::{Connect, Opening};
 use crate::devices::{DeviceSet, Devices, Part};
 use crate::event::{Event, Reason};
 use crate::gpadl::{Fate, State};
-use crate::line::{Open, Stage, Stall, default_connection, rings};
+use crate::line::{Open, Shape, Stage, Stall, default_connection};
 use crate::outbox::Pending;
 use crate::port::BusPort;
 use crate::protocol::connection::MAX_CHANNELS;
@@ -206,17 +206,18 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let words = pool.whole_pages(&gpadl).ok_or(Reason::BadRing)?;
         let split = request.downstream_page_offset;
         let (incoming, outgoing) =
-            rings(port.memory(), pool, words.clone(), split).map_err(|_| Reason::BadRing)?;
+            Shape::both(port.memory(), pool, words, split).map_err(|_| Reason::BadRing)?;
         Ok(Open {
             gpadl: id,
             entry,
-            words,
             split,
+            incoming,
+            outgoing,
             vp: request.target_vp,
             flag,
             connection,
-            consumer: Consumer::attach(&incoming).map_err(|_| Reason::BadRing)?,
-            producer: Producer::attach(&outgoing).map_err(|_| Reason::BadRing)?,
+            consumer: Consumer::attach(&incoming.ring(port.memory(), pool)).map_err(|_| Reason::BadRing)?,
+            producer: Producer::attach(&outgoing.ring(port.memory(), pool)).map_err(|_| Reason::BadRing)?,
             live: false,
             corrupt: false,
             reserved: 0,

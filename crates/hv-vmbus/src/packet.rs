@@ -78,7 +78,7 @@ impl<M: GuestMemory> Packet<'_, M> {
     /// Returns the channel of the packet.
     #[must_use]
     pub fn channel(&self) -> Channel {
-        Channel(self.ticket.line as u16)
+        self.ticket.channel()
     }
 
     /// Returns its type: in-band data, data in listed pages, or the completion of a packet from the host.
@@ -103,7 +103,7 @@ impl<M: GuestMemory> Packet<'_, M> {
     /// Returns the number of ranges in a packet with data in listed pages.
     #[must_use]
     pub fn ranges(&self) -> u32 {
-        self.ticket.ranges
+        self.ticket.ranges()
     }
 
     /// Returns true if the channel is a pipe and the packet has no valid pipe header. Its payload is empty then.
@@ -166,6 +166,18 @@ impl<M: GuestMemory> Packet<'_, M> {
 impl<M> sealed::Sealed for Packet<'_, M> {}
 
 impl Ticket {
+    /// Returns the channel of the packet.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        Channel(self.line as u16)
+    }
+
+    /// Returns the number of ranges in a packet with data in listed pages.
+    #[must_use]
+    pub fn ranges(&self) -> u32 {
+        self.ranges
+    }
+
     /// Returns the data, or why it was rejected.
     pub(crate) fn data(&self) -> Result<Data, PagesError> {
         match self.rejected {
@@ -214,14 +226,14 @@ impl<M, Q> Requester<Q> for Packet<'_, M> {
 impl<Q> Requester<Q> for Done<'_, Q> {
     #[inline(always)]
     fn parts(&mut self) -> (&mut Ticket, Option<&mut Q>) {
-        (&mut self.ticket, Some(self.request))
+        (self.ticket, Some(self.request))
     }
 }
 
 /// A request that the back end has completed.
 #[derive(Debug)]
 pub struct Done<'a, Q> {
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: &'a mut Ticket,
     pub(crate) token: Token,
     /// The request, where it is kept: it is not copied.
     pub request: &'a mut Q,
@@ -231,7 +243,7 @@ impl<Q> Done<'_, Q> {
     /// Returns the channel of its packet.
     #[must_use]
     pub fn channel(&self) -> Channel {
-        Channel(self.ticket.line as u16)
+        self.ticket.channel()
     }
 
     /// Returns its token.
@@ -248,7 +260,7 @@ impl<Q> Done<'_, Q> {
 
     /// Returns the right to answer it, and the request, so that the answer can be a part of the request.
     pub fn split(&mut self) -> (&mut Ticket, &mut Q) {
-        (&mut self.ticket, self.request)
+        (self.ticket, self.request)
     }
 }
 
@@ -256,10 +268,10 @@ impl<Q> sealed::Sealed for Done<'_, Q> {}
 
 impl<Q> Answer for Done<'_, Q> {
     fn ticket(&self) -> &Ticket {
-        &self.ticket
+        self.ticket
     }
 
     fn ticket_mut(&mut self) -> &mut Ticket {
-        &mut self.ticket
+        self.ticket
     }
 }

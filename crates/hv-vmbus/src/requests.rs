@@ -63,6 +63,12 @@ impl Entry {
         gpadl: None,
     };
 
+    /// Has the next request here get another token than the last one: the back end's word on that one is used up.
+    #[inline]
+    pub(crate) fn renew(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+    }
+
     /// Returns the token of the request that is here, or will be: the slot in the lower half, and the count in the
     /// upper. It is never 0.
     pub(crate) fn token(&self, at: usize) -> Token {

@@ -136,7 +136,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         work: What<'_, D, P>,
     ) {
         let held = &mut *held;
-        let limits = Limits { packet: D::PACKET_LIMIT, work: D::WORK_LIMIT, signal_each: D::SIGNAL_EACH };
+        let limits = Limits { packet: D::PACKET_LIMIT, signal_each: D::SIGNAL_EACH };
         let env = cx.env(at, SEGMENTS, limits);
         let mut context = Context {
             env: &env,
@@ -145,7 +145,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             segments: held.segments.as_flattened_mut(),
             counts: &mut held.counts,
             occupied: &self.occupied,
-            run: &mut Run::new(),
+            run: &mut Run::new(D::WORK_LIMIT),
         };
         let mut typed = Typed { device: &mut held.device, works: &mut held.works };
         let time = match work {

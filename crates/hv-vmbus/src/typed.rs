@@ -12,17 +12,6 @@ use crate::packet::{Done, Packet, Ticket};
 use crate::port::{Backend, BusPort, Started, Work};
 use hv_tlfs::time::ReferenceTime;
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begun {
-    /// The back end has no room for it.
-    Full,
-    /// The back end is working on it.
-    Pending,
-    /// It is done, and the device has been told. It had this [cost](Work::cost).
-    Done(usize),
-}
-
 /// A device as the bus calls it: [`Device`], with requests named by their numbers.
 pub(crate) trait Handler<P: BusPort> {
     fn takes_connections(&self) -> bool;
@@ -49,8 +38,8 @@ pub(crate) trait Handler<P: BusPort> {
     ) -> Result<(), Refusal>;
     fn reset(&mut self);
     fn renew(&mut self);
-    /// Has the back end start a queued request.
-    fn start(&mut self, at: usize, context: &mut Context<'_, P>) -> Begun;
+    /// Has the back end start a queued request. Returns false if it has no room for it.
+    fn start(&mut self, at: usize, context: &mut Context<'_, P>) -> bool;
     /// Drops a request.
     fn forget(&mut self, at: usize);
 }
@@ -85,16 +74,55 @@ impl<D: Device> Typed<'_, D> {
             context.release(at);
             return;
         };
-        let (ticket, token) = context.land(at);
-        let mut done = Done { ticket, token, request };
+        let (mut ticket, token) = context.land(at);
+        let mut done = Done { ticket: &mut ticket, token, request };
         // There is no packet of which it could make another request.
         self.device.completed(&mut done, outcome, &mut Io::new(context.reborrow(), &mut []));
-        let Ticket { requested, reserved, .. } = done.ticket;
         context.landed(at);
-        if !requested {
-            self.drop_work(at);
-            context.served(at, reserved);
+        if self.carry_out(&mut ticket, at, context) {
+            context.served(context.requests[at].since);
+            context.requests[at].reserved = ticket.reserved;
+            context.release(at);
         }
+    }
+
+    /// Has the back end start the request that was made with a ticket, if there is one: now, or when those before it
+    /// are started. One that is done now never enters the table of requests, unless an earlier one of the same packet
+    /// has. Returns true if no request is left.
+    fn carry_out<P: Backend<D::Request>>(
+        &mut self,
+        ticket: &mut Ticket,
+        at: usize,
+        context: &mut Context<'_, P>,
+    ) -> bool {
+        while ticket.requested {
+            let Some(request) = self.works.get_mut(at).and_then(Optional::as_mut) else { return false };
+            let (port, id) = (context.env.port, DeviceId(context.env.place.device));
+            let token = context.requests[at].token(at);
+            let mut flies = false;
+            if context.starts_at_once() {
+                match port.start(id, token, request, context.part(at, &ticket.data)) {
+                    Started::Done(outcome) => {
+                        context.spend(ticket.data.len, request.cost());
+                        context.requests[at].renew();
+                        ticket.requested = false;
+                        let mut done = Done { ticket: &mut *ticket, token, request };
+                        let mut io = Io::new(context.reborrow(), &mut []);
+                        self.device.completed(&mut done, outcome, &mut io);
+                        continue;
+                    }
+                    Started::Pending => flies = true,
+                    Started::Full => {}
+                }
+            }
+            context.admit(ticket, at, request.begins());
+            if flies {
+                context.take_off(at);
+            }
+            return false;
+        }
+        self.drop_work(at);
+        true
     }
 
     /// Drops a request, if that does anything: else the place is used again as it is.
@@ -137,7 +165,14 @@ impl<P: Backend<D::Request>, D: Device> Handler<P> for Typed<'_, D> {
 
     fn packet(&mut self, packet: &mut Packet<'_, P::Memory>, context: &mut Context<'_, P>) -> Taken {
         let (device, mut io) = self.split(context);
-        device.packet(packet, &mut io)
+        let taken = device.packet(packet, &mut io);
+        if packet.ticket.requested
+            && let Some(at) = packet.ticket.entry
+            && self.carry_out(&mut packet.ticket, at, context)
+        {
+            context.served(context.env.now);
+        }
+        taken
     }
 
     fn corrupt(&mut self, channel: Channel, context: &mut Context<'_, P>) {
@@ -183,23 +218,20 @@ impl<P: Backend<D::Request>, D: Device> Handler<P> for Typed<'_, D> {
         self.device.renew();
     }
 
-    fn start(&mut self, at: usize, context: &mut Context<'_, P>) -> Begun {
-        let Some(request) = self.works.get(at).and_then(Optional::as_ref) else { return Begun::Full };
-        let cost = request.cost();
+    fn start(&mut self, at: usize, context: &mut Context<'_, P>) -> bool {
+        let Some(request) = self.works.get(at).and_then(Optional::as_ref) else { return false };
         let (port, id) = (context.env.port, DeviceId(context.env.place.device));
         let (token, pages) = context.load_of(at);
         match port.start(id, token, request, pages) {
-            Started::Full => Begun::Full,
-            Started::Pending => {
-                context.take_off(at);
-                Begun::Pending
-            }
+            Started::Full => return false,
+            Started::Pending => context.take_off(at),
             Started::Done(outcome) => {
+                context.spend(context.requests[at].data.len, request.cost());
                 context.take_off(at);
                 self.finish(at, outcome, context);
-                Begun::Done(cost)
             }
         }
+        true
     }
 
     fn forget(&mut self, at: usize) {

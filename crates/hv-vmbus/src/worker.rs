@@ -53,15 +53,13 @@ enum Stop {
 pub(crate) struct Worker<'w, 'a, P: BusPort> {
     pub(crate) device: &'w mut (dyn Handler<P> + 'w),
     pub(crate) io: &'w mut Context<'a, P>,
-    pub(crate) budget: usize,
 }
 
 /// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device
 /// must run next.
 impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
     pub(crate) fn new(device: &'w mut (dyn Handler<P> + 'w), io: &'w mut Context<'a, P>) -> Self {
-        let budget = io.env.limits.work;
-        Self { device, io, budget }
+        Self { device, io }
     }
 
     /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or
@@ -85,7 +83,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         budget: usize,
         lines: &mut dyn Iterator<Item = usize>,
     ) -> (usize, ReferenceTime) {
-        self.budget = budget;
+        self.io.run.budget = budget;
         self.start_waiting();
         for line in lines {
             self.offer_room(line);
@@ -94,7 +92,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         self.due();
         self.settle(None);
         // Another look is work too.
-        (self.budget.saturating_sub(LEAST), self.end())
+        (self.io.run.budget.saturating_sub(LEAST), self.end())
     }
 
     /// Runs the device if what has just happened made it due.
@@ -130,7 +128,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         let lines = self.io.counts.reach;
         let first = self.io.counts.turn;
         for line in (first..lines).chain(0..first.min(lines)) {
-            if self.io.counts.budget == 0 || self.budget == 0 {
+            if self.io.counts.budget == 0 || self.io.run.budget == 0 {
                 break;
             }
             if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Budget) {
@@ -177,7 +175,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
             return;
         }
         self.io.counts.room -= 1;
-        match open.rings(memory, pool).and_then(|(_, outgoing)| open.producer.free(&outgoing)) {
+        match open.producer.free(&open.outgoing(memory, pool)) {
             Ok(_) => self.device.room(Channel(line as u16), self.io),
             Err(error) => self.corrupt(line, error),
         }
@@ -211,7 +209,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
     fn drain(&mut self, line: usize) -> Result<(), RingError> {
         let (memory, pool) = (self.io.env.port.memory(), self.io.env.pool);
         let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
-        let (incoming, outgoing) = open.rings(memory, pool)?;
+        let (incoming, outgoing) = open.rings(memory, pool);
         loop {
             let stop = self.take(line, &incoming, &outgoing)?;
             let Some(open) = self.io.lines.get_mut(line).and_then(Line::live) else { return Ok(()) };
@@ -238,10 +236,10 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                 Stop::Later => Stall::Later,
                 Stop::Held => Stall::Held,
                 Stop::Closed => Stall::None,
-                _ if self.budget == 0 => Stall::Budget,
+                _ if self.io.run.budget == 0 => Stall::Budget,
                 Stop::Empty | Stop::Budget | Stop::Room(_) => {
                     // Another look is work too: a guest can change an index between any two.
-                    self.budget = self.budget.saturating_sub(LEAST);
+                    self.io.run.budget = self.io.run.budget.saturating_sub(LEAST);
                     continue;
                 }
             };
@@ -262,7 +260,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         let longest = outgoing.size() - 8 - DESCRIPTOR - PACKET_TRAILER_SIZE;
         let written = Consumer::written(incoming)?;
         loop {
-            if self.budget == 0 {
+            if self.io.run.budget == 0 {
                 return Ok(Stop::Budget);
             }
             if self.io.counts.queued > 0 || self.is_paused() {
@@ -290,7 +288,8 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                     return Ok(Stop::Later);
                 }
             }
-            self.budget = self.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
+            self.io.run.budget =
+                self.io.run.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
             match self.show(line, incoming, raw, entry, reserved, wanted)? {
                 Taken::Done => {}
                 Taken::Later => {
@@ -445,7 +444,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         let judged = judge::ranges(incoming, raw, self.io.env.port.memory(), list.unwrap_or_default())?;
         let Ok(ranges) = judged else { return Ok((judged.map(|_| Data::NONE), 0)) };
         // Validation is work too: a page costs as much as its number.
-        self.budget = self.budget.saturating_sub(ranges.data.segments * 8);
+        self.io.run.budget = self.io.run.budget.saturating_sub(ranges.data.segments * 8);
         Ok((Ok(ranges.data), ranges.count))
     }
 

@@ -10,6 +10,16 @@ use hv_tlfs::vmbus::nvsp::{
     SendRndisPacketComplete, SendSendBuffer, Status, SubchannelComplete, SubchannelRequest, Version,
 };
 use hv_vmbus::{Answer, Backend, Channel, Device, Done, Io, Packet, Taken};
+use zerocopy::FromBytes;
+
+/// A message of NVSP, aligned so that it is copied by words.
+#[repr(align(8))]
+struct Message([u8; PACKET_SIZE_6_1]);
+
+/// Reads the body of a message, which may be followed by more.
+fn body_of<T: FromBytes>(bytes: &[u8]) -> Option<T> {
+    T::read_from_prefix(bytes).ok().map(|(body, _)| body)
+}
 
 impl Device for Network {
     type Request = Request;
@@ -28,16 +38,16 @@ impl Device for Network {
             return Taken::Done;
         }
         self.leaving.busy = true;
-        let Some(header) = packet.take::<MessageHeader>() else {
-            let _ = io.complete(packet, &[]);
-            return Taken::Done;
-        };
-        if header.message_type == MessageType::SEND_RNDIS_PACKET {
-            self.rndis(packet, io);
-        } else if packet.channel() == Channel::PRIMARY {
-            self.nvsp(header.message_type, packet, io);
-        } else {
-            let _ = io.complete(packet, &[]);
+        // In one go. No message is longer.
+        let mut bytes = Message([0; PACKET_SIZE_6_1]);
+        let len = packet.read(&mut bytes.0);
+        let (header, body) = bytes.0[..len].split_at(size_of::<MessageHeader>().min(len));
+        match MessageHeader::read_from_bytes(header).map(|header| header.message_type) {
+            Ok(MessageType::SEND_RNDIS_PACKET) => self.rndis(body, packet, io),
+            Ok(kind) if packet.channel() == Channel::PRIMARY => self.nvsp(kind, body, packet, io),
+            _ => {
+                let _ = io.complete(packet, &[]);
+            }
         }
         Taken::Done
     }
@@ -96,23 +106,24 @@ impl Network {
     fn nvsp<P: Backend<Request>>(
         &mut self,
         kind: MessageType,
+        body: &[u8],
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Request>,
     ) {
         match kind {
             MessageType::INIT => {
-                if let Some(request) = packet.take::<Init>() {
+                if let Some(request) = body_of::<Init>(body) {
                     let answer = self.init(request.version, io);
                     return self.reply(io, packet, MessageType::INIT_COMPLETE, &answer);
                 }
             }
             MessageType::SEND_NDIS_CONFIG if self.version >= Version::V2 => {
-                if let Some(config) = packet.take::<NdisConfig>() {
+                if let Some(config) = body_of::<NdisConfig>(body) {
                     self.configure(&config);
                 }
             }
             MessageType::SEND_RECEIVE_BUFFER => {
-                if let Some(request) = packet.take::<SendReceiveBuffer>() {
+                if let Some(request) = body_of::<SendReceiveBuffer>(body) {
                     let answer = self.take_receive_buffer(&request, io);
                     return self.reply(io, packet, MessageType::SEND_RECEIVE_BUFFER_COMPLETE, &answer);
                 }
@@ -122,14 +133,14 @@ impl Network {
                 self.wake(io);
             }
             MessageType::SEND_SEND_BUFFER => {
-                if let Some(request) = packet.take::<SendSendBuffer>() {
+                if let Some(request) = body_of::<SendSendBuffer>(body) {
                     let answer = self.take_send_buffer(&request, io);
                     return self.reply(io, packet, MessageType::SEND_SEND_BUFFER_COMPLETE, &answer);
                 }
             }
             MessageType::REVOKE_SEND_BUFFER => self.send = super::SendBuffer::default(),
             MessageType::SUBCHANNEL if self.version >= Version::V5 => {
-                if let Some(request) = packet.take::<SubchannelRequest>() {
+                if let Some(request) = body_of::<SubchannelRequest>(body) {
                     let answer = subchannels(&request, io);
                     return self.reply(io, packet, MessageType::SUBCHANNEL, &answer);
                 }
@@ -144,10 +155,11 @@ impl Network {
     /// Handles a packet with RNDIS messages.
     fn rndis<P: Backend<Request>>(
         &mut self,
+        body: &[u8],
         packet: &mut Packet<'_, P::Memory>,
         io: &mut Io<'_, P, Request>,
     ) {
-        let message = packet.take::<SendRndisPacket>().filter(|message| self.attach(packet, message, io));
+        let message = body_of::<SendRndisPacket>(body).filter(|message| self.attach(packet, message, io));
         let channel = packet.channel();
         let status = match message.map(|message| message.channel_type) {
             Some(DATA_CHANNEL) => return self.send(packet, channel, 0, io),

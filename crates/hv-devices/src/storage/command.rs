@@ -2,50 +2,73 @@
 
 use super::{Place, Request, Srb, Storage, Unit, note};
 use crate::scsi::{Reply, Sense, Transfer};
-use hv_vmbus::{Backend, Channel, Io, Packet, RequestError};
+use hv_vmbus::{Backend, BusPort, Channel, Context, Io, Packet, RequestError, Ticket};
 
 impl<const DISKS: usize> Storage<DISKS> {
-    /// Handles a SCSI command. Returns false if its answer comes later: it has become a request to the back end.
+    /// Handles the SCSI command in the packet's request, which becomes the answer. Returns false if that comes later:
+    /// the request goes to the back end.
     pub(super) fn execute<P: Backend<Request>>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,
-        srb: &mut Srb,
         io: &mut Io<'_, P, Request>,
     ) -> bool {
-        let room = match io.pages(packet) {
+        let Some((context, ticket, request)) = io.draft(packet, Request::empty) else { return true };
+        let Some((offset, len)) = self.judge(context, ticket, request) else { return true };
+        let Err(error) = io.submit(packet, offset, len) else { return false };
+        if let Some(request) = io.kept(packet, Request::empty) {
+            match error {
+                RequestError::Pages(_) => request.srb.invalid(),
+                _ => request.srb.busy(),
+            }
+        }
+        true
+    }
+
+    /// Answers a command, or makes it a request to the back end. Returns the range of the data that the request has:
+    /// offset and length.
+    fn judge<P: BusPort>(
+        &mut self,
+        context: &Context<'_, P>,
+        ticket: &Ticket,
+        request: &mut Request,
+    ) -> Option<(u64, u64)> {
+        let srb = &mut request.srb;
+        let room = match context.pages(ticket) {
             // Valid requests have one range, of the length in the request.
-            Ok(pages) if packet.ranges() <= 1 && pages.len() >= srb.transfer().into() => srb.transfer(),
+            Ok(pages) if ticket.ranges() <= 1 && pages.len() >= srb.transfer().into() => srb.transfer(),
             _ => {
                 srb.invalid();
-                return true;
+                return None;
             }
         };
         let (path, target, lun) = (srb.path(), srb.target(), srb.lun());
         if srb.is_report_luns() {
             match self.luns(path, target, srb.cdb()[2]) {
-                Ok(data) => answer_data(packet, io, srb, &data, room),
-                Err(sense) => refuse(packet, io, srb, sense),
+                Ok(data) => answer_data(context, ticket, srb, &data, room),
+                Err(sense) => refuse(context, ticket, srb, sense),
             }
-            return true;
+            return None;
         }
         let Some(unit) = self.unit(path, target, lun) else {
-            absent(packet, io, srb, room);
-            return true;
+            absent(context, ticket, srb, room);
+            return None;
         };
         let reply = unit.disk.command(srb.cdb(), |into| {
-            let pages = io.pages(packet).ok()?;
+            let pages = context.pages(ticket).ok()?;
             let len = into.len().min(room as usize);
-            pages.read(io.memory(), 0, &mut into[..len]).ok()?;
+            pages.read(context.memory(), 0, &mut into[..len]).ok()?;
             Some(len)
         });
-        let disk = (unit.backend, unit.disk.block_size());
         match &reply {
             Reply::Good => srb.good(0),
-            Reply::Data(data) => answer_data(packet, io, srb, data.bytes(), room),
-            Reply::Check(sense) => refuse(packet, io, srb, *sense),
-            Reply::Transfer(transfer) => return start(packet, io, disk, transfer, (srb, room)),
+            Reply::Data(data) => answer_data(context, ticket, srb, data.bytes(), room),
+            Reply::Check(sense) => refuse(context, ticket, srb, *sense),
+            Reply::Transfer(transfer) => {
+                request.disk = unit.backend;
+                return begin(request, unit.disk.block_size(), transfer, room);
+            }
         }
-        true
+        None
     }
 
     /// Answers REPORT LUNS with the logical units of a target. It is answered for empty targets too: Linux takes
@@ -75,60 +98,39 @@ impl<const DISKS: usize> Storage<DISKS> {
     }
 }
 
-pub(super) fn observe<P: Backend<Request>>(io: &Io<'_, P, Request>, channel: Channel, sense: Sense) {
+pub(super) fn observe<P: BusPort>(context: &Context<'_, P>, channel: Channel, sense: Sense) {
     let value = u64::from(sense.key as u8) << 16 | u64::from(sense.code) << 8 | u64::from(sense.qualifier);
-    io.observe(channel, note::REFUSED, value);
+    context.observe(channel, note::REFUSED, value);
 }
 
 /// Rejects a command.
-fn refuse<P: Backend<Request>>(
-    packet: &Packet<'_, P::Memory>,
-    io: &Io<'_, P, Request>,
-    srb: &mut Srb,
-    sense: Sense,
-) {
-    observe(io, packet.channel(), sense);
+fn refuse<P: BusPort>(context: &Context<'_, P>, ticket: &Ticket, srb: &mut Srb, sense: Sense) {
+    observe(context, ticket.channel(), sense);
     srb.check(sense);
 }
 
 /// Copies data to the guest, as far as it has room.
-fn answer_data<P: Backend<Request>>(
-    packet: &Packet<'_, P::Memory>,
-    io: &Io<'_, P, Request>,
-    srb: &mut Srb,
-    data: &[u8],
-    room: u32,
-) {
+fn answer_data<P: BusPort>(context: &Context<'_, P>, ticket: &Ticket, srb: &mut Srb, data: &[u8], room: u32) {
     let data = &data[..data.len().min(room as usize).min(srb.allocation(data.len()))];
-    match io.pages(packet).map(|pages| pages.write(io.memory(), 0, data)) {
+    match context.pages(ticket).map(|pages| pages.write(context.memory(), 0, data)) {
         Ok(Ok(())) => srb.good(data.len() as u32),
         _ => srb.invalid(),
     }
 }
 
 /// Answers for a logical unit that does not exist. INQUIRY never fails: Linux ignores its status.
-fn absent<P: Backend<Request>>(
-    packet: &Packet<'_, P::Memory>,
-    io: &Io<'_, P, Request>,
-    srb: &mut Srb,
-    room: u32,
-) {
+fn absent<P: BusPort>(context: &Context<'_, P>, ticket: &Ticket, srb: &mut Srb, room: u32) {
     if srb.is_inquiry() {
         let data = crate::scsi::absent_inquiry();
-        answer_data(packet, io, srb, data.bytes(), room);
+        answer_data(context, ticket, srb, data.bytes(), room);
     } else {
         srb.no_lun();
     }
 }
 
-/// Turns a command into a request. Returns true if that failed, and the command is answered.
-fn start<P: Backend<Request>>(
-    packet: &mut Packet<'_, P::Memory>,
-    io: &mut Io<'_, P, Request>,
-    (disk, block): (u16, u32),
-    transfer: &Transfer,
-    (srb, room): (&mut Srb, u32),
-) -> bool {
+/// Makes a command the first piece of its work. Returns the range of its data that the piece has, or `None` if the
+/// command is answered.
+fn begin(request: &mut Request, block: u32, transfer: &Transfer, room: u32) -> Option<(u64, u64)> {
     let (room, size) = (u64::from(room), u64::from(block));
     let wanted = match transfer {
         Transfer::Read { len, .. } | Transfer::Write { len, .. } => *len,
@@ -142,31 +144,20 @@ fn start<P: Backend<Request>>(
         match *transfer {
             Transfer::Read { offset, .. } if part > 0 => cut = Transfer::Read { offset, len: part },
             _ => {
-                srb.check(Sense::INVALID_FIELD);
-                return true;
+                request.srb.check(Sense::INVALID_FIELD);
+                return None;
             }
         }
-        srb.overruns();
+        request.srb.overruns();
         &cut
     } else {
         transfer
     };
-    let Some((_, _, request)) = io.draft(packet, || Request::EMPTY) else {
-        // The bus presents a packet only when a request is free.
-        srb.busy();
-        return true;
-    };
-    (request.disk, request.srb) = (disk, *srb);
     request.job.begin(transfer, block);
-    let Some((piece, (offset, len))) = request.job.next() else {
-        srb.good(0);
-        return true;
+    let Some((piece, data)) = request.job.next() else {
+        request.srb.good(0);
+        return None;
     };
     request.piece = piece;
-    match io.submit(packet, offset, len) {
-        Ok(_) => return false,
-        Err(RequestError::Pages(_)) => srb.invalid(),
-        Err(_) => srb.busy(),
-    }
-    true
+    Some(data)
 }

@@ -1,7 +1,7 @@
 //! The `Device` implementation of the controller.
 
 use super::command::observe;
-use super::{Failure, HEADER, MAX_TRANSFER, PACKET, Place, Request, Srb, State, Storage, VERSIONS};
+use super::{Failure, HEADER, MAX_TRANSFER, PACKET, Place, Request, State, Storage, VERSIONS};
 use crate::scsi::Sense;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::PacketType;
@@ -46,22 +46,26 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
         if packet.channel() != Channel::PRIMARY && self.state != State::Ready {
             return Taken::Later;
         }
-        let mut srb = Srb::read(|bytes| packet.read(bytes));
-        if srb.len() < HEADER
-            || !matches!(packet.kind(), PacketType::DATA_IN_BAND | PacketType::DATA_USING_GPA_DIRECT)
-        {
+        if !matches!(packet.kind(), PacketType::DATA_IN_BAND | PacketType::DATA_USING_GPA_DIRECT) {
+            return Taken::Fault;
+        }
+        // Where it is kept in case it has to wait: it is not moved. A packet of these kinds has room for a request.
+        let Some(Request { srb, .. }) = io.kept(packet, Request::empty) else { return Taken::Fault };
+        srb.read(|bytes| packet.read(bytes));
+        if srb.len() < HEADER {
             return Taken::Fault;
         }
         // A guest that requests no completion gets none.
         if srb.operation() == Operation::EXECUTE_SRB && self.state == State::Ready {
-            if self.execute(packet, &mut srb, io) {
-                let _ = io.complete(packet, srb.answer());
+            if self.execute(packet, io) {
+                let _ = io.complete_kept(packet, |request| request.srb.answer());
             }
         } else {
+            let len = srb.len();
             let mut answer = srb.packet();
             answer.header.status = self.control(packet, &mut answer, io);
             answer.header.operation = Operation::COMPLETE_IO;
-            let _ = io.complete(packet, &answer.as_bytes()[..srb.len()]);
+            let _ = io.complete(packet, &answer.as_bytes()[..len]);
         }
         Taken::Done
     }

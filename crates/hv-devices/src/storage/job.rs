@@ -87,12 +87,14 @@ impl Job {
     /// Makes it the job of a transfer. Its first piece is the [`next`](Self::next) one.
     pub(super) fn begin(&mut self, transfer: &Transfer, block: u32) {
         (self.block, self.done, self.now) = (block.into(), 0, 0);
-        self.transfer = match *transfer {
-            // Not with the room for extents, which is most of it.
-            Transfer::Read { offset, len } => Transfer::Read { offset, len },
-            Transfer::Write { offset, len, durable } => Transfer::Write { offset, len, durable },
-            other => other,
-        };
+        // Each in its place, and without the room for extents, which is most of it.
+        match *transfer {
+            Transfer::Read { offset, len } => self.transfer = Transfer::Read { offset, len },
+            Transfer::Write { offset, len, durable } => {
+                self.transfer = Transfer::Write { offset, len, durable };
+            }
+            other => self.transfer = other,
+        }
     }
 
     /// Returns true if the current piece is the first one.

@@ -32,10 +32,14 @@ impl Srb {
         Self { whole: zerocopy::transmute!([0_u64; size_of::<Whole>() / 8]), len: 0, overrun: false };
 
     /// Reads a packet: `read` copies its bytes, and returns their number.
-    pub(crate) fn read(read: impl FnOnce(&mut [u8]) -> usize) -> Self {
-        let mut srb = Self::EMPTY;
-        srb.len = read(srb.whole.as_mut_bytes()).min(size_of::<Whole>()) as u8;
-        srb
+    pub(crate) fn read(&mut self, read: impl FnOnce(&mut [u8]) -> usize) {
+        let bytes = self.whole.as_mut_bytes();
+        let len = read(bytes).min(bytes.len());
+        if len < bytes.len() {
+            // What is left of an earlier packet.
+            bytes[len..].fill(0);
+        }
+        (self.len, self.overrun) = (len as u8, false);
     }
 
     pub(crate) fn operation(&self) -> Operation {

@@ -89,6 +89,10 @@ impl BusPort for Host {
         self.observed.get()
     }
 
+    fn is_planned(&self) -> bool {
+        false
+    }
+
     fn contents(&self, contents: &Contents<'_>) {
         let Contents { from_guest, part, len, bytes, .. } = *contents;
         self.shown.borrow_mut().push((from_guest, part, len, bytes.to_vec()));

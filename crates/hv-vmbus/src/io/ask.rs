@@ -1,6 +1,6 @@
 //! A device's requests: access to the data of a packet, requests to its back end, and the guest's buffers.
 
-use super::{Context, Io};
+use super::{Context, Io, SendError};
 use crate::gpadl::{Gpadl, Pool};
 use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
@@ -114,28 +114,35 @@ impl<P: BusPort> Context<'_, P> {
         Some(Buffer { memory: self.env.port.memory(), pool: self.env.pool, gpadl })
     }
 
-    /// Makes room for a request from a packet or a completed request, and puts it into its place in the order: now, or
-    /// as a fault plan has it. Returns the place. `begins` is [`Work::begins`].
-    fn admit(&mut self, ticket: &mut Ticket, begins: bool) -> Result<usize, RequestError> {
+    /// Records that a request is made with a ticket. Returns the request's token. When the device returns, it is
+    /// started, or enters the table.
+    fn make(&self, ticket: &mut Ticket) -> Result<Token, RequestError> {
         if let Some(error) = ticket.rejected {
             return Err(RequestError::Pages(error));
         }
         let at = ticket.entry.filter(|_| !ticket.requested).ok_or(RequestError::None)?;
-        let (pool, session) = (self.env.pool, self.lines.get(ticket.line).map_or(0, |l| l.session));
-        let entry = self.requests.get_mut(at).ok_or(RequestError::None)?;
+        let entry = self.requests.get(at).ok_or(RequestError::None)?;
+        ticket.requested = true;
+        Ok(entry.token(at))
+    }
+
+    /// Enters a request into the table, with everything that it holds, and puts it into its place in the order: now, or
+    /// as a fault plan has it. `begins` is [`Work::begins`].
+    #[inline(never)]
+    pub(crate) fn admit(&mut self, ticket: &mut Ticket, at: usize, begins: bool) {
+        let pool = self.env.pool;
+        let (Some(entry), Some(line)) = (self.requests.get_mut(at), self.lines.get_mut(ticket.line)) else {
+            return;
+        };
         if entry.state == State::Free {
-            let line = self.lines.get_mut(ticket.line).ok_or(RequestError::None)?;
-            let rings = line.open.as_ref().ok_or(RequestError::None)?.entry;
+            let Some(open) = line.open.as_ref() else { return };
             line.in_flight += 1;
-            pool.hold(rings);
-            entry.rings = rings;
-            entry.session = session;
+            pool.hold(open.entry);
+            entry.rings = open.entry;
+            entry.session = line.session;
             entry.since = self.env.now;
             self.counts.used += 1;
             self.env.shared.outstanding.fetch_add(1, Ordering::Relaxed);
-        } else {
-            // Another request of the same packet: the back end's word on the last one is not taken for it.
-            entry.generation = entry.generation.wrapping_add(1);
         }
         if entry.gpadl.is_none()
             && let Some(gpadl) = ticket.gpadl
@@ -158,8 +165,6 @@ impl<P: BusPort> Context<'_, P> {
         if begins && self.env.planned {
             self.hold_back(at);
         }
-        ticket.requested = true;
-        Ok(at)
     }
 
     /// Holds a queued request back, if a fault plan says so.
@@ -203,14 +208,14 @@ impl<'a, P: BusPort, Q: Work> Io<'a, P, Q> {
     /// See [`RequestError`].
     pub fn request(&mut self, of: &mut impl Requester<Q>, request: Q) -> Result<Token, RequestError> {
         let (ticket, place) = of.parts();
-        let at = self.context.admit(ticket, request.begins())?;
+        let token = self.context.make(ticket)?;
         if let Some(place) = place {
             *place = request;
-        } else if let Some(work) = self.works.get_mut(at) {
+        } else if let Some(work) = ticket.entry.and_then(|at| self.works.get_mut(at)) {
             // There is a work for each entry.
             *work = Optional::Some(request);
         }
-        Ok(self.context.requests[at].token(at))
+        Ok(token)
     }
 
     /// Returns where the request of a packet is kept, or that of a completed request, and what is needed to write it
@@ -224,15 +229,27 @@ impl<'a, P: BusPort, Q: Work> Io<'a, P, Q> {
         let (ticket, own) = of.parts();
         let place = match own {
             Some(place) => place,
-            None => {
-                let work = self.works.get_mut(ticket.entry?)?;
-                if work.is_none() {
-                    *work = Optional::Some(blank());
-                }
-                work.as_mut()?
-            }
+            None => place(self.works, ticket, blank)?,
         };
         Some((&self.context, ticket, place))
+    }
+
+    /// Returns where the request of a packet is kept, like [`draft`](Self::draft), without what is needed to fill it.
+    pub fn kept(&mut self, of: &impl Answer, blank: impl FnOnce() -> Q) -> Option<&mut Q> {
+        place(self.works, of.ticket(), blank)
+    }
+
+    /// Completes a packet with an answer that lies where its request is kept, or would be.
+    ///
+    /// # Errors
+    /// The same as for [`complete`](Context::complete).
+    pub fn complete_kept(
+        &mut self,
+        to: &mut impl Answer,
+        answer: impl FnOnce(&Q) -> &[u8],
+    ) -> Result<(), SendError> {
+        let kept = to.ticket().entry.and_then(|at| self.works.get(at)).and_then(Optional::as_ref);
+        self.context.complete(to, kept.map_or(&[], answer))
     }
 
     /// Makes the request that is [in its place](Self::draft), or has a completed one start again, as it is now, with
@@ -247,12 +264,34 @@ impl<'a, P: BusPort, Q: Work> Io<'a, P, Q> {
         len: u64,
     ) -> Result<Token, RequestError> {
         let (ticket, own) = of.parts();
-        let kept = ticket.entry.and_then(|at| self.works.get(at)).and_then(Optional::as_ref);
-        let begins = own.as_deref().or(kept).ok_or(RequestError::None)?.begins();
+        let kept = || ticket.entry.and_then(|at| self.works.get(at)).is_some_and(Optional::is_some);
+        if own.is_none() && !kept() {
+            return Err(RequestError::None);
+        }
         self.context.limit(ticket, offset, len)?;
-        let at = self.context.admit(ticket, begins)?;
-        Ok(self.context.requests[at].token(at))
+        self.context.make(ticket)
     }
+}
+
+/// Returns where a packet's request is kept; what is there at first is `blank`.
+#[inline]
+fn place<'s, Q>(
+    works: &'s mut [Optional<Q>],
+    ticket: &Ticket,
+    blank: impl FnOnce() -> Q,
+) -> Option<&'s mut Q> {
+    let work = works.get_mut(ticket.entry?)?;
+    if work.is_none() {
+        fill(work, blank);
+    }
+    work.as_mut()
+}
+
+/// Puts the first request into a place.
+#[cold]
+#[inline(never)]
+fn fill<Q>(work: &mut Optional<Q>, blank: impl FnOnce() -> Q) {
+    *work = Optional::Some(blank());
 }
 
 /// A GPADL: guest memory as bytes. The guest can write to it at any time.

@@ -7,7 +7,9 @@ use crate::packet::Ticket;
 use crate::pages::Pages;
 use crate::port::BusPort;
 use crate::requests::{Entry, State};
+use crate::worker::LEAST;
 use core::sync::atomic::Ordering;
+use hv_tlfs::time::ReferenceTime;
 
 impl<P: BusPort> Context<'_, P> {
     /// Returns the number of the request in flight that has this token.
@@ -51,7 +53,9 @@ impl<P: BusPort> Context<'_, P> {
             rejected: None,
             gpadl: entry.gpadl,
         };
-        (ticket, entry.token(at))
+        let token = entry.token(at);
+        entry.renew();
+        (ticket, token)
     }
 
     /// Starts the requests that wait until another one is done: this one has overtaken them, unless it is one of them
@@ -63,13 +67,26 @@ impl<P: BusPort> Context<'_, P> {
         }
     }
 
-    /// Ends a request that the device has handled. `reserved`: room for an answer that it has not sent.
-    pub(crate) fn served(&mut self, at: usize, reserved: u32) {
+    /// Returns true if a request that is made now is the next one to be started, and there is work left for it. A
+    /// fault plan may want another order.
+    #[inline]
+    pub(crate) fn starts_at_once(&self) -> bool {
+        !self.env.planned && self.counts.queued + self.counts.held == 0 && self.run.budget > 0
+    }
+
+    /// Records the work of a request that is done: the bytes of its data, and its [cost](crate::Work::cost).
+    #[inline]
+    pub(crate) fn spend(&mut self, len: u64, cost: usize) {
+        let work = (len as usize).saturating_add(cost).max(LEAST);
+        self.run.budget = self.run.budget.saturating_sub(work);
+    }
+
+    /// Counts requests of a packet that the device has handled, and the time since it was taken.
+    #[inline(never)]
+    pub(crate) fn served(&mut self, since: ReferenceTime) {
         self.run.traffic.requests += 1;
-        let took = self.env.port.reference_time().saturating_sub(self.requests[at].since);
+        let took = self.env.port.reference_time().saturating_sub(since);
         self.env.port.served(DeviceId(self.env.place.device), took);
-        self.requests[at].reserved = reserved;
-        self.release(at);
     }
 
     /// Queues the held requests that `is_due` selects.
@@ -91,7 +108,7 @@ impl<P: BusPort> Context<'_, P> {
     pub(crate) fn release(&mut self, at: usize) {
         let entry = &mut self.requests[at];
         entry.state = State::Free;
-        entry.generation = entry.generation.wrapping_add(1);
+        entry.renew();
         self.counts.used -= 1;
         let mut call = self.env.pool.release(entry.rings);
         if let Some(gpadl) = entry.gpadl.take() {

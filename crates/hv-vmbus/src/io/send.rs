@@ -198,7 +198,7 @@ impl<P: BusPort> Context<'_, P> {
     pub fn free(&self, channel: Channel) -> u32 {
         let line = self.lines.get(channel.index()).filter(|line| line.is_live());
         let free = |open: &Open| {
-            let outgoing = open.outgoing(self.env.port.memory(), self.env.pool).ok()?;
+            let outgoing = open.outgoing(self.env.port.memory(), self.env.pool);
             Some(open.producer.free(&outgoing).ok()?.saturating_sub(open.reserved))
         };
         line.and_then(|line| line.open.as_ref()).and_then(free).unwrap_or(0)
@@ -209,11 +209,9 @@ impl<P: BusPort> Context<'_, P> {
     /// already.
     pub fn await_room(&mut self, channel: Channel, bytes: u32) -> bool {
         let Some(open) = self.lines.get_mut(channel.index()).and_then(Line::live) else { return false };
-        let ring = open.outgoing(self.env.port.memory(), self.env.pool);
-        let free = ring.and_then(|outgoing| {
-            let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
-            open.producer.wait_for(&outgoing, needed)
-        });
+        let outgoing = open.outgoing(self.env.port.memory(), self.env.pool);
+        let needed = bytes.saturating_add(open.reserved).min(outgoing.size() - 8);
+        let free = open.producer.wait_for(&outgoing, needed);
         // If the ring is corrupt, that is found as it is checked for room again.
         let free = free == Ok(true);
         let waited = core::mem::replace(&mut open.wanted, if free { 0 } else { bytes.max(1) });
@@ -238,7 +236,7 @@ impl<P: BusPort> Context<'_, P> {
         let piped = this.offer.flags.named_pipe() && packet.packet_type == PacketType::DATA_IN_BAND;
         let open = this.live().ok_or(SendError::Closed)?;
         open.reserved = open.reserved.saturating_sub(reserved);
-        let outgoing = open.outgoing(self.env.port.memory(), self.env.pool).map_err(|_| SendError::Closed)?;
+        let outgoing = open.outgoing(self.env.port.memory(), self.env.pool);
         let prefix = if piped { size_of::<PipeHeader>() as u32 } else { 0 };
         let message = packet.len;
         let len = message.checked_add(prefix).ok_or(SendError::TooLong)?;
@@ -253,14 +251,8 @@ impl<P: BusPort> Context<'_, P> {
         let mut front = None;
         let shown = if self.env.observed { Some(front.insert(Front::new())) } else { None };
         let mut writing =
-            Writing { producer: &mut open.producer, ring: outgoing, front: shown, hidden: header };
-        let free = if others == 0 { Ok(true) } else { writing.is_free(total, others) };
-        let outcome = match free {
-            Ok(true) => writing.write(&packet, piped.then_some(message), payload),
-            Ok(false) => Err(PushError::Full(total)),
-            Err(error) => Err(error.into()),
-        };
-        match outcome {
+            Writing { producer: &mut open.producer, ring: &outgoing, front: shown, hidden: header };
+        match writing.write(&packet, others, piped.then_some(message), payload) {
             Ok(signal) => {
                 self.run.traffic.packets_out += 1;
                 self.run.traffic.bytes_out = self.run.traffic.bytes_out.saturating_add(len);
@@ -348,7 +340,7 @@ impl<P: BusPort> Context<'_, P> {
     pub(crate) fn wait_for_room(&mut self, line: usize) {
         self.counts.poll_by(self.env.now.saturating_add(super::POLL));
         let Some(open) = self.lines.get_mut(line).and_then(Line::live) else { return };
-        let Ok(outgoing) = open.outgoing(self.env.port.memory(), self.env.pool) else { return };
+        let outgoing = open.outgoing(self.env.port.memory(), self.env.pool);
         let bytes = open.wanted.saturating_add(open.reserved).min(outgoing.size() - 8);
         // If the ring is corrupt, that is found as it is checked for room again.
         let _ = open.producer.wait_for(&outgoing, bytes);
@@ -384,7 +376,7 @@ const COPIED: usize = 256;
 /// A packet on its way into a ring.
 struct Writing<'w, 'r, M> {
     producer: &'w mut Producer,
-    ring: Ring<'r, M, AtomicU64>,
+    ring: &'w Ring<'r, M, AtomicU64>,
     /// Its beginning, for an observer.
     front: Option<&'w mut Front>,
     /// Bytes that the observer is not shown: those before the payload.
@@ -392,23 +384,16 @@ struct Writing<'w, 'r, M> {
 }
 
 impl<M: GuestMemory> Writing<'_, '_, M> {
-    /// Returns true if there is room for a packet, besides what is reserved for others. A packet that is too long for
-    /// the ring is found later.
-    fn is_free(&self, total: u32, others: u32) -> Result<bool, RingError> {
-        if total > self.ring.size() - 8 {
-            return Ok(true);
-        }
-        Ok(total.saturating_add(others) <= self.producer.free(&self.ring)?)
-    }
-
-    /// Writes a packet; in a pipe with a header, of a payload of this length.
+    /// Writes a packet, if there is room for it besides what is reserved for others; in a pipe with a header, of a
+    /// payload of this length.
     fn write(
         &mut self,
         packet: &Outgoing,
+        others: u32,
         piped: Option<u32>,
         payload: Payload<'_, '_, M>,
     ) -> Result<bool, PushError> {
-        let mut draft = self.producer.begin(&self.ring, packet, self.hidden)?;
+        let mut draft = self.producer.begin(self.ring, packet, self.hidden, others)?;
         if let Some(message_size) = piped {
             let pipe = PipeHeader { packet_type: PIPE_PACKET_DATA, message_size };
             self.put(&mut draft, pipe.as_bytes())?;
@@ -421,12 +406,12 @@ impl<M: GuestMemory> Writing<'_, '_, M> {
             }
             Payload::Rest(rest) => self.copy(&mut draft, rest)?,
         }
-        Ok(self.producer.finish(&self.ring, draft)?)
+        Ok(self.producer.finish(self.ring, draft)?)
     }
 
     #[inline]
     fn put(&mut self, draft: &mut Draft, bytes: &[u8]) -> Result<(), RingError> {
-        draft.put(&self.ring, bytes)?;
+        draft.put(self.ring, bytes)?;
         if let Some(front) = &mut self.front {
             let hidden = bytes.len().min(self.hidden as usize);
             self.hidden -= hidden as u32;

@@ -158,7 +158,7 @@ impl Producer {
         header: u32,
         mut fill: impl FnMut(u32, &mut [u8]) -> Result<(), RingError>,
     ) -> Result<bool, PushError> {
-        let mut draft = self.begin(ring, packet, header)?;
+        let mut draft = self.begin(ring, packet, header, 0)?;
         let (bytes, mut done) = (draft.left, 0);
         while done < bytes {
             let mut part = Part([0; PART]);
@@ -170,8 +170,8 @@ impl Producer {
         Ok(self.finish(ring, draft)?)
     }
 
-    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload. The receiver does not see
-    /// it before it is [finished](Self::finish).
+    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload, if `others` bytes stay free
+    /// behind it. The receiver does not see it before it is [finished](Self::finish).
     ///
     /// # Errors
     /// The packet cannot be sent now.
@@ -180,6 +180,7 @@ impl Producer {
         ring: &Ring<'_, M, W>,
         packet: &Outgoing,
         header: u32,
+        others: u32,
     ) -> Result<Draft, PushError> {
         let left =
             packet.len.checked_add(header).filter(|_| header.is_multiple_of(8)).ok_or(PushError::TooLong)?;
@@ -188,7 +189,7 @@ impl Producer {
         if total > ring.size() - 8 {
             return Err(PushError::TooLong);
         }
-        if total > self.free(ring)? {
+        if total.saturating_add(others) > self.free(ring)? {
             return Err(PushError::Full(total));
         }
         let data_offset8 = ((DESCRIPTOR + header) / 8) as u16;
@@ -243,7 +244,7 @@ impl Producer {
         if payload.len() != packet.len as usize {
             return Err(PushError::TooLong);
         }
-        let mut draft = self.begin(ring, packet, 0)?;
+        let mut draft = self.begin(ring, packet, 0, 0)?;
         draft.put(ring, payload)?;
         Ok(self.finish(ring, draft)?)
     }

@@ -53,6 +53,17 @@ impl<'a, M: GuestMemory, W: PageNumber> Ring<'a, M, W> {
         }
     }
 
+    /// Creates a ring that [`new`](Self::new) has judged, from its header's address and the pages of its data.
+    #[inline]
+    pub(crate) fn judged(memory: &'a M, header: u64, data: &'a [W]) -> Self {
+        Self { memory, header, data, size: data.len() as u32 * PAGE }
+    }
+
+    /// Returns the address of the header.
+    pub(crate) fn header(&self) -> u64 {
+        self.header
+    }
+
     /// Returns the size of the data in bytes.
     #[must_use]
     pub fn size(&self) -> u32 {

@@ -3,13 +3,14 @@
 use crate::gpadl::{Pool, State};
 use crate::image::Image;
 use crate::io::Context;
-use crate::line::{Line, Open, Stage, Stall};
+use crate::line::{Line, Open, Shape, Stage, Stall};
 use crate::optional::Optional;
 use crate::port::BusPort;
 use crate::protocol::GpadlId;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::ring::{Consumer, Producer};
 use crate::worker::NEVER;
+use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::time::ReferenceTime;
 
@@ -38,7 +39,7 @@ pub(super) fn load<P: BusPort>(
         return Err(RestoreError::Invalid("number of a device's channels"));
     }
     for at in 0..lines {
-        let line = load_line(r, context.env.place.id(at).0, context.env.pool)?;
+        let line = load_line(r, context.env.place.id(at).0, context.env.port.memory(), context.env.pool)?;
         // What kept packets back has gone with the saved bus, like a pause: they are checked again.
         let stall = match line.open.as_ref().map_or(Stall::None, |open| open.stall) {
             Stall::Later | Stall::Held => Stall::Budget,
@@ -79,7 +80,12 @@ fn save_line(line: &Line, w: &mut Writer<'_>) {
 }
 
 /// Restores a channel, with its rings at their positions.
-fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, RestoreError> {
+fn load_line<M: GuestMemory>(
+    r: &mut Reader<'_>,
+    id: u32,
+    memory: &M,
+    pool: Pool<'_>,
+) -> Result<Line, RestoreError> {
     const PART: RestoreError = RestoreError::Invalid("open channel");
     let stage = Stage::load(r)?;
     let lasting = r.flag("channel")?;
@@ -96,21 +102,23 @@ fn load_line(r: &mut Reader<'_>, id: u32, pool: Pool<'_>) -> Result<Line, Restor
     let (entry, list) = found.ok_or(PART)?;
     let words = pool.whole_pages(&list).ok_or(PART)?;
     let split_at = usize::try_from(split).map_err(|_| PART)?;
-    let outgoing = words.len().checked_sub(split_at).ok_or(PART)?;
+    let behind = words.len().checked_sub(split_at).ok_or(PART)?;
     let flag = u16::try_from(flag).ok().filter(|flag| u32::from(*flag) < MAX_CHANNELS).ok_or(PART)?;
     // A rescinded channel stays open until the guest takes messages again.
     if !matches!(stage, Stage::Known | Stage::Leaving) || connection == 0 {
         return Err(PART);
     }
-    if !consumer.is_within(split_at) || !producer.is_within(outgoing) {
+    if !consumer.is_within(split_at) || !producer.is_within(behind) {
         return Err(PART);
     }
+    let (incoming, outgoing) = Shape::both(memory, pool, words, split).map_err(|_| PART)?;
     line.session = 1;
     line.open = Optional::Some(Open {
         gpadl,
         entry,
-        words,
         split,
+        incoming,
+        outgoing,
         vp,
         flag,
         connection,

@@ -2,15 +2,14 @@
 
 use crate::port::BusPort;
 use crate::requests::State;
-use crate::typed::Begun;
-use crate::worker::{LEAST, Worker};
+use crate::worker::Worker;
 
 impl<P: BusPort> Worker<'_, '_, P> {
     /// Starts requests, in the order in which they were made, until the back end is full.
     pub(crate) fn start(&mut self) {
         self.io.counts.unstarted = false;
         while self.io.counts.queued > 0 {
-            if self.budget == 0 {
+            if self.io.run.budget == 0 {
                 self.io.counts.unstarted = true;
                 return;
             }
@@ -45,14 +44,6 @@ impl<P: BusPort> Worker<'_, '_, P> {
             self.io.release(at);
             return true;
         }
-        let len = self.io.requests[at].data.len as usize;
-        match self.device.start(at, self.io) {
-            Begun::Full => false,
-            Begun::Pending => true,
-            Begun::Done(cost) => {
-                self.budget = self.budget.saturating_sub(len.saturating_add(cost).max(LEAST));
-                true
-            }
-        }
+        self.device.start(at, self.io)
     }
 }

@@ -57,26 +57,64 @@ fn a_back_end_without_room_is_asked_again() {
 
 #[test]
 fn a_back_end_may_be_done_at_once_and_a_request_may_go_on() {
+    for planned in [false, true] {
+        let mut guest = Guest::new();
+        (guest.port.at_once, guest.port.planned) = (true, planned);
+        guest.send(1, command(AGAIN, 3, 0));
+        let started = guest.started();
+        assert_eq!(started.len(), 4);
+        assert_eq!(guest.receive(), Some((1, 0)));
+        assert!(guest.bus.is_idle());
+        // No token is used twice.
+        guest.port.at_once = false;
+        guest.send(2, command(AGAIN, 1, 0));
+        let last = guest.started()[0].0;
+        for (token, _) in started {
+            assert_ne!(token, last);
+            assert_eq!(guest.complete(token, 0), Err(BusError::UnknownToken));
+        }
+        // One that was in the table may go on outside it.
+        guest.port.at_once = true;
+        assert_eq!(guest.complete(last, 0), Ok(()));
+        assert_eq!(guest.complete(last, 0), Err(BusError::UnknownToken));
+        assert_eq!((guest.started().len(), guest.receive()), (1, Some((2, 0))));
+        assert!(guest.bus.is_idle());
+    }
+}
+
+#[test]
+fn what_is_done_at_once_overtakes_nothing_that_waits() {
     let mut guest = Guest::new();
+    guest.send(1, command(AGAIN, 1, 0));
+    let first = guest.started()[0].0;
+    guest.port.capacity.set(0);
+    guest.send(2, command(REQUEST, 0, 0));
+    guest.send(3, command(REQUEST, 0, 0));
     guest.port.at_once = true;
-    guest.send(1, command(AGAIN, 3, 0));
-    assert_eq!(guest.started().len(), 4);
-    assert_eq!(guest.receive(), Some((1, 0)));
+    // The first goes on, but behind the second.
+    guest.port.capacity.set(1);
+    guest.complete(first, 0).unwrap();
+    assert_eq!((guest.receive(), guest.receive()), (Some((2, 0)), None));
+    guest.port.capacity.set(usize::MAX);
+    guest.bus.resume(DeviceId(0), &guest.port);
+    assert_eq!([guest.receive(), guest.receive()], [Some((1, 0)), Some((3, 0))]);
     assert!(guest.bus.is_idle());
 }
 
 #[test]
 fn work_without_end_is_done_in_parts() {
-    let mut guest = Guest::new();
-    guest.port.at_once = true;
-    guest.send(1, command(AGAIN, 200, 0));
-    assert!(guest.started().len() < 100);
-    assert_eq!(guest.bus.deadline(), Some(ReferenceTime::ZERO));
-    for _ in 0..10 {
-        guest.bus.flush(&guest.port);
+    for planned in [false, true] {
+        let mut guest = Guest::new();
+        (guest.port.at_once, guest.port.planned) = (true, planned);
+        guest.send(1, command(AGAIN, 200, 0));
+        assert!(guest.started().len() < 100);
+        assert_eq!(guest.bus.deadline(), Some(ReferenceTime::ZERO));
+        for _ in 0..10 {
+            guest.bus.flush(&guest.port);
+        }
+        assert_eq!(guest.receive(), Some((1, 0)));
+        assert_eq!(guest.bus.deadline(), None);
     }
-    assert_eq!(guest.receive(), Some((1, 0)));
-    assert_eq!(guest.bus.deadline(), None);
 }
 
 #[test]

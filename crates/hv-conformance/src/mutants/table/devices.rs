@@ -80,7 +80,7 @@ mutants! {
         storage_answer_kind "An answer has its request's operation.":
             "answer.header.operation = Operation::COMPLETE_IO" => "()";
         storage_answer_short "An answer is shorter than its request.":
-            "&answer.as_bytes()[..srb.len()]" => "&answer.as_bytes()[..srb.len() - 16]";
+            "&answer.as_bytes()[..len]" => "&answer.as_bytes()[..len - 16]";
         storage_early_request "A request is carried out before the last packet.":
             "srb.operation() == Operation::EXECUTE_SRB && self.state == State::Ready"
             => "srb.operation() == Operation::EXECUTE_SRB";

@@ -64,6 +64,8 @@ pub(crate) struct TestPort {
     pub(crate) capacity: std::cell::Cell<usize>,
     /// Back ends are done at once.
     pub(crate) at_once: bool,
+    /// There may be faults on purpose, so that every request enters the table.
+    pub(crate) planned: bool,
 }
 
 impl TestPort {
@@ -79,6 +81,7 @@ impl TestPort {
             started: RefCell::default(),
             capacity: std::cell::Cell::new(usize::MAX),
             at_once: false,
+            planned: false,
         }
     }
 
@@ -143,6 +146,10 @@ impl BusPort for TestPort {
 
     fn observe(&self, event: Event) {
         self.events.borrow_mut().push(event);
+    }
+
+    fn is_planned(&self) -> bool {
+        self.planned
     }
 }
 
