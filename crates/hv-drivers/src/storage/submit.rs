@@ -83,10 +83,7 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
         block: u64,
         data: Buffer<D>,
     ) -> Result<(), Refused<T, D>> {
-        match disk.count(block, data.len) {
-            Ok(count) => self.submit(tag, disk.address, &Cdb::read(block, count), Some(data)),
-            Err(error) => Err(Refused { tag, data: Some(data), error }),
-        }
+        self.transfer(tag, disk, block, data, |count| Cdb::read(block, count))
     }
 
     /// Submits a write of as many blocks as the memory has bytes for. `durable`: it ends when the blocks are on stable
@@ -103,8 +100,20 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
         durable: bool,
         data: Buffer<D>,
     ) -> Result<(), Refused<T, D>> {
+        self.transfer(tag, disk, block, data, |count| Cdb::write(block, count, durable))
+    }
+
+    /// Submits the command for as many blocks as the memory has bytes for.
+    fn transfer(
+        &mut self,
+        tag: T,
+        disk: &Disk,
+        block: u64,
+        data: Buffer<D>,
+        cdb: impl FnOnce(u32) -> Cdb,
+    ) -> Result<(), Refused<T, D>> {
         match disk.count(block, data.len) {
-            Ok(count) => self.submit(tag, disk.address, &Cdb::write(block, count, durable), Some(data)),
+            Ok(count) => self.submit(tag, disk.address, &cdb(count), Some(data)),
             Err(error) => Err(Refused { tag, data: Some(data), error }),
         }
     }

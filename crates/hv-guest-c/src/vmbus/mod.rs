@@ -5,6 +5,8 @@
 
 mod bus;
 /// cbindgen:ignore
+mod closing;
+/// cbindgen:ignore
 mod dma;
 mod error;
 mod net;

@@ -3,11 +3,12 @@
 
 use core::ffi::{c_int, c_void};
 
-use hv_drivers::network::{self, Card, Closing, Frames as _, Sizes};
+use hv_drivers::network::{self, Card, Frames as _, Sizes};
 use hv_tlfs::vp::VpIndex;
-use hv_vmbus_client::{Open, Progress, Request as _};
+use hv_vmbus_client::Open;
 
-use super::bus::{BusClient, HV_DEVICE_NET, Inner, Shared, User, find, hv_bus, number, release, with};
+use super::bus::{HV_DEVICE_NET, Inner, Shared, User, find, hv_bus, number, with};
+use super::closing::State;
 use super::dma::KernelDma;
 use super::error::*;
 use super::object::{Entered, Object};
@@ -52,16 +53,8 @@ pub struct hv_net_info {
 
 type NetCard = Card<'static, KernelDma, Either>;
 
-#[expect(clippy::large_enum_variant, reason = "there is no allocator to box it")]
-enum State {
-    Open(NetCard),
-    Closing(Closing<'static, KernelDma>),
-    /// Between two of the others.
-    None,
-}
-
 struct Device {
-    state: State,
+    state: State<NetCard>,
     channel: u32,
     user: User,
 }
@@ -151,7 +144,7 @@ fn start(
     ready.map_err(|error| {
         let code = pause.code(error);
         // The first error is the one to tell of. Memory that the host does not give back is leaked.
-        let _ = close(device, client, &mut pause);
+        let _ = device.state.close(device.channel, client, &mut pause, |()| ());
         code
     })
 }
@@ -271,7 +264,8 @@ pub unsafe extern "C" fn hv_net_close(net: *mut hv_net, bus: *mut hv_bus) -> c_i
     };
     let closing = |bus: &mut Entered<'static, Shared, Inner>, shared: &'static Shared| {
         entered.user.check(bus)?;
-        close(&mut entered, &mut bus.client, &mut Pause::new(shared))
+        let channel = entered.channel;
+        entered.state.close(channel, &mut bus.client, &mut Pause::new(shared), |()| ())
     };
     // SAFETY: `bus` is null or points to a bus, by this function's contract.
     let closed = unsafe { with(bus, closing) };
@@ -279,47 +273,4 @@ pub unsafe extern "C" fn hv_net_close(net: *mut hv_net, bus: *mut hv_bus) -> c_i
         entered.close(|_| ());
     }
     number(closed.map(|()| 0))
-}
-
-fn close(device: &mut Device, client: &mut BusClient, pause: &mut Pause) -> Result<(), Code> {
-    while let Err(error) = begin_to_close(device, client) {
-        if !error.may_retry() {
-            return Err(error.into());
-        }
-        pause.messages(client).map_err(|error| pause.code(error))?;
-    }
-    while !has_closed(device, client) {
-        pause.messages(client).map_err(|error| pause.code(error))?;
-    }
-    release(client, device.channel);
-    Ok(())
-}
-
-fn begin_to_close(device: &mut Device, client: &mut BusClient) -> Result<(), hv_vmbus_client::Error> {
-    if let State::Open(card) = &mut device.state {
-        card.begin_close(client)?;
-        close_state(&mut device.state);
-    }
-    Ok(())
-}
-
-/// Moves what is large, in a frame of its own.
-#[inline(never)]
-fn close_state(state: &mut State) {
-    if let State::Open(card) = core::mem::replace(state, State::None) {
-        *state = State::Closing(card.into_closing());
-    }
-}
-
-/// Moves what is large, in a frame of its own.
-#[inline(never)]
-fn has_closed(device: &mut Device, client: &mut BusClient) -> bool {
-    let State::Closing(closing) = core::mem::replace(&mut device.state, State::None) else { return true };
-    match closing.poll(client) {
-        Progress::Pending(closing) => {
-            device.state = State::Closing(closing);
-            false
-        }
-        Progress::Done(()) => true,
-    }
 }

@@ -273,7 +273,7 @@ structs! {
 
     /// CAPABILITY_RESPONSE.
     pub struct Capability = "CapabilityResponseMessage", size 64 {
-        /// 1: the guest locks its screen when nobody looks at it.
+        /// 1: the guest locks its screen when the last viewer disconnects.
         lock_on_disconnect: U32 = 0,
         /// Zero.
         reserved: [U32; 15] = 4,

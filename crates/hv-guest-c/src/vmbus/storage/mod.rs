@@ -7,11 +7,12 @@ mod requests;
 use core::ffi::{c_int, c_void};
 use core::ptr::NonNull;
 
-use hv_drivers::storage::{Address, Closing, Controller, Disk};
+use hv_drivers::storage::{Address, Controller, Disk};
 use hv_tlfs::vp::VpIndex;
-use hv_vmbus_client::{Open, Progress, Request as _};
+use hv_vmbus_client::Open;
 
-use super::bus::{BusClient, HV_DEVICE_STORAGE, Inner, Shared, User, find, hv_bus, number, release, with};
+use super::bus::{BusClient, HV_DEVICE_STORAGE, Inner, Shared, User, find, hv_bus, number, with};
+use super::closing::State;
 use super::dma::KernelDma;
 use super::error::*;
 use super::object::{Entered, Object};
@@ -82,16 +83,8 @@ struct Tag {
 
 type Scsi = Controller<'static, KernelDma, Either, Tag, HV_STORAGE_DEPTH>;
 
-#[expect(clippy::large_enum_variant, reason = "there is no allocator to box it")]
-enum State {
-    Open(Scsi),
-    Closing(Closing<'static, KernelDma, Tag, HV_STORAGE_DEPTH>),
-    /// Between two of the others.
-    None,
-}
-
 struct Device {
-    state: State,
+    state: State<Scsi>,
     channel: u32,
     user: User,
 }
@@ -325,47 +318,7 @@ fn close(
     {
         tell(done.tag);
     }
-    while let Err(error) = begin_to_close(device, client) {
-        if !error.may_retry() {
-            return Err(error.into());
-        }
-        pause.messages(client).map_err(|error| pause.code(error))?;
-    }
-    while !has_closed(device, client, &tell) {
-        pause.messages(client).map_err(|error| pause.code(error))?;
-    }
-    release(client, device.channel);
-    Ok(())
-}
-
-fn begin_to_close(device: &mut Device, client: &mut BusClient) -> Result<(), hv_vmbus_client::Error> {
-    if let State::Open(scsi) = &mut device.state {
-        scsi.begin_close(client)?;
-        close_state(&mut device.state);
-    }
-    Ok(())
-}
-
-/// Moves what is large, in a frame of its own.
-#[inline(never)]
-fn close_state(state: &mut State) {
-    if let State::Open(scsi) = core::mem::replace(state, State::None) {
-        *state = State::Closing(scsi.into_closing());
-    }
-}
-
-/// Moves what is large, in a frame of its own.
-#[inline(never)]
-fn has_closed(device: &mut Device, client: &mut BusClient, tell: &impl Fn(Tag)) -> bool {
-    let State::Closing(closing) = core::mem::replace(&mut device.state, State::None) else { return true };
-    match closing.poll(client) {
-        Progress::Pending(closing) => {
-            device.state = State::Closing(closing);
-            false
-        }
-        Progress::Done(flights) => {
-            flights.into_iter().flatten().for_each(|(tag, _)| tell(tag));
-            true
-        }
-    }
+    device.state.close(device.channel, client, pause, |flights| {
+        flights.into_iter().flatten().for_each(|(tag, _)| tell(tag));
+    })
 }

@@ -5,6 +5,7 @@ use core::ffi::{c_int, c_void};
 use core::ptr::null_mut;
 
 use hv_drivers::storage::{Completion, Extent, Refused};
+use hv_vmbus_client::Buffer;
 
 use super::*;
 
@@ -12,6 +13,34 @@ use super::*;
 fn submitted(outcome: Result<(), Refused<Tag, KernelDma>>) -> Result<c_int, Code> {
     // Dropping what comes back with the error gives lent memory back: there is nothing to free.
     outcome.map(|()| 0).map_err(|refused| refused.error.into())
+}
+
+/// Has `call` submit a request with the kernel's memory, which is lent to it.
+///
+/// # Safety
+///
+/// `storage` is null or points to a `struct hv_storage` that was zeros before its first use; `disk` is null or points
+/// to a disk. If `memory` begins at a multiple of 4096, the pages of 4096 bytes that its `bytes` bytes lie in are valid
+/// for reads and writes, and the kernel does not access them from this call on, if it returns 0, until the request is
+/// polled, or the controller is closed.
+unsafe fn submit(
+    storage: *mut hv_storage,
+    disk: *const hv_disk,
+    memory: *mut c_void,
+    bytes: u32,
+    call: impl FnOnce(&mut Scsi, &Disk, Buffer<KernelDma>) -> Result<(), Refused<Tag, KernelDma>>,
+) -> c_int {
+    // SAFETY: `disk` is null or points to a disk, by this function's contract.
+    let disk = unsafe { read_disk(disk) };
+    let lend = |scsi: &mut Scsi, user: &User| {
+        let disk = disk?;
+        // SAFETY: the pages are valid, and the kernel does not access them until the request has ended, by this
+        // function's contract; the buffer is dropped before that is told.
+        let data = unsafe { KernelDma::lend(user.shared(), memory, bytes) }?;
+        submitted(call(scsi, &disk, data))
+    };
+    // SAFETY: `storage` is null or points to a controller, by this function's contract.
+    number(unsafe { enter(storage, lend) })
 }
 
 /// Submits a read of blocks into `memory`, without a copy. Does not wait. Returns 0, and `hv_storage_poll` tells of the
@@ -32,17 +61,10 @@ pub unsafe extern "C" fn hv_storage_submit_read(
     bytes: u32,
     tag: *mut c_void,
 ) -> c_int {
-    // SAFETY: `disk` is null or points to a disk, by this function's contract.
-    let disk = unsafe { read_disk(disk) };
-    let submit = |scsi: &mut Scsi, user: &User| {
-        let disk = disk?;
-        // SAFETY: the pages are valid, and the kernel does not access them until the request has ended, by this
-        // function's contract; the buffer is dropped before that is told.
-        let data = unsafe { KernelDma::lend(user.shared(), memory, bytes) }?;
-        submitted(scsi.submit_read(Tag { tag, memory }, &disk, block, data))
-    };
-    // SAFETY: `storage` is null or points to a controller, by this function's contract.
-    number(unsafe { enter(storage, submit) })
+    let read = |scsi: &mut Scsi, disk: &Disk, data| scsi.submit_read(Tag { tag, memory }, disk, block, data);
+    // SAFETY: `storage` is null or points to a controller and `disk` to a disk, and the kernel leaves valid pages alone
+    // until the request has ended, by this function's contract.
+    unsafe { submit(storage, disk, memory, bytes, read) }
 }
 
 /// Submits a write of blocks from `memory`, without a copy. `durable` not 0: it ends when they are on stable storage.
@@ -61,17 +83,12 @@ pub unsafe extern "C" fn hv_storage_submit_write(
     bytes: u32,
     tag: *mut c_void,
 ) -> c_int {
-    // SAFETY: `disk` is null or points to a disk, by this function's contract.
-    let disk = unsafe { read_disk(disk) };
-    let submit = |scsi: &mut Scsi, user: &User| {
-        let disk = disk?;
-        // SAFETY: the pages are valid, and the kernel does not access them until the request has ended, by this
-        // function's contract; the buffer is dropped before that is told.
-        let data = unsafe { KernelDma::lend(user.shared(), memory, bytes) }?;
-        submitted(scsi.submit_write(Tag { tag, memory }, &disk, block, durable != 0, data))
+    let write = |scsi: &mut Scsi, disk: &Disk, data| {
+        scsi.submit_write(Tag { tag, memory }, disk, block, durable != 0, data)
     };
-    // SAFETY: `storage` is null or points to a controller, by this function's contract.
-    number(unsafe { enter(storage, submit) })
+    // SAFETY: `storage` is null or points to a controller and `disk` to a disk, and the kernel leaves valid pages alone
+    // until the request has ended, by this function's contract.
+    unsafe { submit(storage, disk, memory, bytes, write) }
 }
 
 /// Submits a flush: it ends when all that was written before is on stable storage. Does not wait. Returns as
