@@ -11,8 +11,8 @@ use crate::machine::folder;
 use crate::machines::Machines;
 use crate::setup::cache::{Cache, Removal, SOURCES};
 use crate::setup::size::size;
+use crate::snapshot::SNAPSHOT;
 use crate::ui;
-use crate::warm::SNAPSHOT;
 
 /// Remove the contents of hv's cache, or list them
 ///

@@ -18,11 +18,11 @@ mod net;
 mod report;
 mod rules;
 mod shell;
+mod snapshot;
 mod sockets;
 mod symbols;
 mod terminal;
 mod trace;
-mod warm;
 
 use clap::{Parser, Subcommand};
 
@@ -44,6 +44,7 @@ enum Command {
     Exec(Box<exec::Args>),
     Ps(machines::Args),
     Ctl(control::Args),
+    Snapshot(control::snapshot::Args),
     Trace(trace::Args),
     Test(developer::TestArgs),
     Bench(bench::Args),
@@ -81,6 +82,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Exec(args) => return exec::run(&args),
         Command::Ps(args) => machines::run(&args),
         Command::Ctl(args) => control::run(&args),
+        Command::Snapshot(args) => control::snapshot::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Test(_) => developer::test(),
         Command::Bench(args) => bench::run(&args),

@@ -37,6 +37,7 @@ mod sequences;
 mod services;
 mod share;
 mod signals;
+mod snapshot;
 mod traced;
 mod uefi;
 mod warm;
@@ -89,6 +90,7 @@ fn steps() -> Vec<Step> {
     steps.extend(devices::steps());
     steps.extend(exec::steps());
     steps.extend(warm::steps());
+    steps.extend(snapshot::steps());
     steps.extend(share::steps());
     steps.extend(ci::steps());
     steps.extend(selftests::steps());

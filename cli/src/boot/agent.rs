@@ -108,6 +108,10 @@ impl Args {
             "hv exec runs the command in the stock initramfs: leave --initrd and --no-initrd out"
         );
         ensure!(
+            self.from.is_none(),
+            "--from: hv exec keeps machines of its own; hv boot --from goes on from a snapshot"
+        );
+        ensure!(
             self.json.as_ref().is_none_or(|file| file.as_os_str() != "-"),
             "--json -: stdout is the command's; give a file"
         );

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use hv_machine::words::{is_given, split};
 use hv_machine::{ALIGN_2M, Firmware};
 use hv_tlfs::rules::Severity;
+use serde::{Deserialize, Serialize};
 
 use crate::control::Services;
 use crate::disks::DiskOption;
@@ -192,6 +193,11 @@ pub(crate) struct Args {
     /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     pub(super) hypervisor: Option<Input>,
+    /// Go on with the machine that `hv snapshot` has saved in this folder, which stays as it is: as often and as many side by
+    /// side as one likes. What the machine is was decided when it booted; --net, --control, --name and all that concerns
+    /// the output are given anew
+    #[arg(long, value_name = "DIR", conflicts_with_all = SAVED)]
+    pub(super) from: Option<PathBuf>,
     /// The program that `hv exec` talks to, to be run by the stock initramfs.
     #[arg(skip)]
     pub(super) agent: Option<Vec<u8>>,
@@ -215,9 +221,41 @@ Examples:
   cargo hv boot --control vm.sock --run shell
   cargo hv boot --vsock sockets --run shell
   cargo hv boot --net user,forward=tcp:2222:22 --disk debian.img --append root=/dev/sda1
+  cargo hv boot --from booted --name test1
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
+
+/// What a machine that goes on has from its snapshot, or cannot have.
+const SAVED: [&str; 27] = [
+    "kernel",
+    "tree",
+    "stock",
+    "initrd",
+    "no_initrd",
+    "modules",
+    "load",
+    "run",
+    "disk",
+    "dvd",
+    "hotplug_room",
+    "append",
+    "vps",
+    "memory",
+    "cpu",
+    "firmware",
+    "uuid",
+    "azure",
+    "deterministic",
+    "vsock",
+    "devices",
+    "strict",
+    "loopback",
+    "inject",
+    "gdb",
+    "trace",
+    "silence",
+];
 
 /// The options of a machine with a control port.
 const CONTROLLED: &str = "controlled";
@@ -244,7 +282,8 @@ pub(crate) enum Action {
 }
 
 /// The level from which a broken rule is a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Strict {
     /// Violations of the interface's rules
     Error,
@@ -270,7 +309,8 @@ impl Strict {
 }
 
 /// The description of the machine for the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum FirmwareKind {
     /// ACPI tables with Hyper-V's identity and the VMBus device
     Acpi,
@@ -450,7 +490,7 @@ fn trace_limit(text: &str) -> Result<u64, String> {
 }
 
 /// Parses the size of the guest's memory, which the hypervisor maps in blocks of 2 MiB.
-fn memory(text: &str) -> Result<u64, String> {
+pub(super) fn memory(text: &str) -> Result<u64, String> {
     let most = VIRT.max_memory;
     let size = value::size(text)?;
     if size == 0 || size > most || !size.is_multiple_of(ALIGN_2M) {

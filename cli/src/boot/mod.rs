@@ -7,6 +7,7 @@ mod faults;
 mod keep;
 pub(crate) mod modules;
 mod plan;
+mod resume;
 mod sources;
 mod start;
 
@@ -18,22 +19,27 @@ use hv_wire::Report;
 pub(crate) use agent::{Agent, Ended, run_agent};
 pub(crate) use args::Args;
 use keep::Keep;
-use plan::Plan;
+use plan::{Origin, Plan};
+pub(crate) use resume::Options;
 pub(crate) use sources::random;
 use start::Begun;
 
-use crate::control::Memory;
+use crate::control::{Machine, Memory};
 use crate::exit::Exit;
 use crate::machine::{Outcome, Running, Sink};
 use crate::net::Capture;
 use crate::report::{Known, Start, Summary};
+use crate::snapshot::{Folder, Saver};
 use crate::trace::{self, About, Collector, Kept};
 use crate::{interrupt, output, ui};
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut kept = open(args)?;
-    let plan = Plan::resolve(args, &mut kept)?;
+    let plan = match &args.from {
+        Some(folder) => Plan::resume(args, Folder::open(folder)?, &mut kept)?,
+        None => Plan::resolve(args, &mut kept)?,
+    };
     let ran = start(args, plan, &mut kept)?;
     finish(args, ran, kept)
 }
@@ -82,9 +88,12 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let collector =
         plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
     let heard = collector.as_ref().map(Collector::console);
-    let Begun { mut running, beginning, started } = match plan.snapshot {
-        Some(snapshot) => start::warm(&plan.settings, plan.ram, snapshot)?,
-        None => Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?.into(),
+    let is_saved = matches!(plan.origin, Origin::Saved(..));
+    let next_request = if let Origin::Saved(_, next) = plan.origin { next } else { 1 };
+    let Begun { mut running, beginning, started } = match plan.origin {
+        Origin::Cached(snapshot) => start::warm(&plan.settings, plan.ram, snapshot)?,
+        Origin::Saved(saved, _) => start::saved(&plan.settings, *saved, plan.sink, log)?,
+        Origin::Boot => Running::start(&plan.settings, plan.ram, plan.sink, log, heard)?.into(),
     };
     let stream = running.control();
     let live = plan.disks.live();
@@ -92,13 +101,28 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         let live = Arc::clone(&live);
         move || live.trim()
     })?;
-    let memory = Arc::new(Memory::new(shared.share()?, args.memory, plan.video));
+    let memory = Arc::new(Memory::new(shared.share()?, plan.known.about.memory_bytes, plan.video));
+    let saver = Arc::new(Saver::new(start::saver(
+        args,
+        &mut running,
+        &plan.settings.backings,
+        &plan.known.about,
+        (plan.versions, plan.options),
+    )));
+    let machine = Machine { disks: live, memory, saver: Arc::clone(&saver), next_request };
     let serving =
-        plan.control.zip(stream).map(|(server, stream)| server.start(stream, live, memory)).transpose()?;
+        plan.control.zip(stream).map(|(server, stream)| server.start(stream, machine)).transpose()?;
+    if let Some(serving) = serving.as_ref().filter(|_| is_saved) {
+        let started = started.clone();
+        serving.set_time(move |why| {
+            started.warn(format!("the guest has the time at which it was saved: {why}"));
+        });
+    }
     let stream = running.sockets();
     let sockets = plan.sockets.zip(stream);
     let sockets = sockets.map(|(server, stream)| server.start(stream, beginning)).transpose()?;
     let outcome = running.wait()?;
+    saver.end();
     drop((serving, sockets, plan.entry));
     let mut files = plan.disks.sync();
     let mut frames_left_out = 0;

@@ -11,13 +11,14 @@ use hv_wire::{BootFlags, BootInfo, platform};
 use super::args::{Args, Strict};
 use super::faults;
 use super::keep::Keep;
+use super::resume::Options;
 use super::sources::{self, Given};
 use crate::control::{Server, host_time};
 use crate::disks::{ADDRESS_END, Chosen, Disks};
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
 use crate::machine::platform::CPU;
-use crate::machine::{self, Ram, Settings, Sink, Typing};
+use crate::machine::{self, Ram, Saved, Settings, Sink, Typing};
 use crate::machines::{Entry, Machines};
 use crate::net::{self, Capture, NetOption};
 use crate::report::{self, About, Known};
@@ -25,10 +26,10 @@ use crate::setup::cache::Cache;
 use crate::setup::qemu::{self, Qemu};
 use crate::setup::size::exact;
 use crate::setup::stock;
+use crate::snapshot::{self, Cached, Versions};
 use crate::symbols::Symbols;
 use crate::trace::Region;
 use crate::ui::Stream;
-use crate::warm::{self, Snapshot};
 use crate::{build, interrupt, process, sockets, terminal};
 
 /// The fastest one with a 16K granule.
@@ -59,12 +60,26 @@ pub(super) struct Plan {
     pub(super) trace: Option<Region>,
     /// Where the console is shown.
     pub(super) sink: Sink,
-    /// The snapshot of this machine, if it may go on from one.
-    pub(super) snapshot: Option<Snapshot>,
+    /// Where the machine comes from.
+    pub(super) origin: Origin,
+    /// What a snapshot of the machine keeps of the options.
+    pub(super) options: Options,
+    /// Those that a snapshot of the machine fits; `None` if it is not to be saved.
+    pub(super) versions: Option<Versions>,
     /// The tag in the report's header, if the report follows the console.
     pub(super) tag: Option<String>,
     /// The hypervisor's file; it may be a copy that is removed with this value.
-    _hypervisor: Named,
+    pub(super) _hypervisor: Named,
+}
+
+/// Where a machine comes from.
+pub(super) enum Origin {
+    /// It boots.
+    Boot,
+    /// It goes on from a snapshot of the cache, if there is one, or boots and is saved as that.
+    Cached(Cached),
+    /// It goes on from a snapshot of the user's, with this name of the next request to the hypervisor.
+    Saved(Box<Saved>, u32),
 }
 
 impl Plan {
@@ -108,15 +123,16 @@ impl Plan {
             sockets: args.vsock.is_some(),
             network,
             gdb: args.gdb.clone(),
-            monitor: args.warm,
+            monitor: args.warm || is_saved(args),
             timeout: args.limit(terminal::is_ours()),
             typing: typing(args, kernel.version.is_some()),
             silence: args.silence(&image.command_line),
         };
         let boot_info = boot_info(args, &image, &orders, trace, &disks);
         let ram = ram(&image, &boot_info)?;
-        let snapshot =
-            args.warm.then(|| snapshot(args, &settings, &image, &boot_info, ram.size())).transpose()?;
+        let cached =
+            args.warm.then(|| cached(args, &settings, &image, &boot_info, ram.size())).transpose()?;
+        let versions = is_saved(args).then(|| Versions::current(hypervisor.path(), &settings.qemu));
         let about = About {
             kernel: report::Kernel { page_size_bytes: image.page_size, ..kernel },
             command_line: image.command_line.clone(),
@@ -143,7 +159,7 @@ impl Plan {
             about,
         };
         let sink = sink(args);
-        let tag = sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()?;
+        let options = args.saved(&settings.cpu);
         Ok(Self {
             settings,
             ram,
@@ -156,8 +172,10 @@ impl Plan {
             video: has_screen(args).then_some(boot_info.video_base),
             trace,
             sink,
-            snapshot,
-            tag,
+            origin: cached.map_or(Origin::Boot, Origin::Cached),
+            options,
+            versions: versions.transpose()?,
+            tag: tag_for(sink)?,
             _hypervisor: hypervisor,
         })
     }
@@ -169,8 +187,9 @@ impl Plan {
             self.tag.as_ref().map_or_else(String::new, |tag| format!("; its report will be report {tag}"));
         let name = self.entry.as_ref().filter(|_| self.settings.control);
         let name = name.map_or_else(String::new, |entry| format!(" as {}", entry.name()));
+        let verb = if matches!(self.origin, Origin::Saved(..)) { "Going on with" } else { "Booting" };
         format!(
-            "Booting {}{name} on {vps} VPs ({cpu}, QEMU {}){tag}",
+            "{verb} {}{name} on {vps} VPs ({cpu}, QEMU {}){tag}",
             self.known.about.kernel.title(),
             qemu.version
         )
@@ -179,7 +198,7 @@ impl Plan {
 
 /// Adds the machine to those that run, and gives it its control port. A machine that was given no name, and needs none,
 /// runs also where it cannot be added.
-fn enter(args: &Args, control: Option<Server>) -> anyhow::Result<(Option<Entry>, Option<Server>)> {
+pub(super) fn enter(args: &Args, control: Option<Server>) -> anyhow::Result<(Option<Entry>, Option<Server>)> {
     let is_found = args.name.is_some() || args.control == Some(None);
     let entry = match Machines::open().and_then(|machines| machines.add(args.name.as_ref())) {
         Err(error) if is_found || interrupt::is_cause(&error) => return Err(error),
@@ -200,7 +219,10 @@ fn enter(args: &Args, control: Option<Server>) -> anyhow::Result<(Option<Entry>,
 ///
 /// What is missing is built, installed and fetched in parallel.
 #[expect(clippy::type_complexity, reason = "three values that the caller destructures")]
-fn set_up(args: &Args, stock: bool) -> anyhow::Result<(Named, (Qemu, Option<(stock::Kernel, PathBuf)>))> {
+pub(super) fn set_up(
+    args: &Args,
+    stock: bool,
+) -> anyhow::Result<(Named, (Qemu, Option<(stock::Kernel, PathBuf)>))> {
     // The user's files and --cpu are checked before anything is installed or built.
     let given = args.hypervisor.as_ref().map(|file| build::hypervisor(Some(file))).transpose()?;
     let checked = |program: Option<&Path>| {
@@ -265,12 +287,12 @@ fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
 }
 
 /// Returns true if the machine has a screen.
-fn has_screen(args: &Args) -> bool {
+pub(super) fn has_screen(args: &Args) -> bool {
     args.services().has(Service::Video)
 }
 
 /// Returns where video memory is, on a machine that has it: after the guest's RAM, the page tables and the trace.
-fn video_base(args: &Args, trace: Option<Region>) -> u64 {
+pub(super) fn video_base(args: &Args, trace: Option<Region>) -> u64 {
     let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
     trace.map_or(tables, |trace| trace.base + trace.size)
 }
@@ -287,16 +309,21 @@ fn uuid(args: &Args) -> [u8; 16] {
     args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes)
 }
 
-/// Returns the snapshot of a machine, whether it is there or not.
-fn snapshot(
+/// Returns true if `hv snapshot` may save the machine.
+fn is_saved(args: &Args) -> bool {
+    args.has_control() && args.unsaved().is_none()
+}
+
+/// Returns the snapshot of a machine in the cache, whether it is there or not.
+fn cached(
     args: &Args,
     settings: &Settings,
     image: &Image,
     orders: &BootInfo,
     ram_size: u64,
-) -> anyhow::Result<Snapshot> {
-    let inputs = warm::Inputs { settings, ram_size, image, firmware: args.firmware.into(), orders };
-    Ok(Snapshot::new(Cache::open()?, inputs.key()?, ram_size))
+) -> anyhow::Result<Cached> {
+    let inputs = snapshot::Inputs { settings, ram_size, image, firmware: args.firmware.into(), orders };
+    Ok(Cached::new(Cache::open()?, inputs.key()?, ram_size))
 }
 
 /// Returns the hypervisor's boot information.
@@ -328,7 +355,7 @@ fn boot_info(
 }
 
 /// Returns what is typed on the guest's console, whose kernel is Linux or another one.
-fn typing(args: &Args, is_linux: bool) -> Typing {
+pub(super) fn typing(args: &Args, is_linux: bool) -> Typing {
     let piped = machine::is_piped() && !args.reads_stdin();
     match (args.agent.is_none(), terminal::is_ours()) {
         (true, true) => Typing::Keys,
@@ -338,12 +365,17 @@ fn typing(args: &Args, is_linux: bool) -> Typing {
 }
 
 /// Returns where the console is shown, if at all.
-fn sink(args: &Args) -> Sink {
+pub(super) fn sink(args: &Args) -> Sink {
     match &args.json {
         _ if args.quiet => None,
         Some(file) if file.as_os_str() == "-" => Some(Stream::Stderr),
         _ => Some(Stream::Stdout),
     }
+}
+
+/// Returns the tag of a report that follows the console, which is shown in `sink`.
+pub(super) fn tag_for(sink: Sink) -> anyhow::Result<Option<String>> {
+    sink.filter(|stream| *stream == Stream::Stdout).map(|_| tag()).transpose()
 }
 
 /// Returns a word that is printed before the guest starts and again in the header of its report: a guest can print what

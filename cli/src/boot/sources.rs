@@ -235,8 +235,8 @@ fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report
     report::Kernel {
         path,
         package: None,
-        format: if hv_machine::is_aarch64_elf(kernel) { "ELF64" } else { "Image" },
-        container,
+        format: if hv_machine::is_aarch64_elf(kernel) { "ELF64" } else { "Image" }.into(),
+        container: container.map(Into::into),
         version: linux::version(kernel).map(str::to_owned),
         page_size_bytes: None,
     }

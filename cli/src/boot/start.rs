@@ -1,15 +1,18 @@
 //! The start of a machine that may go on from a snapshot, or be saved as one.
 
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use hv_wire::control::AGENT_PORT;
 
-use crate::machine::{Ram, Running, Settings};
-use crate::report::Start;
+use super::args::Args;
+use super::resume::Options;
+use crate::machine::{Backing, Ram, Running, Saved, Settings, Sink};
+use crate::report::{About, Start};
+use crate::snapshot::{Cached, Versions, What};
 use crate::sockets::{Beginning, First};
-use crate::warm::Snapshot;
 use crate::{interrupt, ui};
 
 /// A machine that has just begun.
@@ -30,7 +33,7 @@ impl Started {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn warn(&self, warning: String) {
+    pub(super) fn warn(&self, warning: String) {
         self.change(|start| start.warnings.push(warning));
     }
 
@@ -45,12 +48,51 @@ impl From<Running> for Begun {
     }
 }
 
+/// Returns what saves a machine that runs, or why it cannot be saved.
+pub(super) fn saver(
+    args: &Args,
+    running: &mut Running,
+    backings: &[Backing],
+    about: &About,
+    (versions, options): (Option<Versions>, Options),
+) -> Result<What, String> {
+    if let Some(why) = args.unsaved() {
+        return Err(why);
+    }
+    let without = || "it has no control port".to_owned();
+    let failed = |error: anyhow::Error| format!("{error:#}");
+    let console = running.printed_so_far().ok_or_else(without)?;
+    Ok(What {
+        monitor: running.monitor().ok_or_else(without)?,
+        ram: running.ram().map_err(failed)?,
+        console: Box::new(console),
+        backings: backings.to_vec(),
+        versions: versions.ok_or_else(without)?,
+        options,
+        kernel: about.kernel.clone(),
+        command_line: about.command_line.clone(),
+    })
+}
+
+/// Goes on with a machine of the user's.
+pub(super) fn saved(
+    settings: &Settings,
+    saved: Saved,
+    sink: Sink,
+    log: Option<File>,
+) -> anyhow::Result<Begun> {
+    let started = Started::default();
+    started.change(|start| start.from_snapshot = true);
+    let (running, sent) = Running::resume(settings, saved, sink, log)?;
+    Ok(Begun { running, beginning: Beginning { sent, first: None }, started })
+}
+
 /// Goes on from the snapshot, if it is there and QEMU takes it. Else boots the machine with `ram`, to be saved when the
 /// agent connects.
-pub(super) fn warm(settings: &Settings, ram: Ram, snapshot: Snapshot) -> anyhow::Result<Begun> {
+pub(super) fn warm(settings: &Settings, ram: Ram, snapshot: Cached) -> anyhow::Result<Begun> {
     let started = Started::default();
     let found = snapshot.find();
-    match found.map(|saved| saved.and_then(|saved| Running::resume(settings, saved))) {
+    match found.map(|saved| saved.and_then(|saved| Running::resume(settings, saved, None, None))) {
         Some(Ok((running, sent))) => {
             started.change(|start| start.from_snapshot = true);
             return Ok(Begun { running, beginning: Beginning { sent, first: None }, started });

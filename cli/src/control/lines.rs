@@ -104,6 +104,9 @@ pub(super) enum Request {
     Net {
         link: NetLink,
     },
+    Snapshot {
+        folder: String,
+    },
 }
 
 /// State of the network card's link.
@@ -177,6 +180,15 @@ pub(super) struct CopiedLine {
     pub(super) bytes: u64,
 }
 
+/// A snapshot that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedLine {
+    /// What it occupies on the host.
+    pub(super) bytes: u64,
+    /// How long the machine stood still, in milliseconds.
+    pub(super) paused_ms: u64,
+}
+
 /// A picture of the guest's screen, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct PictureLine {
@@ -213,8 +225,8 @@ impl Request {
             | Self::KvpList { .. }
             | Self::Addresses { .. } => 40,
             Self::Freeze {} | Self::Thaw {} => 960,
-            // A disk is copied, or a file.
-            Self::DiskAdd { .. } | Self::Fcopy { .. } => 600,
+            // A disk is copied, or a file, or a machine.
+            Self::DiskAdd { .. } | Self::Fcopy { .. } | Self::Snapshot { .. } => 600,
             Self::DiskRemove { .. }
             | Self::DiskResize { .. }
             | Self::MemorySet { .. }
@@ -294,6 +306,7 @@ pub(super) enum Given {
     Copied(CopiedLine),
     Memory(MemoryLine),
     Picture(PictureLine),
+    Saved(SavedLine),
     Done {},
 }
 
@@ -392,6 +405,7 @@ mod tests {
             r#"{"request":"mouse","x":1,"y":1,"click":"both"}"#,
             r#"{"request":"net","link":"sideways"}"#,
             r#"{"request":"screenshot"}"#,
+            r#"{"request":"snapshot"}"#,
         ] {
             assert!(Line::read(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -2,8 +2,9 @@
 //!
 //! `hv boot --control` listens on a Unix socket ([`serve`]), takes requests from it as lines of JSON ([`lines`]), and
 //! passes them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is
-//! a client of that socket.
+//! a client of that socket ([`client`]), and so is `hv snapshot` ([`snapshot`]).
 
+mod client;
 mod ctl;
 mod lines;
 mod memory;
@@ -14,10 +15,11 @@ mod port;
 mod screen;
 mod serve;
 mod services;
+pub(crate) mod snapshot;
 mod target;
 mod typing;
 
 pub(crate) use ctl::{Args, is_command, run};
 pub(crate) use memory::Memory;
-pub(crate) use serve::Server;
+pub(crate) use serve::{Machine, Server};
 pub(crate) use services::{Services, host_time};

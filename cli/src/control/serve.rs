@@ -25,12 +25,16 @@ use super::typing;
 use crate::disks::Live;
 use crate::machine::socket::{SocketFile, listen};
 use crate::machines::Entry;
+use crate::snapshot::Saver;
 
 mod files;
 mod machine;
+mod snapshot;
 
 /// Clients at a time.
 const CLIENTS: usize = 16;
+/// How long a guest that goes on may take to set its clock.
+const TIME: Duration = Duration::from_secs(10);
 /// Pairs of a list at most.
 const PAIRS: u32 = 4096;
 
@@ -48,6 +52,34 @@ pub(crate) struct Server {
 #[derive(Debug)]
 pub(crate) struct Serving {
     _file: Option<SocketFile>,
+    port: Arc<ControlPort>,
+}
+
+/// What of a machine the requests change or read.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// What `hv ctl disk` changes.
+    pub(crate) disks: Arc<Live>,
+    /// What `hv ctl memory` changes.
+    pub(crate) memory: Arc<Memory>,
+    /// What `hv snapshot` saves.
+    pub(crate) saver: Arc<Saver>,
+    /// The name of the first request to the hypervisor.
+    pub(crate) next_request: u32,
+}
+
+impl Serving {
+    /// Has the guest's clock set to the host's, in a thread of its own. `failed` gets the reason if it is not.
+    pub(crate) fn set_time(&self, failed: impl FnOnce(&str) + Send + 'static) {
+        let port = Arc::clone(&self.port);
+        std::thread::spawn(move || {
+            let answer = port.ask(&ToHypervisor::TimeSync { now: host_time(false) }, TIME);
+            let answer = answer.map_err(|why| no_answer(why, Service::TimeSync));
+            if let Err(failure) = answer.and_then(|answer| judge(Service::TimeSync, answer)) {
+                failed(&failure.message);
+            }
+        });
+    }
 }
 
 impl Server {
@@ -62,16 +94,12 @@ impl Server {
         Ok(Self { listener: machine.listen()?, file: None, fixed })
     }
 
-    /// Serves clients until the process ends. `stream` is the tool's end of the port, `disks` what `hv ctl disk`
-    /// changes, `memory` what `hv ctl memory` does.
-    pub(crate) fn start(
-        self,
-        stream: UnixStream,
-        disks: Arc<Live>,
-        memory: Arc<Memory>,
-    ) -> anyhow::Result<Serving> {
+    /// Serves clients until the process ends. `stream` is the tool's end of the port.
+    pub(crate) fn start(self, stream: UnixStream, machine: Machine) -> anyhow::Result<Serving> {
         let Self { listener, file, fixed } = self;
-        let port = Arc::new(ControlPort::new(stream, memory)?);
+        let Machine { disks, memory, saver, next_request } = machine;
+        let port = Arc::new(ControlPort::new(stream, memory, next_request)?);
+        let served = Arc::clone(&port);
         let clients = Arc::new(AtomicUsize::new(0));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -79,19 +107,25 @@ impl Server {
                     clients.fetch_sub(1, Ordering::Relaxed);
                     continue;
                 }
-                let (port, clients, disks) = (Arc::clone(&port), Arc::clone(&clients), Arc::clone(&disks));
+                let (port, clients) = (Arc::clone(&served), Arc::clone(&clients));
+                let (disks, saver) = (Arc::clone(&disks), Arc::clone(&saver));
                 std::thread::spawn(move || {
-                    let _ = serve(&client, &port, &disks, fixed);
+                    let _ = serve(&client, &port, (&disks, &saver), fixed);
                     clients.fetch_sub(1, Ordering::Relaxed);
                 });
             }
         });
-        Ok(Serving { _file: file })
+        Ok(Serving { _file: file, port })
     }
 }
 
 /// Answers a client's lines until the client closes its end.
-fn serve(client: &UnixStream, port: &ControlPort, disks: &Live, fixed: bool) -> std::io::Result<()> {
+fn serve(
+    client: &UnixStream,
+    port: &ControlPort,
+    (disks, saver): (&Live, &Saver),
+    fixed: bool,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(client);
     loop {
         let mut line = Vec::new();
@@ -104,7 +138,12 @@ fn serve(client: &UnixStream, port: &ControlPort, disks: &Live, fixed: bool) -> 
             Err(Failure::new(Reason::InvalidRequest, format!("the line is longer than {LONGEST} bytes")))
         } else {
             let line = Line::read(&line).map_err(|message| Failure::new(Reason::InvalidRequest, message));
-            line.and_then(|line| carry_out(port, disks, &line, fixed))
+            line.and_then(|line| match &line.request {
+                Request::Snapshot { folder } => {
+                    snapshot::save((port, disks, saver), Path::new(folder), line.timeout, client)
+                }
+                _ => carry_out(port, disks, &line, fixed),
+            })
         };
         let reply = serde_json::to_string(&Reply::from(outcome))?;
         { client }.write_all(format!("{reply}\n").as_bytes())?;
@@ -146,9 +185,11 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
         Ok(found)
     };
     match &line.request {
-        Request::DiskAdd { .. } | Request::DiskRemove { .. } | Request::DiskResize { .. } => {
-            machine::disk(port, disks, &line.request, left)
-        }
+        // A snapshot is the client's affair: see `serve`.
+        Request::DiskAdd { .. }
+        | Request::DiskRemove { .. }
+        | Request::DiskResize { .. }
+        | Request::Snapshot { .. } => machine::disk(port, disks, &line.request, left),
         Request::Rescind { device } => machine::rescind(port, *device, left()),
         Request::Net { link } => machine::net(port, *link, left()),
         Request::Memory {} => machine::memory(port, left()).map(Given::Memory),

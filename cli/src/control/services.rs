@@ -38,6 +38,11 @@ impl Services {
         modules
     }
 
+    /// Returns those with these bits.
+    pub(crate) fn of_bits(bits: u32) -> Self {
+        Self(bits & Self::all().0)
+    }
+
     /// Their bits in the boot information.
     pub(crate) fn bits(self) -> u32 {
         self.0

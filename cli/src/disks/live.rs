@@ -53,15 +53,15 @@ pub(crate) enum Denied<E> {
 #[derive(Debug)]
 pub(crate) struct Live {
     state: Mutex<State>,
-    uuid: [u8; 16],
+    pub(super) uuid: [u8; 16],
 }
 
 #[derive(Debug)]
-struct State {
-    disks: BTreeMap<Place, LiveDisk>,
-    window: Option<Window>,
+pub(super) struct State {
+    pub(super) disks: BTreeMap<Place, LiveDisk>,
+    pub(super) window: Option<Window>,
     /// Number of disks added so far.
-    added: u8,
+    pub(super) added: u8,
 }
 
 #[derive(Debug)]
@@ -80,6 +80,8 @@ pub(super) enum Memory {
     File(Arc<File>, u64),
     /// In the window, from this byte on.
     Window(u64),
+    /// In QEMU's memory, over this file of a snapshot.
+    Private(Arc<File>),
 }
 
 impl Live {
@@ -87,8 +89,13 @@ impl Live {
         Self { state: Mutex::new(State { disks, window, added: 0 }), uuid }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Continues the count of the disks that were added.
+    pub(super) fn set_added(&self, added: u8) {
+        self.state().added = added;
     }
 
     /// Shortens files that are longer than their disks: while QEMU starts, one that may grow has the bytes that QEMU
@@ -199,6 +206,10 @@ impl Live {
             let what = format!("the disk {name} is read-only, and cannot be resized");
             return Err(Denied::Invalid(what));
         }
+        if let Memory::Private(_) = disk.memory {
+            let what = format!("the machine goes on from a snapshot, so the disk {name} keeps its size");
+            return Err(Denied::Invalid(what));
+        }
         let unit = if mode == Some(Mode::ReadWrite) { PAGE } else { BLOCK };
         if size == 0 || !size.is_multiple_of(unit) {
             return Err(Denied::Invalid(format!(
@@ -252,6 +263,7 @@ fn grow(
         }
         (Memory::Window(at), Some(window)) => window.resize(*at, new.next_multiple_of(PAGE)),
         (Memory::Window(_), None) => Err("the machine has no hot-plug room".to_owned()),
+        (Memory::Private(_), _) => Err(format!("the disk {name} keeps its size")),
     }
 }
 
@@ -267,7 +279,7 @@ fn shrink(memory: &Memory, window: Option<&mut Window>, (end, size): (u64, u64),
             window.punch(at + size..at + end);
             let _ = window.resize(*at, size.next_multiple_of(PAGE));
         }
-        (Memory::Window(_), None) => {}
+        (Memory::Window(_), None) | (Memory::Private(_), _) => {}
     }
 }
 
@@ -321,4 +333,4 @@ impl LiveDisk {
 
 #[cfg(test)]
 #[path = "live_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -5,13 +5,13 @@ use super::*;
 
 const ROOM: u64 = 1 << 20;
 
-fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
+pub(in super::super) fn file_of(bytes: &[u8]) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().write_all_at(bytes, 0).unwrap();
     file
 }
 
-fn option(file: &tempfile::NamedTempFile, words: &str) -> DiskOption {
+pub(in super::super) fn option(file: &tempfile::NamedTempFile, words: &str) -> DiskOption {
     format!("{}{words}", file.path().display()).parse().unwrap()
 }
 
@@ -66,7 +66,7 @@ fn what_a_disk_loses_reads_as_zeros_when_it_grows_again() {
         let state = live.state();
         let (memory, window) = (&state.disks[&place].memory, state.window.as_ref().unwrap());
         let (memory, at) = match memory {
-            Memory::File(file, _) => (file, 0),
+            Memory::File(file, _) | Memory::Private(file) => (file, 0),
             Memory::Window(at) => (&window.file, *at),
         };
         let mut bytes = [1; 16384];

@@ -5,6 +5,7 @@ mod image;
 mod live;
 mod option;
 mod room;
+mod saved;
 mod window;
 
 use std::collections::BTreeMap;
@@ -17,11 +18,14 @@ use zerocopy::FromZeros as _;
 
 use crate::interrupt;
 use crate::machine::Backing;
-use image::Opened;
+use image::{Opened, PAGE};
 pub(crate) use live::{Change, Denied, Live, Place, Unmade};
 use live::{LiveDisk, Memory};
 pub(crate) use option::{DiskOption, Mode, parse_place};
 use room::Needs;
+#[cfg(test)]
+pub(crate) use saved::SavedBacking;
+pub(crate) use saved::{SavedDisks, copy_whole};
 use window::Window;
 
 /// Bytes of a disk's block, and of a DVD's.
@@ -39,6 +43,8 @@ const RAM_ALIGN: u64 = 8192;
 pub(crate) struct Disks {
     /// Those of the start.
     disks: Vec<Disk>,
+    /// What is mapped for a machine that goes on, which knows its disks.
+    saved: Vec<Backing>,
     /// Memory for more, if there is any.
     window: Option<Backing>,
     window_base: u64,
@@ -110,15 +116,17 @@ impl Chosen {
         let window = (room != 0).then(|| Window::new(next, room)).transpose()?;
         let backing = window.as_ref().map(|window| Backing {
             file: Arc::clone(&window.file),
-            name: "HOTPLUG".into(),
+            name: saved::WINDOW.into(),
             size: room,
             read_only: false,
+            private: false,
         });
         let live = all.iter().map(Disk::live).collect::<BTreeMap<_, _>>();
         let live = Arc::new(Live::new(live, window, uuid));
         let trimmed = Arc::clone(&live);
         let undo = interrupt::on_second_signal(move || trimmed.trim_at_once());
-        let disks = Disks { disks: all, window: backing, window_base: next, live, _undo: undo };
+        let saved = Vec::new();
+        let disks = Disks { disks: all, saved, window: backing, window_base: next, live, _undo: undo };
         disks.lengthen()?;
         Ok(disks)
     }
@@ -183,7 +191,8 @@ impl Disks {
     /// Returns what QEMU maps, in this order.
     pub(crate) fn backings(&self) -> anyhow::Result<Vec<Backing>> {
         let disks = self.disks.iter().map(|disk| &disk.backing);
-        let mut backings: Vec<Backing> = disks.chain(&self.window).cloned().collect();
+        let mut backings: Vec<Backing> =
+            self.saved.iter().chain(disks).chain(&self.window).cloned().collect();
         let size: u64 = backings.iter().map(|backing| backing.size).sum();
         let rest = size.next_multiple_of(RAM_ALIGN) - size;
         if rest != 0 {
@@ -194,6 +203,7 @@ impl Disks {
                 name: "PADDING".into(),
                 size: rest,
                 read_only: false,
+                private: false,
             });
         }
         Ok(backings)
@@ -230,6 +240,7 @@ impl Disk {
             name: format!("DISK{number}"),
             size: image.region,
             read_only: mode == Mode::ReadOnly,
+            private: false,
         };
         Ok(Self { path, mode: (!dvd).then_some(mode), boot, backing })
     }

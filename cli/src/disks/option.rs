@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use hv_wire::{MAX_CONTROLLERS, MAX_LUNS};
+use serde::{Deserialize, Serialize};
 
 /// What becomes of what the guest writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
     /// It cannot write.
     ReadOnly,

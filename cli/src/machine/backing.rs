@@ -16,6 +16,8 @@ pub(crate) struct Backing {
     pub(crate) size: u64,
     /// QEMU cannot write to it either.
     pub(crate) read_only: bool,
+    /// What QEMU writes to it stays in QEMU's memory.
+    pub(crate) private: bool,
 }
 
 impl Backing {

@@ -52,7 +52,9 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     }
     for (n, (backing, path)) in settings.backings.iter().zip(files.backings).enumerate() {
         let (size, readonly) = (backing.size, if backing.read_only { ",readonly=on" } else { "" });
-        let object = format!("memory-backend-file,id=disk{n},size={size},mem-path={path},share=on{readonly}");
+        // The host promises no memory for pages that may never be written.
+        let share = if backing.private { "share=off,reserve=off" } else { "share=on" };
+        let object = format!("memory-backend-file,id=disk{n},size={size},mem-path={path},{share}{readonly}");
         add(&["-object", &object, "-numa", &format!("node,memdev=disk{n}")]);
     }
     add(&["-cpu", &cpu(&settings.cpu)]);
@@ -181,10 +183,13 @@ mod tests {
     fn files_behind_the_ram_are_nodes_of_their_own() {
         let backing = |size, read_only| {
             let file = std::sync::Arc::new(tempfile::tempfile().unwrap());
-            crate::machine::Backing { file, name: String::new(), size, read_only }
+            crate::machine::Backing { file, name: String::new(), size, read_only, private: false }
         };
         let line =
             text(&Settings { backings: vec![backing(4096, false), backing(12288, true)], ..settings() });
+        let private = crate::machine::Backing { private: true, ..backing(4096, false) };
+        let own = text(&Settings { backings: vec![private], ..settings() });
+        assert!(own.contains("mem-path=/proc/self/fd/10,share=off,reserve=off -numa"), "{own}");
         assert!(!line.contains("memory-backend=ram"), "{line}");
         let behind = "-m 528400K -numa node,memdev=ram,cpus=0-1 \
                       -object memory-backend-file,id=disk0,size=4096,mem-path=/proc/self/fd/10,share=on \

@@ -89,7 +89,7 @@ impl Console {
     }
 
     /// Returns what remains of the output so far, when it is called.
-    pub(crate) fn so_far(&self) -> impl FnOnce() -> Vec<u8> + Send + use<> {
+    pub(crate) fn so_far(&self) -> impl Fn() -> Vec<u8> + Send + use<> {
         let kept = Arc::clone(&self.kept);
         move || {
             let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);

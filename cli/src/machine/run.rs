@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -78,6 +78,8 @@ pub(crate) struct Running {
     ram: Ram,
     console: Option<Console>,
     complaints: Option<process::Reader>,
+    /// What the guest reads, until something forwards to it.
+    typed: Option<ChildStdin>,
     keyboard: Option<Keyboard>,
     control: Option<UnixStream>,
     sockets: Option<UnixStream>,
@@ -124,7 +126,15 @@ impl Running {
         log: Option<File>,
         heard: Heard,
     ) -> anyhow::Result<Self> {
-        Self::launch(settings, ram, (sink, log, heard), false)
+        let mut running = Self::launch(settings, ram, (sink, log, heard), false)?;
+        running.begin_typing(settings);
+        Ok(running)
+    }
+
+    /// Forwards to the guest what is typed.
+    fn begin_typing(&mut self, settings: &Settings) {
+        let typed = self.typed.take().zip(self.console.as_ref());
+        self.keyboard = typed.and_then(|(guest, console)| settings.typing.forward(guest, console.prompt()));
     }
 
     /// Goes on with a machine that was saved under the same settings, and returns it with what it had sent over the
@@ -132,13 +142,20 @@ impl Running {
     ///
     /// # Errors
     /// QEMU does not take it.
-    pub(crate) fn resume(settings: &Settings, saved: Saved) -> anyhow::Result<(Self, Vec<u8>)> {
+    pub(crate) fn resume(
+        settings: &Settings,
+        saved: Saved,
+        sink: Sink,
+        log: Option<File>,
+    ) -> anyhow::Result<(Self, Vec<u8>)> {
         let Saved { ram, state, console, sent } = saved;
-        let mut running = Self::launch(settings, ram, (None, None, None), true)?;
+        let mut running = Self::launch(settings, ram, (sink, log, None), true)?;
         if let Some(output) = &running.console {
             output.precede(&console);
         }
-        running.monitor.take().context("a machine without a monitor cannot go on")?.restore(state)?;
+        running.monitor.as_mut().context("a machine without a monitor cannot go on")?.restore(state)?;
+        // Not before: it would be typed for the machine that QEMU has given up.
+        running.begin_typing(settings);
         Ok((running, sent))
     }
 
@@ -194,14 +211,14 @@ impl Running {
         let debugger = debugger.map(Door::started);
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
-        let keyboard = child.stdin.take().zip(console.as_ref());
-        let keyboard = keyboard.and_then(|(guest, console)| settings.typing.forward(guest, console.prompt()));
+        let typed = child.stdin.take();
         Ok(Self {
             child,
             ram,
             console,
             complaints,
-            keyboard,
+            typed,
+            keyboard: None,
             control: control.map(|(ours, _)| ours),
             sockets: sockets.map(|(ours, _)| ours),
             monitor: monitor.map(|(ours, _)| Qmp::new(ours)).transpose()?,
@@ -235,7 +252,7 @@ impl Running {
     }
 
     /// Returns what the guest has printed until the result is called.
-    pub(crate) fn printed_so_far(&self) -> Option<impl FnOnce() -> Vec<u8> + Send + use<>> {
+    pub(crate) fn printed_so_far(&self) -> Option<impl Fn() -> Vec<u8> + Send + use<>> {
         self.console.as_ref().map(Console::so_far)
     }
 

@@ -8,10 +8,12 @@ mod places;
 mod text;
 mod warnings;
 
+use std::borrow::Cow;
+
 use hv_machine::Firmware;
 use hv_tlfs::rules::{RULES, Severity};
 use hv_wire::{Report, VpReport};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::machine::Outcome;
@@ -65,16 +67,16 @@ pub(crate) struct About {
 }
 
 /// A kernel file.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Kernel {
     /// The file.
     pub(crate) path: String,
     /// Package of a stock kernel.
     pub(crate) package: Option<String>,
     /// `Image` or `ELF64`.
-    pub(crate) format: &'static str,
+    pub(crate) format: Cow<'static, str>,
     /// The packing of the file: a compression, or `zboot`.
-    pub(crate) container: Option<&'static str>,
+    pub(crate) container: Option<Cow<'static, str>>,
     /// The version in Linux's banner.
     pub(crate) version: Option<String>,
     /// The page size in the kernel's header.

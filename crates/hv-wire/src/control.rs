@@ -111,6 +111,12 @@ impl Assembler {
         (self.filled >= end).then(|| (head, &self.bytes[FrameHead::BYTES..end]))
     }
 
+    /// Returns true between two frames.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
     /// Begins with the next frame.
     pub fn done(&mut self) {
         self.filled = 0;

@@ -26,7 +26,7 @@ pub(super) fn steps() -> Vec<Step> {
 /// comes from stdin; and exits with 7.
 const SCRIPT: &str = "grep -m 1 ' _text$' /proc/kallsyms; date +%s; head -c 16 /dev/urandom | hexdump -v; \
                       cat /proc/sys/kernel/random/uuid; cat; echo err >&2; exit 7";
-/// Bytes of a snapshot's head (cli/src/warm/file.rs), and of the digest behind it all.
+/// Bytes of a snapshot's head (cli/src/snapshot/file.rs), and of the digest behind it all.
 const HEAD: usize = 72;
 const DIGEST: u64 = 32;
 

@@ -177,7 +177,7 @@ fn unknown_answer() -> Failure {
     Failure::new(Reason::Malformed, "the hypervisor answered with something else")
 }
 
-fn unanswered(why: NoAnswer) -> Failure {
+pub(super) fn unanswered(why: NoAnswer) -> Failure {
     match why {
         NoAnswer::Late => Failure::new(Reason::TimedOut, "the hypervisor has not answered in time"),
         NoAnswer::Ended => Failure::new(Reason::Ended, "the machine has ended"),

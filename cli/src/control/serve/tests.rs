@@ -28,7 +28,9 @@ fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
     let path = folder.path().join("control");
     let server = Server::listen(&path, true).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let serving = server.start(ours, disks(), memory()).unwrap();
+    let saver = Arc::new(Saver::new(Err("this one is a model".into())));
+    let machine = Machine { disks: disks(), memory: memory(), saver, next_request: 1 };
+    let serving = server.start(ours, machine).unwrap();
     std::thread::spawn(move || {
         let mut stream = theirs;
         let mut assembler = Assembler::new();

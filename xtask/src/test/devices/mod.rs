@@ -8,7 +8,7 @@ mod freeze;
 mod hotplug;
 mod input;
 mod memory;
-mod network;
+pub(crate) mod network;
 mod peers;
 pub(crate) mod programs;
 mod sg3_utils;

@@ -26,7 +26,7 @@ const LONG: usize = 2_000_003;
 const SHORT: usize = 60_003;
 /// The guest's address, and the host's, on QEMU's user network.
 const GUEST: &str = "10.0.2.15";
-pub(super) const HOST: &str = "10.0.2.2";
+pub(crate) const HOST: &str = "10.0.2.2";
 /// How long the host waits for the next bytes of a connection that may be lost, before it makes another one.
 const ATTEMPT: Duration = Duration::from_secs(20);
 

@@ -1,4 +1,4 @@
-//! The key of a snapshot: a digest of everything that makes the machine what it is when its agent connects.
+//! The key of a machine in the cache: a digest of everything that makes the machine what it is when its agent connects.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;

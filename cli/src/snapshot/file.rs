@@ -15,9 +15,6 @@ use crate::machine::{CONSOLE_KEPT, LARGEST_STATE, PIECE, Ram, Saved};
 
 /// Version of the file; a part of the key.
 pub(super) const FORMAT: u32 = 1;
-/// Bytes of a file at most: a machine that uses more is not saved.
-const LARGEST: u64 = 1 << 30;
-
 /// What the file begins with. Numbers are those of the host, on which it stays.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -42,11 +39,11 @@ struct Piece {
     bytes: u64,
 }
 
-/// Writes the file of a stopped machine.
+/// Writes the file of a stopped machine that uses up to `most` bytes of its RAM.
 ///
 /// # Errors
 /// It cannot be written, or is too large.
-pub(super) fn write(to: &mut impl Write, key: &Key, machine: &Saved) -> anyhow::Result<()> {
+pub(super) fn write(to: &mut impl Write, key: &Key, machine: &Saved, most: u64) -> anyhow::Result<()> {
     let Saved { ram, state, console, sent } = machine;
     let mut to = Summed { inner: to, sum: Sha256::new() };
     let head = Head {
@@ -64,7 +61,7 @@ pub(super) fn write(to: &mut impl Write, key: &Key, machine: &Saved) -> anyhow::
     let mut total = 0;
     ram.pieces(|address, bytes| {
         total += bytes.len() as u64;
-        ensure!(total <= LARGEST, "the machine uses more than {LARGEST} bytes of its RAM");
+        ensure!(total <= most, "the machine uses more than {most} bytes of its RAM");
         to.put(Piece { address, bytes: bytes.len() as u64 }.as_bytes())?;
         to.put(bytes)
     })?;
@@ -158,7 +155,7 @@ mod tests {
 
     fn bytes() -> Vec<u8> {
         let mut bytes = Vec::new();
-        write(&mut bytes, &KEY, &machine()).unwrap();
+        write(&mut bytes, &KEY, &machine(), u64::MAX).unwrap();
         bytes
     }
 

@@ -1,13 +1,9 @@
 //! Snapshots of machines that have booted, and whose agent waits for a command: a run of `hv exec` with the same inputs
 //! goes on from one.
 //!
-//! They are in the cache, one folder each, whose name is a digest of all inputs ([`key`]); the file in it is
-//! [`mod@file`]'s. The machine is saved at the moment when the guest asks for a connection to the agent's port. Until
-//! then the tool has sent it nothing, and that request is all that it has sent to the tool. So nothing else is in
-//! flight, and the request is kept with the snapshot.
-
-mod file;
-mod key;
+//! They are in the cache, one folder each, whose name is a digest of all inputs. The machine is saved at the moment when
+//! the guest asks for a connection to the agent's port. Until then the tool has sent it nothing, and that request is all
+//! that it has sent to the tool. So nothing else is in flight, and the request is kept with the snapshot.
 
 use std::fs::{DirBuilder, File};
 use std::io::{BufReader, BufWriter, Write as _};
@@ -19,10 +15,9 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 
+use super::{Key, file};
 use crate::machine::{Qmp, Ram, Saved};
 use crate::setup::cache::{Cache, Lock};
-
-pub(crate) use key::{Inputs, Key};
 
 /// What the names of their folders in the cache begin with.
 pub(crate) const SNAPSHOT: &str = "snapshot-";
@@ -30,17 +25,19 @@ pub(crate) const SNAPSHOT: &str = "snapshot-";
 const FILE: &str = "machine";
 /// Snapshots that are kept: those that were used last.
 const KEPT: usize = 4;
+/// Bytes of a file at most: a machine that uses more is not kept.
+const LARGEST: u64 = 1 << 30;
 
 /// The snapshot of a run's machine, whether it is there or not.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct Cached {
     cache: Cache,
     key: Key,
     /// Bytes of the machine's RAM.
     ram_size: u64,
 }
 
-impl Snapshot {
+impl Cached {
     pub(crate) fn new(cache: Cache, key: Key, ram_size: u64) -> Self {
         Self { cache, key, ram_size }
     }
@@ -104,7 +101,7 @@ impl Snapshot {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::open(folder.join(FILE), flags, Mode::RUSR | Mode::WUSR)?;
         let mut made = BufWriter::with_capacity(1 << 20, File::from(made));
-        file::write(&mut made, &self.key, machine)?;
+        file::write(&mut made, &self.key, machine, LARGEST)?;
         Ok(made.flush()?)
     }
 
@@ -157,13 +154,13 @@ mod tests {
     const SIZE: u64 = 2 << 20;
 
     /// Snapshots of machines with these keys in one cache.
-    fn snapshots<const N: usize>(keys: [u8; N]) -> (tempfile::TempDir, [Snapshot; N]) {
+    fn snapshots<const N: usize>(keys: [u8; N]) -> (tempfile::TempDir, [Cached; N]) {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().join("cache"));
-        (dir, keys.map(|key| Snapshot::new(cache.clone(), Key([key; 32]), SIZE)))
+        (dir, keys.map(|key| Cached::new(cache.clone(), Key([key; 32]), SIZE)))
     }
 
-    fn fill(snapshot: &Snapshot) -> PathBuf {
+    fn fill(snapshot: &Cached) -> PathBuf {
         let ram = Ram::new(SIZE).unwrap();
         ram.write(RAM_BASE, b"contents").unwrap();
         let machine = Saved { ram, state: vec![1], console: vec![2], sent: vec![3] };

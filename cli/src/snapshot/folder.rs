@@ -1,0 +1,304 @@
+//! The folder of a snapshot: written under another name, and renamed once it is whole.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::{About, Key, file};
+use crate::disks::copy_whole;
+use crate::interrupt;
+use crate::machine::{Backing, Saved};
+
+/// Name of the file that says what the machine is.
+const ABOUT: &str = "about.json";
+/// Name of the file with RAM and QEMU's state.
+const MACHINE: &str = "machine";
+/// Bytes of [`ABOUT`] at most.
+const LONGEST: u64 = 4 << 20;
+
+/// Name of the file with the contents of a backing.
+fn disk(number: usize) -> String {
+    format!("disk{number}")
+}
+
+/// A folder that is being written. Dropping it removes what there is, unless it was published.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    // Dropped in this order: a second signal may remove the folder too.
+    scratch: tempfile::TempDir,
+    _undo: interrupt::Undo,
+    target: PathBuf,
+}
+
+/// A snapshot that was opened, and whose description was read.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    pub(crate) about: About,
+    key: Key,
+    machine: File,
+    /// Its disks, as long as they were.
+    pub(crate) disks: Vec<File>,
+}
+
+impl Unfinished {
+    /// Begins with a folder, which must not be there.
+    pub(super) fn begin(target: &Path) -> anyhow::Result<Self> {
+        let name = target.display();
+        ensure!(
+            target.symlink_metadata().is_err(),
+            "{name} is there already; give another name, or remove it"
+        );
+        let parent = target.parent().filter(|parent| parent.is_dir());
+        let (parent, last) = parent.zip(target.file_name()).with_context(|| {
+            format!("cannot make {name}: give the path of a new folder in one that exists")
+        })?;
+        let _orderly = interrupt::orderly();
+        let scratch = tempfile::Builder::new()
+            .prefix(&format!(".{}.", last.to_string_lossy()))
+            .suffix(".partial")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot write to {}", parent.display()))?;
+        let path = scratch.path().to_owned();
+        let undo = interrupt::on_second_signal(move || drop(fs::remove_dir_all(&path)));
+        Ok(Self { scratch, _undo: undo, target: target.to_owned() })
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let path = self.scratch.path().join(name);
+        File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
+    }
+
+    /// Writes a stopped machine with its disks. `check` fails once nobody waits for the result.
+    pub(super) fn fill(
+        &self,
+        about: &About,
+        machine: &Saved,
+        backings: &[Backing],
+        check: &dyn Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let (bytes, key) = about.write()?;
+        self.create(ABOUT)?.write_all(&bytes)?;
+        let mut to = BufWriter::with_capacity(1 << 20, self.create(MACHINE)?);
+        file::write(&mut to, &key, machine, u64::MAX)?;
+        to.flush()?;
+        for (number, backing) in backings.iter().enumerate() {
+            check()?;
+            copy_whole(&backing.file, &self.create(&disk(number))?, backing.size)?;
+        }
+        check()
+    }
+
+    /// Gives the folder its name, and returns the bytes that it occupies.
+    pub(super) fn publish(self) -> anyhow::Result<u64> {
+        let (from, to) = (self.scratch.path(), &*self.target);
+        let renamed = match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // A file system that cannot tell: at most an empty folder is replaced.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rustix::fs::rename(from, to),
+            renamed => renamed,
+        };
+        renamed.with_context(|| format!("cannot give the snapshot the name {}", to.display()))?;
+        let files = fs::read_dir(to)?.flatten().filter_map(|entry| entry.metadata().ok());
+        Ok(files.map(|meta| std::os::unix::fs::MetadataExt::blocks(&meta).saturating_mul(512)).sum())
+    }
+}
+
+impl Folder {
+    /// Opens a snapshot.
+    ///
+    /// # Errors
+    /// It is none, is not whole, or others can write to it.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        Self::read(path).with_context(|| format!("cannot go on from the snapshot {}", path.display()))
+    }
+
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let folder = match rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => anyhow::bail!("there is no such folder"),
+            Err(Errno::NOTDIR) => anyhow::bail!("it is no folder; hv snapshot makes one"),
+            opened => opened?,
+        };
+        judge(&folder, FileType::Directory, "the folder")?;
+        let open = |name: &str| {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let opened = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
+                Err(Errno::NOENT) => anyhow::bail!("it has no file {name}; hv snapshot writes one"),
+                opened => opened.with_context(|| format!("cannot open its file {name}"))?,
+            };
+            judge(&opened, FileType::RegularFile, name)?;
+            Ok(File::from(opened))
+        };
+        let mut bytes = Vec::new();
+        open(ABOUT)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        ensure!(bytes.len() as u64 <= LONGEST, "its file {ABOUT} has more than {LONGEST} bytes");
+        let (about, key) = About::read(&bytes).with_context(|| format!("its file {ABOUT} is not usable"))?;
+        let mut disks = Vec::new();
+        for (number, backing) in about.disks.backings.iter().enumerate() {
+            let (name, size) = (disk(number), backing.size);
+            let file = open(&name)?;
+            let length = file.metadata()?.len();
+            ensure!(length == size, "its file {name} has {length} bytes, expected {size}");
+            disks.push(file);
+        }
+        Ok(Self { path: path.to_owned(), about, key, machine: open(MACHINE)?, disks })
+    }
+
+    /// Says which snapshot an error is about.
+    pub(crate) fn explain(&self) -> String {
+        format!("cannot go on from the snapshot {}", self.path.display())
+    }
+
+    /// Reads the machine.
+    ///
+    /// # Errors
+    /// It is not whole, or another one's.
+    pub(crate) fn machine(&self) -> anyhow::Result<Saved> {
+        let mut from = BufReader::with_capacity(1 << 20, &self.machine);
+        let saved = file::read(&mut from, &self.key, self.about.ram_size);
+        saved.with_context(|| format!("its file {MACHINE} is not usable")).with_context(|| self.explain())
+    }
+}
+
+/// Judges that a file is of this type, and that no other user can write to it: its contents are run by QEMU and by the
+/// hypervisor.
+fn judge(file: &OwnedFd, kind: FileType, name: &str) -> anyhow::Result<()> {
+    let stat = rustix::fs::fstat(file)?;
+    ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "{name} is no {kind:?}");
+    let is_own = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == 0;
+    ensure!(
+        is_own && stat.st_mode & 0o022 == 0,
+        "{name} has mode {:o} and owner {}; expected one that no other user can write to, since what it has is run: chmod go-w",
+        stat.st_mode & 0o7777,
+        stat.st_uid
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt as _;
+    use std::sync::Arc;
+
+    use hv_wire::platform::RAM_BASE;
+
+    use super::super::about::tests::about;
+    use super::*;
+    use crate::machine::Ram;
+
+    const SIZE: u64 = 2 << 20;
+
+    fn machine() -> Saved {
+        let ram = Ram::new(SIZE).unwrap();
+        ram.write(RAM_BASE, b"contents").unwrap();
+        Saved { ram, state: vec![1], console: vec![2], sent: Vec::new() }
+    }
+
+    /// A disk of 12 KiB, with contents in the middle.
+    fn backing() -> Backing {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"disk", 4096).unwrap();
+        file.set_len(12288).unwrap();
+        Backing { file: Arc::new(file), name: "DISK0".into(), size: 12288, read_only: false, private: false }
+    }
+
+    /// A snapshot of a machine with one disk.
+    fn snapshot(parent: &Path) -> PathBuf {
+        let path = parent.join("snap");
+        let mut about = about(SIZE);
+        about.disks.backings = vec![crate::disks::SavedBacking::of(&backing())];
+        let unfinished = Unfinished::begin(&path).unwrap();
+        unfinished.fill(&about, &machine(), &[backing()], &|| Ok(())).unwrap();
+        unfinished.publish().unwrap();
+        path
+    }
+
+    fn refused(path: &Path) -> String {
+        let error = Folder::open(path).and_then(|folder| folder.machine()).unwrap_err();
+        format!("{error:#}")
+    }
+
+    #[test]
+    fn what_was_saved_is_there_for_each_that_opens_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = snapshot(parent.path());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        for _ in 0..2 {
+            let folder = Folder::open(&path).unwrap();
+            let saved = folder.machine().unwrap();
+            let mut bytes = [0; 8];
+            saved.ram.read_into(RAM_BASE, &mut bytes).unwrap();
+            assert_eq!((&bytes, &*saved.state), (b"contents", &[1][..]));
+            let mut disk = [9; 12288];
+            folder.disks[0].read_exact_at(&mut disk, 0).unwrap();
+            assert_eq!(&disk[4095..4101], b"\0disk\0");
+        }
+    }
+
+    #[test]
+    fn one_that_is_not_finished_leaves_nothing_and_one_that_is_there_is_not_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("snap");
+        let stopped = Unfinished::begin(&path).unwrap();
+        let fill = stopped.fill(&about(SIZE), &machine(), &[], &|| anyhow::bail!("the client has gone"));
+        assert!(fill.is_err() && fs::read_dir(parent.path()).unwrap().count() == 1);
+        drop(stopped);
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
+        let late = Unfinished::begin(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("mine"), "mine").unwrap();
+        assert!(late.publish().unwrap_err().to_string().contains("cannot give the snapshot the name"));
+        let there = Unfinished::begin(&path).unwrap_err().to_string();
+        assert!(there.contains("is there already"), "{there}");
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+        let nowhere = Unfinished::begin(&parent.path().join("no/snap")).unwrap_err().to_string();
+        assert!(nowhere.contains("in one that exists"), "{nowhere}");
+    }
+
+    #[test]
+    fn a_folder_that_is_none_or_not_whole_is_refused_with_its_reason() {
+        let parent = tempfile::tempdir().unwrap();
+        assert!(refused(&parent.path().join("none")).contains("no such folder"));
+        assert!(refused(parent.path()).contains("no file about.json"));
+        let path = snapshot(parent.path());
+        let shorten = |name: &str, length: u64| {
+            File::options().write(true).open(path.join(name)).unwrap().set_len(length).unwrap();
+        };
+        shorten("disk0", 8192);
+        assert!(refused(&path).contains("disk0 has 8192 bytes, expected 12288"), "{}", refused(&path));
+        shorten("disk0", 12288);
+        let length = path.join("machine").metadata().unwrap().len();
+        for length in [length - 1, 40, 0] {
+            shorten("machine", length);
+            assert!(refused(&path).contains("it is not whole"), "{}", refused(&path));
+        }
+        fs::remove_file(path.join("machine")).unwrap();
+        assert!(refused(&path).contains("no file machine"));
+        fs::write(path.join("about.json"), vec![b' '; LONGEST as usize + 1]).unwrap();
+        assert!(refused(&path).contains("more than"));
+    }
+
+    #[test]
+    fn what_others_can_write_to_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = snapshot(parent.path());
+        for (name, mode) in
+            [("about.json", 0o622), ("machine", 0o606 & !4 | 2), ("disk0", 0o620), (".", 0o777)]
+        {
+            let (file, right) = (path.join(name), if name == "." { 0o700 } else { 0o600 });
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert!(refused(&path).contains("no other user can write"), "{name}: {}", refused(&path));
+            fs::set_permissions(&file, Permissions::from_mode(right)).unwrap();
+        }
+        fs::rename(path.join("machine"), parent.path().join("machine")).unwrap();
+        std::os::unix::fs::symlink(parent.path().join("machine"), path.join("machine")).unwrap();
+        assert!(refused(&path).contains("cannot open its file machine"));
+    }
+}
