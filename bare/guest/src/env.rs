@@ -155,6 +155,11 @@ impl Env for Guest {
         self.hardware.vmbus_intid.is_some()
     }
 
+    fn video_window(&self) -> Option<u64> {
+        let address = self.hardware.argument("conformance.video")?;
+        u64::from_str_radix(address.strip_prefix("0x")?, 16).ok()
+    }
+
     fn window(&self) -> Option<u64> {
         Some(memory::WINDOW)
     }

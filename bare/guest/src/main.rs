@@ -6,6 +6,7 @@
 //! | `conformance.conduit=` | `smccc` (`hvc #0`, the default) or `hvc1` (`hvc #1`) |
 //! | `conformance.filter=` | words separated by commas; only cases whose name has one of them run |
 //! | `conformance.loopback=1` | the host offers the connections of `hv_conformance::loopback` |
+//! | `conformance.video=ADDRESS` | where video memory may be, in hexadecimal digits after `0x` |
 //! | `conformance.crash=1` | a reported crash does not end the guest, so that crashes may be reported |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //!

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
 use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
 use hv_wire::control::Service;
-use hv_wire::{BootDisk, BootFlags, BootInfo};
+use hv_wire::{BootDisk, BootFlags, BootInfo, platform};
 use zerocopy::FromZeros as _;
 
 use crate::control::host_time;
@@ -120,7 +120,7 @@ enum Format {
 /// Size of guest memory in bytes.
 const MEMORY: u64 = 64 << 20;
 /// The services that there are cases about.
-const SERVICES: [Service; 9] = [
+const SERVICES: [Service; 10] = [
     Service::Shutdown,
     Service::TimeSync,
     Service::Heartbeat,
@@ -128,6 +128,7 @@ const SERVICES: [Service; 9] = [
     Service::Vss,
     Service::Keyboard,
     Service::Mouse,
+    Service::Video,
     Service::Fcopy,
     Service::Balloon,
 ];
@@ -242,7 +243,11 @@ fn list(args: &Args) -> anyhow::Result<Exit> {
 
 /// Builds the guest, with its instructions on the command line.
 fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
-    let mut append = format!("{} conformance.loopback=1 conformance.crash=1", shape.command_line());
+    let mut append = format!(
+        "{} conformance.loopback=1 conformance.crash=1 conformance.video={:#x}",
+        shape.command_line(),
+        platform::VIDEO_WINDOW
+    );
     if !args.filter.is_empty() {
         append.push_str(&format!(" conformance.filter={}", args.filter));
     }
@@ -272,7 +277,8 @@ fn orders(image: &Image, vps: u32) -> BootInfo {
         mac: [a, b, c, d, e, f, 0, 0],
         ..load::orders(image, vps, MEMORY)
     };
-    let base = orders.tables_base + orders.tables_size;
+    orders.video_base = orders.tables_base + orders.tables_size;
+    let base = orders.video_base + platform::VIDEO_BYTES;
     orders.disks[0] = BootDisk { base, size: DISK, id: *b"conformance-disk", ..BootDisk::new_zeroed() };
     orders
 }

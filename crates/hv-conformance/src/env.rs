@@ -155,6 +155,11 @@ pub trait Env: Sync {
         false
     }
 
+    /// Returns a guest physical address at which the video memory may be placed, in VMBus's address window.
+    fn video_window(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns the virtual address of a page that [`point_window`](Self::point_window) can move.
     fn window(&self) -> Option<u64> {
         None

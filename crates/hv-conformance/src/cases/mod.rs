@@ -53,6 +53,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     vmbus::devices::scsi::CASES,
     vmbus::devices::network::CASES,
     vmbus::devices::input::CASES,
+    vmbus::devices::video::CASES,
     vmbus::devices::memory::CASES,
     vmbus::devices::sockets::CASES,
 ];

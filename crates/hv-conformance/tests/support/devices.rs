@@ -13,9 +13,11 @@ use hv_devices::scsi::Disk;
 use hv_devices::shutdown::{self, Shutdown};
 use hv_devices::storage::{self, CONTROLLERS, Failure, MAX_TRANSFER, Piece, SEGMENTS, Storage};
 use hv_devices::time_sync::{self, TimeSync};
+use hv_devices::video::{self, Video};
 use hv_devices::vss::{self, Vss};
 use hv_partition::testing::Lock;
 use hv_partition::{DeviceId, HostBackend, Pages, Started, Token};
+use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_vmbus::Slot;
 
 use super::machine::SuiteHost;
@@ -28,6 +30,8 @@ const MAC: [u8; 6] = [0x00, 0x15, 0x5d, 1, 2, 3];
 pub(crate) const DISK: usize = 256 << 10;
 /// Channels of a controller and of a card.
 const CHANNELS: usize = 4;
+/// Where the guest may place its video memory. The device reads none of it.
+pub(crate) const VIDEO_WINDOW: u64 = 0x1000_0000;
 const REQUESTS: usize = 16;
 
 hv_vmbus::devices! {
@@ -42,6 +46,7 @@ hv_vmbus::devices! {
         pub(crate) fcopy: Slot<Lock, Fcopy>,
         pub(crate) keyboard: Slot<Lock, Keyboard>,
         pub(crate) mouse: Slot<Lock, Mouse>,
+        pub(crate) video: Slot<Lock, Video>,
         pub(crate) balloon: Slot<Lock, Balloon, 1, 1>,
         pub(crate) network: Slot<Lock, Network, CHANNELS, REQUESTS, { network::SEGMENTS }>,
     }
@@ -55,6 +60,8 @@ pub(crate) fn bus(config: Option<hv_vmbus::Config>) -> SuiteBus {
     let mut controller = Storage::new();
     let disk = Disk::new(DISK as u64, *b"conformance-disk", MAX_TRANSFER);
     controller.attach(0, 0, 0, disk).expect("the controller has room");
+    let mut screen = Video::new();
+    screen.set_window(VIDEO_WINDOW, VRAM_BYTES.into());
     let mut card = Network::new();
     card.set_mac(MAC);
     hv_partition::Bus::with_devices(
@@ -69,6 +76,7 @@ pub(crate) fn bus(config: Option<hv_vmbus::Config>) -> SuiteBus {
             fcopy: Slot::offering(Fcopy::new(), fcopy::OFFER),
             keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
             mouse: Slot::offering(Mouse::new(), mouse::OFFER),
+            video: Slot::offering(screen, video::OFFER),
             balloon: Slot::offering(Balloon::new(), balloon::OFFER),
             network: Slot::offering(card, network::offer_of(MAC)),
         },

@@ -293,6 +293,10 @@ impl Env for InProcess<'_> {
         self.partition.has_vmbus()
     }
 
+    fn video_window(&self) -> Option<u64> {
+        Some(devices::VIDEO_WINDOW)
+    }
+
     fn window(&self) -> Option<u64> {
         Some(WINDOW)
     }

@@ -242,4 +242,40 @@ mutants! {
         filter_refused "The filter is not set.":
             "Status::SUCCESS" in "self.filter = filter; Status::SUCCESS" => "Status::INVALID_LENGTH";
     }
+
+    "hv-devices/src/video.rs" {
+        screen_without_version "A screen speaks no version.":
+            "major == MAJOR && minor <= NEWEST && !io.refuses(number)" => "false";
+        screen_with_any_version "A screen speaks every version.":
+            "major == MAJOR && minor <= NEWEST && !io.refuses(number)" => "true";
+        screen_version_turned "The answer has the halves of the version the other way round.":
+            "U32::new(version)" => "U32::new(number)";
+        no_screen "There is no screen.":
+            "1" in "max_video_outputs: 1" => "0";
+        no_resolutions "There are no resolutions.":
+            "RESOLUTIONS.len().min(request.maximum.into())" => "0";
+        default_resolution_beyond "The first resolution is behind the last one.":
+            "[count as u8, 0, 0]" => "[count as u8, count as u8, 0]";
+        resolution_missing "The last resolution is missing.":
+            "RESOLUTIONS[..count].as_bytes()" => "RESOLUTIONS[..count - 1].as_bytes()";
+        screen_undescribed "The screen does not describe itself.":
+            "&EDID" => "&[0; 128]";
+        memory_context_lost "The answer to a place has no context.":
+            "U64::new(context)" => "U64::new(0)";
+        any_place_taken "The video memory may be anywhere.":
+            "!context" => "context";
+        memory_kept "The video memory cannot be taken back.":
+            "location.has_address != 0 && !self.has_room(address)" => "!self.has_room(address)";
+        picture_context_lost "The answer to a picture has no context.":
+            "update.user_context" => "U64::ZERO";
+        memory_before_version "The video memory is placed without a version.":
+            "return None" in "if self.step != Step::Ready { return None" => "()";
+        changes_answered "Changes are answered.":
+            "self.report(packet)?"
+            => "{ self.report(packet)?; send(io, MessageType::DIRT, &[]) }";
+        short_report_fatal "A report with too few changes ends the host.":
+            "return None" in "size_of::<Rectangle>() { return None" => "panic!(\"changes are missing\")";
+        unknown_of_screen_answered "An unknown message is answered by one of its kind.":
+            "return None" in "_ => return None" => "send(io, kind, &[])";
+    }
 }

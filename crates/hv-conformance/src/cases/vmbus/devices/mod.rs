@@ -7,3 +7,4 @@ pub(in crate::cases) mod scsi;
 pub(in crate::cases) mod services;
 pub(in crate::cases) mod sockets;
 pub(in crate::cases) mod storage;
+pub(in crate::cases) mod video;
