@@ -26,6 +26,8 @@ use hv_tlfs::time::ReferenceTime;
 
 /// Time after which a full ring is checked even if the guest has not signalled.
 pub(crate) const POLL: ReferenceTime = ReferenceTime(100_000);
+/// Minimum cost of a packet.
+pub(crate) const LEAST: usize = 512;
 
 /// Position of a device among all devices, and of its channels.
 #[doc(hidden)]

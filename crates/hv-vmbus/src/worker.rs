@@ -5,7 +5,7 @@ mod flight;
 use crate::device::{Head, Taken};
 use crate::event::Event;
 use crate::id::{Channel, DeviceId};
-use crate::io::Context;
+use crate::io::{Context, LEAST};
 use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
@@ -27,8 +27,6 @@ use zerocopy::FromBytes;
 /// The SINT of messages and interrupts.
 pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
 
-/// Minimum cost of a packet.
-pub(crate) const LEAST: usize = 512;
 /// No deadline.
 pub(crate) const NEVER: ReferenceTime = ReferenceTime::MAX;
 

@@ -1,13 +1,12 @@
 //! Requests between their start and their end.
 
-use super::Context;
+use super::{Context, LEAST};
 use crate::id::{DeviceId, Token};
 use crate::line::Stage;
 use crate::packet::Ticket;
 use crate::pages::Pages;
 use crate::port::BusPort;
 use crate::requests::{Entry, State};
-use crate::worker::LEAST;
 use core::sync::atomic::Ordering;
 use hv_tlfs::time::ReferenceTime;
 
