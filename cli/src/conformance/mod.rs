@@ -193,7 +193,13 @@ fn disk() -> anyhow::Result<Backing> {
     let file = File::from(rustix::fs::memfd_create("hv-disk", rustix::fs::MemfdFlags::CLOEXEC)?);
     let bytes: Vec<u8> = (0..DISK).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
     file.write_all_at(&bytes, 0)?;
-    Ok(Backing { file: Arc::new(file), name: "DISK".to_owned(), size: DISK, read_only: false, private: false })
+    Ok(Backing {
+        file: Arc::new(file),
+        name: "DISK".to_owned(),
+        size: DISK,
+        read_only: false,
+        private: false,
+    })
 }
 
 /// Returns the machine of a shape, with every device that there are cases about.
