@@ -99,9 +99,9 @@ impl Connection {
     /// Goes on with a connection. Returns true once a file was sent.
     fn step(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) -> bool {
         match socket.state() {
-            // Both sides have all; another client may connect.
-            State::TimeWait => socket.abort(),
-            State::Closed => {
+            // Both sides have all; another client may connect. Not by `abort`, which sends a reset: QEMU's user network
+            // then drops what its client has yet to read.
+            State::TimeWait | State::Closed => {
                 (self.file, self.answered) = (None, false);
                 let _ = socket.listen(80);
             }

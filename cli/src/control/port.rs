@@ -180,7 +180,7 @@ impl ControlPort {
     }
 
     /// Waits until every request has its answer and the hypervisor has read everything, and holds the port up. `go_on`
-    /// returns false once nobody waits for it.
+    /// returns false once it is no longer awaited.
     pub(super) fn still(&self, timeout: Duration, go_on: impl Fn() -> bool) -> Result<Still<'_>, NoAnswer> {
         let end = Instant::now().checked_add(timeout);
         while go_on() {

@@ -76,7 +76,7 @@ impl Unfinished {
         File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
     }
 
-    /// Writes a stopped machine with its disks. `check` fails once nobody waits for the result.
+    /// Writes a stopped machine with its disks. `check` fails once the result is no longer awaited.
     pub(super) fn fill(
         &self,
         about: &About,

@@ -367,7 +367,7 @@ impl<'e> Channel<'_, '_, 'e> {
     /// Waits for a packet to come into the ring.
     pub(crate) fn wait(&self, units: Option<u64>) -> bool {
         let come = || {
-            // A flag that stays set interrupts nobody.
+            // A flag that stays set raises no interrupt.
             self.clear_flag();
             self.has_packet()
         };

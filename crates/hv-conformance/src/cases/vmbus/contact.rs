@@ -167,7 +167,7 @@ fn a_sint_is_ignored_on_connection_1(cx: &Cx<'_>) -> Outcome {
     end(cx, contact)
 }
 
-/// Ends whatever connection there is: a contact by a version that nobody speaks leaves none.
+/// Ends whatever connection there is: a contact by an unknown version leaves none.
 fn end(cx: &Cx<'_>, contact: Contact) -> Outcome {
     let contact = Contact { version: NOBODYS, target: TargetInfo(0).with_sint(SINT), ..contact };
     check_eq!(answer(cx, &contact)?.supported, 0);

@@ -9,7 +9,7 @@ mutants! {
             => "{ negotiate(Self::PROTOCOL, io); negotiate(Self::PROTOCOL, io) }";
         versions_uncounted "A service offers a version less than it says.":
             "versions.len() as u16" in "message_versions: versions.len() as u16" => "0";
-        versions_of_the_future "A service offers versions that nobody speaks.":
+        versions_of_the_future "A service offers versions that do not exist.":
             "versions.as_bytes()" in "[negotiate.as_bytes(), protocol.frameworks.as_bytes(), versions.as_bytes()]"
             => "(const { &[0x7fu8; 16] } as &[u8]).split_at(versions.as_bytes().len()).0";
         service_kind_wrong "The first message of a service is of its own kind.":
