@@ -70,9 +70,14 @@ impl<T: Driver> State<T> {
             }
             pause.messages(client).map_err(|error| pause.code(error))?;
         }
-        let mut left = Some(left);
-        while !self.is_closed(client, &mut left) {
-            pause.messages(client).map_err(|error| pause.code(error))?;
+        while matches!(self, Self::Closing(_)) {
+            match self.poll(client) {
+                Some(output) => {
+                    left(output);
+                    break;
+                }
+                None => pause.messages(client).map_err(|error| pause.code(error))?,
+            }
         }
         release(client, channel);
         Ok(())
@@ -94,21 +99,16 @@ impl<T: Driver> State<T> {
         }
     }
 
-    /// Moves what is large, in a frame of its own.
+    /// Goes on closing the driver. Returns what came back, once it is closed. Moves what is large, in a frame of its own.
     #[inline(never)]
-    fn is_closed(&mut self, client: &mut BusClient, left: &mut Option<impl FnOnce(Left<T>)>) -> bool {
-        let Self::Closing(closing) = core::mem::replace(self, Self::None) else { return true };
+    fn poll(&mut self, client: &mut BusClient) -> Option<Left<T>> {
+        let Self::Closing(closing) = core::mem::replace(self, Self::None) else { return None };
         match closing.poll(client) {
             Progress::Pending(closing) => {
                 *self = Self::Closing(closing);
-                false
+                None
             }
-            Progress::Done(output) => {
-                if let Some(left) = left.take() {
-                    left(output);
-                }
-                true
-            }
+            Progress::Done(output) => Some(output),
         }
     }
 }
