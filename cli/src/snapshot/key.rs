@@ -145,7 +145,7 @@ mod tests {
         let same = key(|_, _, _, _| {});
         assert_eq!(same, key(|_, image, _, _| image.segments[1].1 = b"other seed".to_vec()));
         assert_eq!(same, key(|_, _, orders, _| orders.host_time = 7));
-        assert_eq!(same, key(|settings, _, _, _| settings.hypervisor = Some("/tmp/copy".into())));
+        assert_eq!(same, key(|settings, _, _, _| settings.hypervisor = Some("copy".into())));
         assert_eq!(same, key(|settings, _, _, _| settings.timeout = Some(std::time::Duration::from_secs(1))));
         assert_eq!(same.name().len(), 32);
     }

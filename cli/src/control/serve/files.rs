@@ -167,8 +167,8 @@ mod tests {
         let target = |to: &str| target(to, Path::new("/host/file.bin"));
         let parts = |folder: &str, name: &str| Ok((folder.to_owned(), name.to_owned()));
         assert_eq!(target("/a"), parts("/", "a"));
-        assert_eq!(target("/tmp/b c/\u{fc}"), parts("/tmp/b c/", "\u{fc}"));
-        assert_eq!(target("/tmp/"), parts("/tmp/", "file.bin"));
+        assert_eq!(target("/srv/b c/\u{fc}"), parts("/srv/b c/", "\u{fc}"));
+        assert_eq!(target("/srv/"), parts("/srv/", "file.bin"));
         assert_eq!(target("/"), parts("/", "file.bin"));
         assert!(target(&format!("/{}", "a".repeat(257))).is_ok());
         assert!(

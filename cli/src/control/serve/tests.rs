@@ -248,7 +248,7 @@ fn a_file_is_copied_piece_by_piece_and_given_up_where_the_guest_stops() {
         };
         tell.send(match request {
             ToHypervisor::CopyStart { folder, overwrite, create_path, size, .. } => {
-                assert_eq!(*folder, wide("/tmp/"));
+                assert_eq!(*folder, wide("/srv/"));
                 format!("start {size} {overwrite} {create_path}")
             }
             ToHypervisor::CopyWrite { offset, data } => format!("write {} at {offset}", data.len()),
@@ -267,23 +267,23 @@ fn a_file_is_copied_piece_by_piece_and_given_up_where_the_guest_stops() {
     };
     let all = || told.try_iter().collect::<Vec<String>>();
     assert_eq!(
-        copy(&[7; 6145], "/tmp/a", r#","overwrite":true"#),
+        copy(&[7; 6145], "/srv/a", r#","overwrite":true"#),
         Ok(Given::Copied(CopiedLine { bytes: 6145 }))
     );
     assert_eq!(all(), ["start 6145 true false", "write 6144 at 0", "write 1 at 6144", "end false"]);
-    assert_eq!(copy(&[], "/tmp/", r#","create_path":true"#), Ok(Given::Copied(CopiedLine { bytes: 0 })));
+    assert_eq!(copy(&[], "/srv/", r#","create_path":true"#), Ok(Given::Copied(CopiedLine { bytes: 0 })));
     assert_eq!(all(), ["start 0 false true", "end false"]);
     // A file of the guest's that was not replaced is not removed either.
-    let failure = copy(&[7], "/tmp/there", "").unwrap_err();
-    assert!(failure.message.contains("/tmp/there already; --overwrite replaces it"), "{}", failure.message);
+    let failure = copy(&[7], "/srv/there", "").unwrap_err();
+    assert!(failure.message.contains("/srv/there already; --overwrite replaces it"), "{}", failure.message);
     assert_eq!((failure.reason, all()), (Reason::Refused, vec!["start 1 false false".to_owned()]));
-    let failure = copy(&[0xff], "/tmp/a", "").unwrap_err();
+    let failure = copy(&[0xff], "/srv/a", "").unwrap_err();
     assert!(failure.message.contains("disk is full"), "{}", failure.message);
     assert_eq!(all(), ["start 1 false false", "write 1 at 0", "end true"]);
     // A guest that does not answer. The limit is for its first answer too, which a busy machine may delay.
-    assert_eq!(reason(copy(&[0xfe], "/tmp/a", r#","timeout_ms":5000"#)), Reason::TimedOut);
+    assert_eq!(reason(copy(&[0xfe], "/srv/a", r#","timeout_ms":5000"#)), Reason::TimedOut);
     assert_eq!(all(), ["start 1 false false", "end true"]);
-    for (file, to) in [("/", "/tmp/a"), ("/none", "/tmp/a"), (file.to_str().unwrap(), "tmp/a")] {
+    for (file, to) in [("/", "/srv/a"), ("/none", "/srv/a"), (file.to_str().unwrap(), "srv/a")] {
         let line = format!(r#"{{"request":"fcopy","file":"{file}","to":"{to}"}}"#);
         assert_eq!(reason(one(&path, &line)), Reason::InvalidRequest, "{file} {to}");
     }

@@ -2,6 +2,7 @@
 
 use hv_devices::network::{self, Lost, MAX_FRAME, Network, Received, Request, SEGMENTS};
 use hv_memory::GuestMemory;
+use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::nvsp::{MessageType, Version as Nvsp};
@@ -124,7 +125,7 @@ impl Backend<Request> for Host {
 }
 
 type Lock = spin::Mutex<()>;
-pub(crate) type Card = Slot<Lock, Network, 4, 8, SEGMENTS>;
+type Card = Slot<Lock, Network, 4, 8, SEGMENTS>;
 
 /// A guest that has opened the card's channel.
 pub(crate) struct Guest {
@@ -243,6 +244,17 @@ impl Guest {
         let (kind, body) = self.control(2, &words(&[7, 1, 0, 0x4000])).expect("an answer");
         assert_eq!((kind, &body[..8]), (0x8000_0002, &words(&[7, 0])[..]));
         assert_eq!(self.set(0x0001_010e, &words(&[0x0d])), 0);
+    }
+
+    /// Saves the bus, and goes on with a new one that is restored from what was saved.
+    pub(crate) fn restore(&mut self) {
+        let mut image = Vec::new();
+        let mut sink = |bytes: &[u8]| image.extend_from_slice(bytes);
+        self.bus.save(&self.host, &mut Writer::new(&mut sink)).unwrap();
+        let mut card = Network::new();
+        card.set_mac(MAC);
+        self.bus = Bus::new(Config::DEFAULT, Slot::offering(card, network::offer_of(MAC)));
+        self.bus.restore(&self.host, &mut Reader::new(&image)).unwrap();
     }
 
     pub(crate) fn post(&mut self, message: &[u8]) {

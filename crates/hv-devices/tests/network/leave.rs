@@ -1,11 +1,8 @@
 //! A card that is removed while its guest uses it.
 
-use crate::guest::{Card, Data, Guest, MAC, packet_message};
+use crate::guest::{Data, Guest, packet_message};
 use crate::life::{close, frame, indicated};
-use hv_devices::Network;
-use hv_devices::network::{self, Received};
-use hv_memory::save::{Reader, Writer};
-use hv_vmbus::{Config, Slot};
+use hv_devices::network::Received;
 
 const MS: u64 = 10_000;
 const DISCONNECTED: u32 = 0x4001_000c;
@@ -112,14 +109,7 @@ fn a_restored_card_goes_too() {
     let mut guest = Guest::new();
     leave(&guest);
     assert_eq!(indicated(&mut guest), Some(DISCONNECTED));
-    let mut image = Vec::new();
-    let mut sink = |bytes: &[u8]| image.extend_from_slice(bytes);
-    guest.bus.save(&guest.host, &mut Writer::new(&mut sink)).unwrap();
-    let mut card = Network::new();
-    card.set_mac(MAC);
-    let slot: Card = Slot::offering(card, network::offer_of(MAC));
-    guest.bus = hv_vmbus::Bus::new(Config::DEFAULT, slot);
-    guest.bus.restore(&guest.host, &mut Reader::new(&image)).unwrap();
+    guest.restore();
     guest.posted();
     assert!(rescinded(&guest, 600).is_some());
 }

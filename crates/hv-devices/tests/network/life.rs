@@ -1,14 +1,13 @@
 //! The link, the channel's end, and saved state.
 
-use crate::guest::{Card, Data, Guest, MAC, RECEIVE_GPADL, packet_message, words};
+use crate::guest::{Data, Guest, MAC, RECEIVE_GPADL, packet_message, words};
 use hv_devices::Network;
-use hv_devices::network::{self, Received, note};
+use hv_devices::network::{Received, note};
 use hv_memory::save::{Reader, Writer};
 use hv_tlfs::vmbus::nvsp::{MessageType, Version};
 use hv_tlfs::vmbus::{
     ChannelId, CloseChannel, GpadlId, GpadlTeardown, MessageHeader, MessageType as BusMessage,
 };
-use hv_vmbus::{Config, Slot};
 use zerocopy::IntoBytes;
 
 pub(crate) fn frame() -> Vec<u8> {
@@ -194,19 +193,12 @@ fn a_restored_card_goes_on_where_the_saved_one_was() {
         assert_eq!(guest.arrive(&frame()), Received::Delivered);
     }
     let outstanding = guest.take(1).unwrap().id;
-    let mut image = Vec::new();
-    let mut sink = |bytes: &[u8]| image.extend_from_slice(bytes);
-    guest.bus.save(&guest.host, &mut Writer::new(&mut sink)).unwrap();
-    let mut card = Network::new();
-    card.set_mac(MAC);
-    let slot: Card = Slot::offering(card, network::offer_of(MAC));
-    guest.bus = hv_vmbus::Bus::new(Config::DEFAULT, slot);
-    guest.bus.restore(&guest.host, &mut Reader::new(&image)).unwrap();
+    guest.restore();
     assert_eq!(guest.frames(1, true).len(), 4);
     guest.host.notes.take();
     guest.complete(1, outstanding);
     guest.complete(1, outstanding);
-    assert_eq!(guest.host.notes.take(), [(network::note::REFUSED, outstanding)]);
+    assert_eq!(guest.host.notes.take(), [(note::REFUSED, outstanding)]);
     let message = packet_message(&frame(), &[]);
     assert_eq!(guest.send(&Data { section: Some((9, &message)), listed: None }), 1);
     assert_eq!(guest.arrive(&frame()), Received::Delivered);

@@ -36,7 +36,7 @@ proptest! {
     #[test]
     fn a_file_arrives_as_it_is(bytes in prop::collection::vec(any::<u8>(), 0..20_000), restores: bool) {
         let guest = guest();
-        let (file, folder) = (wide("na\u{efd}e \u{1f600}"), wide("/tmp/a/"));
+        let (file, folder) = (wide("na\u{efd}e \u{1f600}"), wide("/srv/a/"));
         let request = ask(&guest, &start(&file, &folder));
         let begun = Start::read_from_bytes(request.body()).unwrap();
         prop_assert_eq!(begun.header.operation, Operation::START);

@@ -27,8 +27,8 @@ const SCRIPT: &str = "\
     daemon=$!\n\
     echo 'hv: waiting'\n\
     for n in 1 2; do\n\
-    until [ -e /tmp/check$n ]; do sleep 0.1; done\n\
-    echo \"fcopy: $n $(sha256sum /tmp/new/folder/data | cut -c 1-64) $(ls /small)\"\n\
+    until [ -e /check$n ]; do sleep 0.1; done\n\
+    echo \"fcopy: $n $(sha256sum /new/folder/data | cut -c 1-64) $(ls /small)\"\n\
     done\n\
     kill -STOP $daemon\n\
     echo 'fcopy: stopped'\n\
@@ -51,9 +51,9 @@ fn copied(context: &Context) -> anyhow::Result<()> {
     fs::write(&short, &bytes[LONG - 7000..])?;
     fs::write(&none, "")?;
     let [long, short, none] = [&long, &short, &none].map(|path| path.to_string_lossy().into_owned());
-    let target = "/tmp/new/folder/data";
+    let target = "/new/folder/data";
     let checked = |number: u32, file: &str| -> anyhow::Result<()> {
-        machine.reply(&["fcopy", &none, &format!("/tmp/check{number}")])?;
+        machine.reply(&["fcopy", &none, &format!("/check{number}")])?;
         let line = format!("fcopy: {number} {} ", sha256(file.as_ref())?);
         until(&format!("the guest says {line:?}"), || {
             Ok(machine.console().contains(&format!("fcopy: {number} ")))
@@ -70,7 +70,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
         Ok(machine.ctl(&["fcopy", &long, target, "--create-path"])?.code == Some(0))
     })?;
     machine.refuses(&["fcopy", &short, "/nowhere/x"], 1, "status 0x80004005")?;
-    machine.refuses(&["fcopy", &short, target], 1, "the guest has a file /tmp/new/folder/data already")?;
+    machine.refuses(&["fcopy", &short, target], 1, "the guest has a file /new/folder/data already")?;
     // Ten pieces fit, and nothing of the next.
     machine.refuses(&["fcopy", &long, "/small/"], 1, "the guest's disk is full")?;
     checked(1, &long)?;
@@ -79,7 +79,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
     checked(2, &short)?;
 
     until("the daemon has stopped", || Ok(machine.console().contains("fcopy: stopped")))?;
-    machine.refuses(&["fcopy", &long, "/tmp/late", "--timeout", "1"], 5, "no answer in time")?;
+    machine.refuses(&["fcopy", &long, "/late", "--timeout", "1"], 5, "no answer in time")?;
     let services = machine.reply(&["status"])?["result"]["services"].take();
     ensure!(services["fcopy"]["version"] == "1.1", "{services}");
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
@@ -94,7 +94,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     fs::write(&file, "x")?;
     let file = file.to_string_lossy();
     machine.refuses(
-        &["fcopy", &file, "/tmp/x"],
+        &["fcopy", &file, "/x"],
         1,
         "Linux's is hv_utils (CONFIG_HYPERV_UTILS), up to Linux 6.9",
     )?;
@@ -104,8 +104,8 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         2,
         "has 301 bytes, expected at most 258",
     )?;
-    machine.refuses(&["fcopy", "/", "/tmp/x"], 2, "is not a regular file")?;
-    machine.refuses(&["fcopy", "/none", "/tmp/x"], 2, "cannot read /none")?;
+    machine.refuses(&["fcopy", "/", "/x"], 2, "is not a regular file")?;
+    machine.refuses(&["fcopy", "/none", "/x"], 2, "cannot read /none")?;
     machine.refuses(&["freeze"], 1, "no vss device")?;
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     machine.ended(Exit::Success)?;
