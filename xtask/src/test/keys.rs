@@ -83,7 +83,8 @@ impl Session {
 
     /// Checks, at a shell, that Ctrl-C is the guest's and ends the command there, and that there is help.
     fn breaks(&mut self) -> anyhow::Result<()> {
-        self.press(b"echo wait''ing; sleep 1000\r")?;
+        // Said by the command that Ctrl-C ends: the terminal is its own by then, and no longer the shell's.
+        self.press(b"sh -c \"echo wait''ing; exec sleep 1000\"\r")?;
         self.shows("\nwaiting\r")?;
         self.press(b"\x03")?;
         self.press(b"echo still a''live\r")?;

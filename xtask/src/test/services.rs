@@ -1,5 +1,7 @@
 //! Integration services: what `hv ctl` has a stock guest do.
 
+use std::cell::RefCell;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -40,12 +42,17 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
+/// Name of the file with the stderr of the tool.
+const STDERR: &str = "stderr";
+
 /// A machine with a control port. Dropping it ends it.
 pub(super) struct Controlled<'c> {
     context: &'c Context,
     child: Child,
     folder: PathBuf,
     socket: String,
+    /// The last `hv ctl`, and how it ended.
+    last: RefCell<String>,
 }
 
 impl Drop for Controlled<'_> {
@@ -73,17 +80,24 @@ impl<'c> Controlled<'c> {
         let line = ["boot", "--quiet", "--timeout", HUNG_SECONDS, "--strict=note", "--control", &socket];
         let files = ["--keep", &keep, "--json", &report];
         let line: Vec<&str> = line.iter().chain(&files).chain(options).copied().collect();
-        let child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut machine = Self { context, child, folder: folder.clone(), socket };
+        let stderr = File::create(folder.join(STDERR))?;
+        let child = context.command(&line)?.stdout(Stdio::null()).stderr(stderr).spawn()?;
+        let mut machine = Self { context, child, folder: folder.clone(), socket, last: RefCell::default() };
         until(&format!("the guest says {text:?}"), || {
-            ensure!(machine.child.try_wait()?.is_none(), "it has ended: {}", machine.console());
-            Ok(machine.console().contains(text))
+            let (console, ended) = (machine.console(), machine.child.try_wait()?);
+            ensure!(ended.is_none(), "it has ended:\n{console}\n{}", machine.stderr());
+            Ok(console.contains(text))
         })?;
         Ok(machine)
     }
 
     pub(super) fn console(&self) -> String {
         console(&self.folder.join("keep"))
+    }
+
+    /// The findings that the tool has printed, and its errors.
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.folder.join(STDERR)).unwrap_or_default()
     }
 
     /// Runs `hv ctl` with these words.
@@ -93,7 +107,20 @@ impl<'c> Controlled<'c> {
         if !words.contains(&"--timeout") {
             line.extend(["--timeout", HUNG_SECONDS]);
         }
-        self.context.hv(&line)
+        let done = self.context.hv(&line)?;
+        let Finished { code, stdout, stderr } = &done;
+        self.last.replace(format!("hv ctl {words:?} ended with {code:?}: {stdout}{stderr}"));
+        Ok(done)
+    }
+
+    /// Waits until a condition holds. An error has what shows why it did not.
+    pub(super) fn until(
+        &self,
+        what: &str,
+        condition: impl FnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let state = || format!("{}\n{}\n{}", self.console(), self.stderr(), self.last.borrow());
+        until(what, condition).with_context(state)
     }
 
     /// Checks that `hv ctl` ends with this code, and an error that has this text.
@@ -116,7 +143,7 @@ impl<'c> Controlled<'c> {
         until("the machine has ended", || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;
         let console = self.console();
-        ensure!(status.code() == Some(exit as i32), "it ended with {status}:\n{console}");
+        ensure!(status.code() == Some(exit as i32), "it ended with {status}:\n{console}\n{}", self.stderr());
         ensure!(!PathBuf::from(&self.socket).exists(), "the socket is still there");
         Ok(console)
     }
@@ -132,7 +159,7 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     let machine = Controlled::start(context, &["--stock", stock])?;
     let mut services = Value::Null;
     let ready = ["shutdown", "time", "heartbeat", "vss"];
-    until("the services are ready", || {
+    machine.until("the services are ready", || {
         services = machine.reply(&["status"])?["result"]["services"].take();
         Ok(ready.iter().all(|service| services[service]["state"] == "ready"))
     })?;
@@ -214,11 +241,11 @@ fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::R
     let initrd = initrd(context, "hyperv-daemons", &programs, &modules, script)?;
     let initrd = initrd.to_string_lossy();
     let machine = Controlled::start(context, &["--stock", name, "--vps", vps, "--initrd", &initrd])?;
-    until("the daemon has registered", || {
+    machine.until("the daemon has registered", || {
         Ok(machine.reply(&["status"])?["result"]["services"]["kvp"]["state"] == "ready")
     })?;
     machine.reply(&["kvp", "set", "external", "colour", "blue \u{fc}"])?;
-    until("the daemon has written the pair", || Ok(machine.console().contains("hv: pool ")))?;
+    machine.until("the daemon has written the pair", || Ok(machine.console().contains("hv: pool ")))?;
     says(&machine.console(), "hv: pool colour blue \u{fc}")?;
     let value = |pool: &str, key: &str| -> anyhow::Result<Value> {
         Ok(machine.reply(&["kvp", "get", pool, key])?["result"]["pair"]["value"].take())

@@ -8,7 +8,6 @@ use hv_setup::exit::Exit;
 use hv_setup::stock::Stock;
 
 use super::super::context::Context;
-use super::super::life::until;
 use super::super::packages::initrd;
 use super::super::runner::Step;
 use super::super::services::{Controlled, UTILS, modules};
@@ -55,7 +54,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
     let checked = |number: u32, file: &str| -> anyhow::Result<()> {
         machine.reply(&["fcopy", &none, &format!("/check{number}")])?;
         let line = format!("fcopy: {number} {} ", sha256(file.as_ref())?);
-        until(&format!("the guest says {line:?}"), || {
+        machine.until(&format!("the guest says {line:?}"), || {
             Ok(machine.console().contains(&format!("fcopy: {number} ")))
         })?;
         let console = machine.console();
@@ -66,7 +65,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
         Ok(())
     };
 
-    until("the daemon has registered", || {
+    machine.until("the daemon has registered", || {
         Ok(machine.ctl(&["fcopy", &long, target, "--create-path"])?.code == Some(0))
     })?;
     machine.refuses(&["fcopy", &short, "/nowhere/x"], 1, "status 0x80004005")?;
@@ -78,7 +77,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
     ensure!(reply["result"]["copied"]["bytes"] == 7000, "{reply}");
     checked(2, &short)?;
 
-    until("the daemon has stopped", || Ok(machine.console().contains("fcopy: stopped")))?;
+    machine.until("the daemon has stopped", || Ok(machine.console().contains("fcopy: stopped")))?;
     machine.refuses(&["fcopy", &long, "/late", "--timeout", "1"], 5, "no answer in time")?;
     let services = machine.reply(&["status"])?["result"]["services"].take();
     ensure!(services["fcopy"]["version"] == "1.1", "{services}");

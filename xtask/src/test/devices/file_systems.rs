@@ -114,7 +114,7 @@ fn killed(context: &Context) -> anyhow::Result<()> {
     let mut line = vec!["--vps", "2"];
     line.extend(options.iter().map(String::as_str));
     let machine = Controlled::start(context, &line)?;
-    until("the guest has written", || Ok(machine.console().contains("fs: round 2")))?;
+    machine.until("the guest has written", || Ok(machine.console().contains("fs: round 2")))?;
     kill_and_check(context, &files, machine, &["--vps", "2"])
 }
 
@@ -127,9 +127,9 @@ fn rescinded(context: &Context) -> anyhow::Result<()> {
     let mut line = vec!["--vps", "2"];
     line.extend(options.iter().map(String::as_str));
     let machine = Controlled::start(context, &line)?;
-    until("the guest has written", || Ok(machine.console().contains("fs: round 2")))?;
+    machine.until("the guest has written", || Ok(machine.console().contains("fs: round 2")))?;
     machine.reply(&["rescind", "scsi1"])?;
-    until("the guest has lost the disk", || Ok(machine.console().contains("fs: gone")))?;
+    machine.until("the guest has lost the disk", || Ok(machine.console().contains("fs: gone")))?;
     kill_and_check(context, &files, machine, &["--vps", "2"])
 }
 

@@ -60,7 +60,7 @@ fn freeze(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     let mut line = vec!["--stock", stock, "--vps", vps, "--hotplug-room", "64M"];
     line.extend(options.iter().map(String::as_str));
     let machine = Controlled::start(context, &line)?;
-    until("the daemons have registered", || {
+    machine.until("the daemons have registered", || {
         let services = machine.reply(&["status"])?["result"]["services"].take();
         Ok(["vss", "kvp"].iter().all(|service| services[service]["state"] == "ready"))
     })?;
@@ -80,11 +80,13 @@ fn freeze(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
 
     File::options().write(true).open(&copy)?.set_len(SIZE + MORE)?;
     machine.reply(&["disk", "add", &format!("{},ro,at=0:9", copy.display())])?;
-    until("the guest has mounted the copy", || Ok(machine.console().contains("freeze: done")))?;
+    machine.until("the guest has mounted the copy", || Ok(machine.console().contains("freeze: done")))?;
     let console = machine.console();
     ensure!(console.contains("freeze: copy mounted"), "the copy was not mounted:\n{console}");
     ensure!(!console.contains("freeze: FAILED"), "{console}");
-    until("the guest takes the request to power off", || Ok(machine.ctl(&["shutdown"])?.code == Some(0)))?;
+    machine.until("the guest takes the request to power off", || {
+        Ok(machine.ctl(&["shutdown"])?.code == Some(0))
+    })?;
     machine.ended(Exit::Success)?;
     Ok(())
 }

@@ -7,7 +7,6 @@ use anyhow::ensure;
 use hv_setup::exit::Exit;
 
 use super::super::context::Context;
-use super::super::life::until;
 use super::super::runner::Step;
 use super::super::services::Controlled;
 use super::programs::{GuestFiles, Programs};
@@ -58,7 +57,7 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     let mut line = vec!["--stock", stock, "--vps", vps, "--hotplug-room", "64M"];
     line.extend(options.iter().map(String::as_str));
     let machine = Controlled::start(context, &line)?;
-    let says = |text: &str| until(text, || Ok(machine.console().contains(&format!("disk: {text}"))));
+    let says = |text: &str| machine.until(text, || Ok(machine.console().contains(&format!("disk: {text}"))));
     says("f8b3781a:1 has 49152, ")?;
 
     let added = machine.reply(&["disk", "add", &format!("{},at=0:9", image.display())])?;
@@ -86,7 +85,7 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     says("f8b3781c:0 has 2048, other")?;
     machine.reply(&["rescind", "scsi2"])?;
     says("f8b3781c:0 is gone")?;
-    until("the guest has released the controller", || {
+    machine.until("the guest has released the controller", || {
         let done = machine.ctl(&["disk", "add", &format!("{},at=2:7", image.display())])?;
         ensure!(done.code == Some(0) || done.stderr.contains("try again later"), "{}", done.stderr);
         Ok(done.code == Some(0))
@@ -101,7 +100,9 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     machine.refuses(&["disk", "resize", "0:1", "1G"], 2, "--hotplug-room")?;
     machine.refuses(&["rescind", "scsi1"], 1, "no device scsi1")?;
 
-    until("the guest takes the request to power off", || Ok(machine.ctl(&["shutdown"])?.code == Some(0)))?;
+    machine.until("the guest takes the request to power off", || {
+        Ok(machine.ctl(&["shutdown"])?.code == Some(0))
+    })?;
     machine.ended(Exit::Success)?;
     grown(&files.data)?;
     ensure!(fs::read(&image)? == filled("first", 8 << 20), "the image of a snapshot has changed");

@@ -6,7 +6,6 @@ use hv_setup::stock::Stock;
 use serde_json::Value;
 
 use super::super::context::Context;
-use super::super::life::until;
 use super::super::packages::script;
 use super::super::runner::Step;
 use super::super::services::{Controlled, modules};
@@ -71,7 +70,7 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     let balloon = || -> anyhow::Result<Value> {
         Ok(machine.reply(&["status"])?["result"]["services"]["balloon"].take())
     };
-    until("the driver is ready", || Ok(balloon()?["state"] == "ready"))?;
+    machine.until("the driver is ready", || Ok(balloon()?["state"] == "ready"))?;
     ensure!(balloon()?["version"] == "2.0", "not version 2.0: {}", balloon()?);
     let before = memory(&[])?;
     ensure!(bytes(&before, "bytes")? == ALL && bytes(&before, "given_up")? == 0, "{before}");
@@ -82,9 +81,9 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     let freed = bytes(&before, "host_bytes")?.saturating_sub(bytes(&small, "host_bytes")?);
     ensure!(freed >= FREED, "the host got {freed} bytes only: {before}, {small}");
     let says = |what: &str| machine.console().contains(&format!("memory: {what}"));
-    until("the guest has lost its memory", || Ok(says("free 0") || says("free 1")))?;
+    machine.until("the guest has lost its memory", || Ok(says("free 0") || says("free 1")))?;
     // The last report may be from before: there is one each second.
-    until("the guest reports what it has given up as committed", || {
+    machine.until("the guest reports what it has given up as committed", || {
         Ok(balloon()?["memory"]["pressure"]["committed"].as_u64() > Some(ALL - KEPT))
     })?;
 
@@ -95,7 +94,7 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
 
     let all = memory(&["max"])?;
     ensure!(bytes(&all, "bytes")? == ALL && bytes(&all, "given_up")? == 0, "{all}");
-    until("the guest has its memory again, and uses it", || Ok(says("filled again")))?;
+    machine.until("the guest has its memory again, and uses it", || Ok(says("filled again")))?;
     let after = memory(&[])?;
     ensure!(bytes(&after, "host_bytes")? > 300 * MIB, "the guest has not used its memory: {after}");
 
@@ -112,7 +111,7 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
 /// With pages of 16 KiB Linux has the driver, and gives up nothing.
 fn large_pages(context: &Context) -> anyhow::Result<()> {
     let machine = guest(context, "16k", Stock::Pages16k)?;
-    until("the driver is ready", || {
+    machine.until("the driver is ready", || {
         Ok(machine.reply(&["status"])?["result"]["services"]["balloon"]["state"] == "ready")
     })?;
     machine.refuses(&["memory", "256M"], 1, "gives up no memory")?;
@@ -129,7 +128,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     let balloon = || -> anyhow::Result<Value> {
         Ok(machine.reply(&["status"])?["result"]["services"]["balloon"].take())
     };
-    until("the driver is ready", || Ok(balloon()?["state"] == "ready"))?;
+    machine.until("the driver is ready", || Ok(balloon()?["state"] == "ready"))?;
     ensure!(balloon()?["version"] == "1.0", "a newer version was accepted: {}", balloon()?);
     machine.refuses(&["memory", "1G"], 2, "the guest cannot have 1 GiB: it was started with 256 MiB")?;
     machine.refuses(&["memory", "much"], 2, "or max")?;

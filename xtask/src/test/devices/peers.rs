@@ -7,7 +7,6 @@ use hv_setup::exit::Exit;
 use hv_setup::stock::Stock;
 
 use super::super::context::Context;
-use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
 use super::super::services::Controlled;
@@ -128,14 +127,17 @@ fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     with_ports(context, initrd.as_ref(), &server, &ports, &options, |_| {
         let line = ["--stock", name, "--vps", "4", "--net", "user", "--initrd", &client];
         let machine = Controlled::start_until(context, &line, "hv: waiting 1")?;
-        let says = |text: String| until(&text, || Ok(machine.console().contains(&format!("hv: {text}"))));
+        let says =
+            |text: String| machine.until(&text, || Ok(machine.console().contains(&format!("hv: {text}"))));
         for text in ["first", "4000", "9000", "576", "1500"] {
             says(format!("flows {text}"))?;
         }
         for n in 1..=3 {
             says(format!("waiting {n}"))?;
             machine.reply(&["net", "down"])?;
-            until("the carrier is gone", || Ok(machine.console().matches("hv: carrier 0").count() == n))?;
+            machine.until("the carrier is gone", || {
+                Ok(machine.console().matches("hv: carrier 0").count() == n)
+            })?;
             machine.reply(&["net", "up"])?;
             says(format!("flows again-{n}"))?;
         }

@@ -11,7 +11,6 @@ use hv_setup::stock::Stock;
 use serde_json::Value;
 
 use super::super::context::{Context, read};
-use super::super::life::until;
 use super::super::runner::Step;
 use super::super::services::Controlled;
 use super::input::guest;
@@ -87,7 +86,7 @@ fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
     );
     let folder = context.folder()?;
     let mut before = None;
-    until("the terminal is cleared", || {
+    machine.until("the terminal is cleared", || {
         let (picture, _) = shot(&machine, &folder.join("before.png"))?;
         ensure!((picture.width, picture.height) == size, "{} by {}", picture.width, picture.height);
         let quiet = (1..size.1 / CELL.1).all(|row| (0..40).all(|column| picture.is_blank(column, row)));
@@ -97,7 +96,7 @@ fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
     let before = before.context("there is no picture")?;
     machine.reply(&["type", "Hello, HHH"])?;
     let mut after = None;
-    until("the text is on the screen", || {
+    machine.until("the text is on the screen", || {
         let (picture, changed) = shot(&machine, &folder.join("after.png"))?;
         let there = picture.glyph(9, 0) == H;
         after = there.then_some((picture, changed));
@@ -117,7 +116,7 @@ fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
     let (x, y, width, height) = (number("x")?, number("y")?, number("width")?, number("height")?);
     ensure!(x + width <= size.0 as u64 && y + height <= 2 * CELL.1 as u64, "{changed}");
     machine.reply(&["type", "\\n"])?;
-    until("the line is read", || Ok(machine.console().contains("typed <Hello, HHH>")))?;
+    machine.until("the line is read", || Ok(machine.console().contains("typed <Hello, HHH>")))?;
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     machine.ended(Exit::Success)?;
     Ok(())
@@ -143,10 +142,10 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     let machine =
         Controlled::start(context, &["--devices", "shutdown,video", "--inject", "newest=video:3.2"])?;
     // Linux asks for no older version on a newer bus.
-    until("the guest hears the refusal", || {
+    machine.until("the guest hears the refusal", || {
         Ok(machine.console().contains("Synthetic video device version not accepted"))
     })?;
-    until("the guest has given the screen up", || {
+    machine.until("the guest has given the screen up", || {
         let done = machine.ctl(&["screenshot", &file])?;
         Ok(done.code == Some(1) && done.stderr.contains("no driver for video"))
     })?;
