@@ -12,6 +12,7 @@ pub(crate) mod context;
 mod counted;
 mod debugger;
 pub(crate) mod devices;
+mod driver_faults;
 mod drivers;
 mod exec;
 mod image;
@@ -70,6 +71,7 @@ fn steps() -> Vec<Step> {
     steps.extend(channels::steps());
     steps.extend(routines::steps());
     steps.extend(drivers::steps());
+    steps.extend(driver_faults::steps());
     steps.extend(sequences::steps());
     steps.extend(c_guest::steps());
     steps.extend(conformance::steps());

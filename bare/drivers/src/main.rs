@@ -7,11 +7,15 @@
 //! |---|---|
 //! | `bus.hvc=1` | calls by `hvc #1`; without it by what the host answers |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
+//! | `drivers.limit=MS` | use each device with a limit for every wait, and print what comes of it: for a host with faults |
 #![no_std]
 #![no_main]
 
+mod faults;
 mod network;
 mod storage;
+
+use core::time::Duration;
 
 use bus::{Boot, Os, Pool};
 use hv_drivers::hv_vmbus_client::Slots;
@@ -23,6 +27,12 @@ fn main(hardware: &'static rt::Hardware) {
     rt::vps::start_all();
     let boot = Boot::new(hardware);
     let synic = boot.synic();
+    if let Some(limit) = hardware.number("drivers.limit") {
+        faults::run(&boot, &synic, &SLOTS, Duration::from_millis(limit));
+        boot.end(synic);
+        rt::println!("faults: done");
+        return;
+    }
     let os = Os::new(&synic);
     let slots = SLOTS.lend().expect("nothing else has taken the slots");
     // SAFETY: this is the only call.

@@ -10,13 +10,13 @@ use hv_tlfs::vmbus::guid;
 const OWN: [u8; 4] = [10, 0, 2, 15];
 const GATEWAY: [u8; 4] = [10, 0, 2, 2];
 /// Bytes of a frame with an ARP packet.
-const ARP: usize = 14 + 28;
+pub(crate) const ARP: usize = 14 + 28;
 
 /// Asks the network for the gateway's address, if there is a card.
 pub(crate) fn run(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
     let Some(offer) = client.find(guid::NETWORK) else { return };
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
-    let card = network::open(client, place, size, &Pool, &mut &*os, &mut os.waiter());
+    let card = network::open(client, place, size, &Pool, &mut &*os);
     let mut card = card.expect("the card is initialized");
     let mac = card.mac();
     rt::println!(
@@ -43,7 +43,7 @@ pub(crate) fn run(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
 }
 
 /// An ARP request for the gateway (RFC 826).
-fn request(mac: [u8; 6]) -> [u8; ARP] {
+pub(crate) fn request(mac: [u8; 6]) -> [u8; ARP] {
     let mut frame = [0; ARP];
     frame[..6].fill(0xff);
     frame[6..12].copy_from_slice(&mac);

@@ -9,6 +9,7 @@ use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
 use arm_sysregs::el1::registers::MpidrEl1;
+use hv_partition::faults::Injector;
 use hv_partition::strict::Finding;
 use hv_trace::{Fault, What};
 use hv_wire::platform::MAX_VPS;
@@ -109,17 +110,24 @@ impl ThisCpu {
         &self.hypervisor.requests[self.index]
     }
 
-    /// Programs this CPU's timer with the VP's deadline.
+    /// Programs this CPU's timer with the VP's deadline, or the next look at the faults that have times: a guest that
+    /// sleeps has no other exit.
     pub(crate) fn program_timer(&self) {
         // CNTHP_CTL_EL2: ENABLE, IMASK clear.
         const ON: u64 = 1;
-        match self.requests().deadline() {
+        let look = self.has_timed_faults().then(|| mrs!("cntvct_el0") + mrs!("cntfrq_el0") / 1000);
+        match self.requests().deadline().into_iter().chain(look).min() {
             None => msr!("cnthp_ctl_el2", 0),
             Some(counter) => {
                 msr!("cnthp_cval_el2", counter.saturating_add(self.hypervisor.counter_offset));
                 msr!("cnthp_ctl_el2", ON);
             }
         }
+    }
+
+    /// Returns whether this run has a fault plan with times.
+    pub(crate) fn has_timed_faults(&self) -> bool {
+        self.observed && self.hypervisor.injector.as_ref().is_some_and(Injector::has_times)
     }
 
     /// Saves what locates the guest: its registers are borrowed while the exit is handled.

@@ -53,4 +53,7 @@ fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
         }
     });
     faults::note(host.cpu, injector);
+    if injector.has_times() {
+        host.cpu.program_timer();
+    }
 }

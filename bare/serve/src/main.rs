@@ -53,7 +53,7 @@ fn main(hardware: &'static rt::Hardware) {
 fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, files: disk::Files<impl Wait>) -> Stop {
     let offer = client.find(guid::NETWORK).expect("there is a card: boot with --net user");
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
-    let card = network::open(client, place, size, &Pool, &mut &*os, &mut os.waiter()).expect("a card");
+    let card = network::open(client, place, size, &Pool, &mut &*os).expect("a card");
     let mac = card.mac();
     let mut device = Device::new(card);
     let mut web = web::Web::new(&mut device, mac);

@@ -19,7 +19,7 @@ use hv_setup::programs as bare;
 /// Bytes of a block.
 const BLOCK: usize = 512;
 /// Bytes of the disks of `bare/drivers`.
-const DISK: usize = 1 << 20;
+pub(super) const DISK: usize = 1 << 20;
 /// The first block of the partition with the web server's files, and the partition's bytes.
 const FIRST: usize = 2048;
 const PARTITION: usize = 8 << 20;

@@ -105,7 +105,7 @@ fn disk(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
 fn card(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
     let offer = client.find(guid::NETWORK).expect("there is a card");
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
-    let card = network::open(client, place, size, &Pool, &mut &*os, &mut os.waiter());
+    let card = network::open(client, place, size, &Pool, &mut &*os);
     let mut card = card.expect("the card is initialized");
     let mac = card.mac();
     let mut frame = [0; LONG];

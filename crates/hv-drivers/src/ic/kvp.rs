@@ -173,6 +173,12 @@ impl<'t, D: Dma, C: Conduit> Kvp<'t, D, C> {
     pub const fn version(&self) -> Option<Version> {
         self.service.version()
     }
+
+    /// Returns whether the host has rescinded the service: as of [`Service::is_over`].
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.service.is_over()
+    }
 }
 
 /// Answers a request in its place; `None`: it is none of this service.

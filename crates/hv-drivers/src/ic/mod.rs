@@ -64,6 +64,12 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         self.agreed
     }
 
+    /// Returns whether the host has rescinded the service: nothing comes any more, and its channel is to be closed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.channel.is_over()
+    }
+
     /// Returns the number of packets that were none of this service's, and were not answered.
     #[must_use]
     pub const fn ignored(&self) -> u64 {

@@ -87,6 +87,12 @@ impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
     pub const fn version(&self) -> Option<Version> {
         self.service.version()
     }
+
+    /// Returns whether the host has rescinded the service: as of [`Service::is_over`].
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.service.is_over()
+    }
 }
 
 /// Reads a request; within `None`: unknown flags, which are refused. `None`: it is no request of this service.

@@ -248,11 +248,10 @@ pub fn open<'t, D: Dma, C: Conduit + Clone, W: Wake>(
     (mtu, sizes): (u16, Sizes),
     dma: &D,
     os: &mut impl hv_vmbus_client::Wait<C, W>,
-    wait: &mut impl Wait,
 ) -> Result<Card<'t, D, C>, Error> {
     let (channel, buffers, control) = connect(client, (offer, open), sizes, dma, os)?;
     let mut card = Card::new(channel, buffers, mtu, control);
-    match card.wait_ready(wait) {
+    match card.wait_ready(&mut || os.wait(client)) {
         Ok(()) => Ok(card),
         Err(error) => {
             give_up(card, client, os);

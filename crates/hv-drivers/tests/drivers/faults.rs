@@ -245,15 +245,8 @@ fn card(world: &'static World, client: &mut TestClient, outcome: &mut Outcome) -
     let offer = client.find(guid::NETWORK).ok_or(Dead::Rescinded)?;
     let place = (&offer, Open::on(VpIndex(0)));
     let dma = TestDma(world);
-    // The client is in use while the card is initialized, so nothing hears of a rescind.
-    let mut left = PATIENCE;
-    let mut wait = || {
-        world.pass_time();
-        left -= 1;
-        if left > 0 { Ok(()) } else { Err(Dead::TimedOut) }
-    };
     let size = (1500, Sizes::default());
-    let mut card = network::open(client, place, size, &dma, &mut patient(world), &mut wait)?;
+    let mut card = network::open(client, place, size, &dma, &mut patient(world))?;
     let used = use_card(world, client, &mut card, outcome);
     let mut wait = patient(world);
     let closing = loop {
@@ -340,7 +333,7 @@ const ROWS: &[Row] = &[
     }),
     ("rescind=network@4", |good| {
         (good.sent, good.received) = ([0; 2], [0; 2]);
-        good.network = Some(network::Error::Client(Dead::TimedOut));
+        good.network = Some(network::Error::Client(Dead::Rescinded));
     }),
     ("rescind=any@1", |good| good.heartbeat = Some(Dead::Rescinded)),
     ("rescind-open=storage", |good| {

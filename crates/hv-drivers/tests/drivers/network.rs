@@ -24,7 +24,7 @@ pub(crate) fn open(world: &'static World, mtu: u16) -> (TestClient, TestCard) {
     let offer = client.find(guid::NETWORK).unwrap();
     let place = (&offer, Open::on(VpIndex(0)));
     let size = (mtu, Sizes::default());
-    let card = network::open(&mut client, place, size, &TestDma(world), &mut world.os(), &mut never).unwrap();
+    let card = network::open(&mut client, place, size, &TestDma(world), &mut world.os()).unwrap();
     (client, card)
 }
 
@@ -196,7 +196,7 @@ fn the_mtu_is_what_both_can_do() {
     let offer = client.find(guid::NETWORK).unwrap();
     let size = (9000, Sizes::default());
     let place = (&offer, Open::on(VpIndex(0)));
-    let error = network::open(&mut client, place, size, &TestDma(world), &mut world.os(), &mut never);
+    let error = network::open(&mut client, place, size, &TestDma(world), &mut world.os());
     assert_eq!(error.err(), Some(Error::Section(6144)));
     assert_eq!(world.host.ram.live(), 0);
 }
@@ -209,15 +209,13 @@ fn buffers_that_the_host_refuses_fail_the_card() {
     // One page is a section or two, and the host needs some for its answers.
     let sizes = Sizes { ring: 4, receive: 1, send: 16 };
     let place = (&offer, Open::on(VpIndex(0)));
-    let opened =
-        network::open(&mut client, place, (1500, sizes), &TestDma(world), &mut world.os(), &mut never);
+    let opened = network::open(&mut client, place, (1500, sizes), &TestDma(world), &mut world.os());
     assert!(matches!(opened, Err(Error::Refused(_))), "{opened:?}");
     assert_eq!(world.host.ram.live(), 0);
     // The same channel works with buffers that do.
     let sizes = Sizes { ring: 2, receive: 16, send: 2 };
     let (place, dma) = ((&offer, Open::on(VpIndex(0))), TestDma(world));
-    let mut card =
-        network::open(&mut client, place, (1500, sizes), &dma, &mut world.os(), &mut never).unwrap();
+    let mut card = network::open(&mut client, place, (1500, sizes), &dma, &mut world.os()).unwrap();
     for n in 0..100 {
         card.send(&frame(1514, n)).unwrap();
         assert_eq!(card.receive(&mut []), Ok(None));

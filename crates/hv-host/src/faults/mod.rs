@@ -334,6 +334,13 @@ impl Injector {
         self.rules().map(|counted| counted.fired.load(Ordering::Relaxed))
     }
 
+    /// Returns whether a rule of the plan depends on the time: then [`tick`](Self::tick) is to be called while no VP
+    /// does anything.
+    #[must_use]
+    pub fn has_times(&self) -> bool {
+        self.rules().any(|counted| matches!(counted.rule.when, When::Period(_)))
+    }
+
     /// Returns the next random number: SplitMix64.
     fn random(&self) -> u64 {
         const STEP: u64 = 0x9e37_79b9_7f4a_7c15;

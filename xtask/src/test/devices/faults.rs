@@ -39,7 +39,7 @@ pub(super) fn steps() -> Vec<Step> {
 /// Sectors that only the disk of data has, near its end.
 const SECTORS: (u64, u64) = (40_000, 40_007);
 
-pub(super) fn fired(booted: &Booted, at: usize) -> anyhow::Result<()> {
+pub(crate) fn fired(booted: &Booted, at: usize) -> anyhow::Result<()> {
     let times = booted.json.pointer(&format!("/faults/{at}/fired")).and_then(Value::as_u64);
     booted.check(times.is_some_and(|times| times > 0), "the rule has fired")
 }

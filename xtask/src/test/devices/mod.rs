@@ -1,6 +1,6 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
-mod faults;
+pub(crate) mod faults;
 mod fcopy;
 pub(crate) mod file_systems;
 mod fio;
