@@ -98,6 +98,26 @@ const FRAME: &[Row] = &[
     Ours("RNDIS_MSG_PACKET offset=40", "the frame is where words are aligned"),
 ];
 
+/// The end of the controller's channel.
+const STORAGE_CLOSE: &[Row] =
+    &[Both("CHANNELMSG_CLOSECHANNEL bytes=12"), Both("CHANNELMSG_GPADL_TEARDOWN bytes=16")];
+
+/// The end of the card's: its rings and its two buffers are taken back in this order.
+const NETWORK_CLOSE: &[Row] = &[
+    Both(CONTROL),
+    Both("RNDIS_MSG_HALT bytes=12"),
+    Both("NVSP_MSG1_TYPE_REVOKE_RECV_BUF type=VM_PKT_DATA_INBAND bytes=40"),
+    Both("NVSP_MSG1_TYPE_REVOKE_SEND_BUF type=VM_PKT_DATA_INBAND bytes=40"),
+    Both("CHANNELMSG_CLOSECHANNEL bytes=12"),
+    Both("CHANNELMSG_GPADL_TEARDOWN bytes=16"),
+    Both("CHANNELMSG_GPADL_TEARDOWN bytes=16"),
+    Both("CHANNELMSG_GPADL_TEARDOWN bytes=16"),
+];
+
+/// Has Linux's drivers give up both devices.
+const UNBIND: &str = "for driver in hv_netvsc hv_storvsc; do cd /sys/bus/vmbus/drivers/$driver; \
+    for device in *-*-*; do echo $device > unbind; done; done";
+
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("drivers/sequences", sequences)]
@@ -112,8 +132,9 @@ fn sequences(context: &Context) -> anyhow::Result<()> {
     let [linux, ours] = ["linux", "ours"].map(|name| folder.join(name).with_extension("pftrace"));
     let (linux_file, our_file) = (linux.to_string_lossy(), ours.to_string_lossy());
     let options = ["--disk", &disk, "--net", "user", "--vps", "1", "--trace"];
-    let booted = context.boot(&[&options[..], &[&linux_file, "--run", "net"]].concat())?;
-    booted.ended(Exit::Success, "power-off")?;
+    let line = [&["exec", "--cold"], &options[..], &[&linux_file, "--", "sh", "-ec", UNBIND]].concat();
+    let done = context.hv(&line)?;
+    ensure!(done.code == Some(0), "hv exec: {}", done.stderr);
     program(context, "drivers", &[&options[..], &[&our_file]].concat())?.ended(Exit::Success, "power-off")?;
     let both = [&linux, &ours];
     for (class, last, table) in [
@@ -128,6 +149,13 @@ fn sequences(context: &Context) -> anyhow::Result<()> {
         ("first frame", "network", "RNDIS_MSG_PACKET", FRAME_FACTS, FRAME),
     ] {
         let [linux, ours] = both.map(|file| request(context, file, class, first, facts));
+        compare(what, table, &linux?, &ours?)?;
+    }
+    for (what, class, first, table) in [
+        ("storage's end", "storage", "CHANNELMSG_CLOSECHANNEL", STORAGE_CLOSE),
+        ("network's end", "network", "RNDIS_MSG_HALT", NETWORK_CLOSE),
+    ] {
+        let [linux, ours] = both.map(|file| closing(context, file, class, first));
         compare(what, table, &linux?, &ours?)?;
     }
     let [linux, ours] = both.map(|file| messages(context, file));
@@ -198,6 +226,39 @@ fn request(
     Ok(vec![facts(packet, of), facts(&sent[at], of)])
 }
 
+/// What the guest has sent at the end of a device's channel: from the last record with this name on, with the packet
+/// that has its contents. It is the messages that name the channel, and the packets in it.
+fn closing(context: &Context, file: &Path, class: &str, first: &str) -> anyhow::Result<Vec<String>> {
+    let class = format!("class={class}");
+    let records = records(context, file, "packet,contents,vmbus-message")?;
+    let value = |words: &[String], key: &str| {
+        words
+            .iter()
+            .find_map(|word| word.strip_prefix(key).and_then(|rest| rest.strip_prefix('=')))
+            .map(str::to_owned)
+    };
+    let packet = records.iter().find(|words| words.contains(&class));
+    let channel = packet.and_then(|words| value(words, "channel")).context("a device without packets")?;
+    // Behind the message's header (Linux 6.12, include/linux/hyperv.h).
+    let digits = format!("{:08x}", channel.parse::<u32>()?.swap_bytes());
+    let sent: Vec<_> = records
+        .iter()
+        .filter(|words| match value(words, "payload").filter(|_| value(words, "from-vp").is_some()) {
+            Some(payload) => payload.get(16..24) == Some(&digits),
+            None => {
+                words.contains(&class)
+                    && value(words, "channel").is_some()
+                    && value(words, "from").as_deref() == Some("guest")
+                    && value(words, "type").as_deref() != Some("VM_PKT_COMP")
+            }
+        })
+        .collect();
+    let at = sent.iter().rposition(|words| words.first().is_some_and(|name| name == first));
+    let at = at.with_context(|| format!("{}: no record of {class} is {first}", file.display()))?;
+    let is_contents = !first.starts_with("CHANNELMSG");
+    Ok(sent[at - usize::from(is_contents)..].iter().map(|words| facts(words, FACTS)).collect())
+}
+
 /// VMBus's messages from the guest, up to the first channel that is opened.
 fn messages(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
     let mut sent: Vec<String> = Vec::new();
@@ -255,13 +316,6 @@ fn compare(what: &str, table: &[Row], linux: &[String], ours: &[String]) -> anyh
             );
         }
     }
-    for row in table {
-        match row {
-            Both(_) => {}
-            Linux(record, why) => eprintln!("  {what}: Linux alone sends {record}: {why}"),
-            Ours(record, why) => eprintln!("  {what}: this project's driver alone sends {record}: {why}"),
-        }
-    }
     let same = table.iter().filter(|row| matches!(row, Row::Both(_))).count();
     eprintln!("  {what}: {same} the same, of Linux's {} and {} of this project's", linux.len(), ours.len());
     for row in table {
@@ -301,6 +355,8 @@ mod tests {
             ("messages", MESSAGES),
             ("read", READ),
             ("frame", FRAME),
+            ("storage's end", STORAGE_CLOSE),
+            ("network's end", NETWORK_CLOSE),
         ] {
             for row in table {
                 if let Row::Linux(record, why) | Row::Ours(record, why) = row {
