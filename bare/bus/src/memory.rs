@@ -54,6 +54,8 @@ unsafe impl Memory for Pool {
 unsafe impl Dma for Pool {
     const GRANULE: usize = GRANULE;
 
+    // Not inlined, as `free`: an allocator is large for each place that uses it.
+    #[inline(never)]
     fn allocate(&self, count: usize) -> Option<NonNull<[Page]>> {
         let units = count.div_ceil(GRANULE);
         if units == 0 || units > UNITS {
@@ -68,6 +70,7 @@ unsafe impl Dma for Pool {
         Some(pages.into())
     }
 
+    #[inline(never)]
     unsafe fn free(&self, pages: NonNull<[Page]>) {
         let offset = pages.cast::<Page>().addr().get() - (&raw const ROOM).addr();
         let (first, units) = (offset / size_of::<Page>() / GRANULE, pages.len().div_ceil(GRANULE));

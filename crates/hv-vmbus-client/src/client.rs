@@ -181,8 +181,9 @@ impl<'t, C, W> Client<'t, C, W> {
     /// Returns the first channel of a device of this kind, the one with the lowest number.
     #[must_use]
     pub fn find(&self, interface: Guid) -> Option<Offer> {
-        let of_kind = |offer: &Offer| offer.offer.interface == interface && !offer.is_subchannel();
-        self.offers().filter(of_kind).min_by_key(|offer| offer.channel.0)
+        let of_kind = |offer: Offer| offer.offer.interface == interface && !offer.is_subchannel();
+        let slots = self.slots.channels.iter().filter(|slot| slot.is_live() && of_kind(slot.offered()));
+        slots.min_by_key(|slot| slot.id().0).map(ChannelSlot::offered)
     }
 
     #[inline(never)]

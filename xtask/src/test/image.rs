@@ -1,10 +1,11 @@
-//! The hypervisor's program file: how large it is, and that nothing is in it that has no business there.
+//! The hypervisor's program file: how large it is, and that nothing is in it that has no business there. And how much of
+//! a guest's program is the client of VMBus.
 
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
 use elf::ElfBytes;
-use elf::abi::PT_LOAD;
+use elf::abi::{PT_LOAD, STT_FUNC};
 use elf::endian::LittleEndian;
 use hv_setup::exit::Exit;
 use hv_tlfs::rules::RULES;
@@ -15,6 +16,9 @@ use super::runner::Step;
 /// Maximum number of bytes that are loaded: what they are, and little more. Who needs more states it here and in the
 /// book's figures. The screen took 10 KiB: half of them the device, the rest its rules, its requests and its slot.
 const LONGEST: u64 = 394 << 10;
+
+/// Maximum number of bytes of the client's functions in a program that uses it from contact to the end.
+const CLIENT: u64 = 24 << 10;
 
 /// Functions of VMBus that every packet, request and message passes through, by the parts of their symbols. They do not
 /// depend on the types of devices.
@@ -30,6 +34,7 @@ pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("image/size", size),
         Step::new("image/once", once),
+        Step::new("image/client", client),
         Step::new("image/texts", |context| {
             let (asks, program) = (RULES[0].asks.as_bytes(), program(context)?);
             let found = program.windows(asks.len()).any(|part| part == asks);
@@ -68,4 +73,34 @@ fn once(context: &Context) -> anyhow::Result<()> {
         ensure!(found.len() == 1, "{parts:?} is in the hypervisor {} times: {found:?}", found.len());
     }
     Ok(())
+}
+
+/// Checks how much of `bench-client` is `hv-vmbus-client`: all functions that are its own, are made for its traits and
+/// types, or have it inlined; not the program's allocator.
+fn client(context: &Context) -> anyhow::Result<()> {
+    const USES: &str = "12bench_client4uses";
+    let file = hv_setup::programs::output("bench-client")?;
+    let program = read(&file)?;
+    let elf = ElfBytes::<LittleEndian>::minimal_parse(&program)?;
+    let (symbols, names) = elf.symbol_table()?.context("a program without symbols")?;
+    let mut sizes: Vec<(u64, &str)> = symbols
+        .iter()
+        .filter(|symbol| symbol.st_symtype() == STT_FUNC)
+        .filter_map(|symbol| Some((symbol.st_size, names.get(symbol.st_name as usize).ok()?)))
+        .filter(|(_, name)| ["hv_vmbus_client", USES].iter().any(|part| name.contains(part)))
+        .filter(|(_, name)| !name.contains("bus..memory..Pool$u20$as$u20$"))
+        .collect();
+    sizes.sort_unstable();
+    let sum: u64 = sizes.iter().map(|(size, _)| size).sum();
+    eprintln!("  {sum} bytes in {} functions", sizes.len());
+    ensure!(
+        sizes.iter().any(|(_, name)| name.contains(USES)),
+        "the program does not use the client: {sizes:?}"
+    );
+    ensure!(sum <= CLIENT, "{sum} bytes of the program are the client's, more than {CLIENT}: {sizes:#?}");
+    // It does what it is measured for.
+    let booted =
+        super::programs::program(context, "bench-client", &["--devices", "heartbeat", "--vps", "1"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("bench: client has received")
 }

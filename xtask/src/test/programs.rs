@@ -5,8 +5,18 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 
 /// The programs that the scenarios need.
-pub(super) const PROGRAMS: [&str; 9] =
-    ["bench", "bench-drivers", "drivers", "guest", "hello", "routines", "serve", "stress", "uefi-shim"];
+pub(super) const PROGRAMS: [&str; 10] = [
+    "bench",
+    "bench-client",
+    "bench-drivers",
+    "drivers",
+    "guest",
+    "hello",
+    "routines",
+    "serve",
+    "stress",
+    "uefi-shim",
+];
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
