@@ -470,9 +470,11 @@ impl<D: Dma, C: Conduit> Frames for Card<'_, D, C> {
 /// A packet of NVSP, padded as all are.
 fn packet(message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Aligned<[u8; PACKET]> {
     let mut packet = Aligned([0; PACKET]);
-    let header = MessageHeader { message_type };
-    let bytes = header.as_bytes().iter().chain(body.as_bytes());
-    packet.0.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+    let (header, rest) = packet.0.split_at_mut(size_of::<MessageHeader>());
+    header.copy_from_slice(MessageHeader { message_type }.as_bytes());
+    if let Some(place) = rest.get_mut(..size_of_val(body)) {
+        place.copy_from_slice(body.as_bytes());
+    }
     packet
 }
 

@@ -11,9 +11,11 @@ use hv_vmbus_client::{Dma, Event};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::message::{self, HEADER};
-use super::{Card, ETHERNET_HEADER, Error, PACKET, Tag};
+use super::{Card, ETHERNET_HEADER, Error, PACKET, Tag, packet};
 use crate::aligned::Aligned;
 
+/// Bytes of the answer to a packet of messages: it is not padded (Linux 6.12, drivers/net/hyperv/netvsc.c).
+const ANSWER: usize = size_of::<NvspHeader>() + size_of::<SendRndisPacketComplete>();
 /// Bytes that a completion takes in the ring, with some to spare.
 const COMPLETION: u32 = 64;
 /// Ranges of a packet at most: Hyper-V sends no more.
@@ -108,13 +110,11 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     /// room for that.
     fn settle(&mut self) -> Result<bool, Error> {
         let Some(transaction) = self.arrived.transaction else { return Ok(true) };
-        let header = NvspHeader { message_type: NvspType::SEND_RNDIS_PACKET_COMPLETE };
-        let mut answer = [0; size_of::<NvspHeader>() + size_of::<SendRndisPacketComplete>()];
         let body = SendRndisPacketComplete { status: NvspStatus::SUCCESS };
-        let bytes = header.as_bytes().iter().chain(body.as_bytes());
-        answer.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+        let answer = packet(NvspType::SEND_RNDIS_PACKET_COMPLETE, &body);
+        let answer = answer.0.get(..ANSWER).unwrap_or(&answer.0);
         loop {
-            match self.queue.complete(transaction, &answer) {
+            match self.queue.complete(transaction, answer) {
                 // A signal that failed does not take the packet out of the ring.
                 Ok(()) | Err(hv_vmbus_client::Error::Post(_)) => {
                     self.arrived.transaction = None;
