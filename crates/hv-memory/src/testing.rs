@@ -53,54 +53,68 @@ impl Memory {
         self.words.get((offset / 4) as usize).ok_or(BadAddress)
     }
 
-    fn check(&self, gpa: u64, len: usize) -> Result<(), BadAddress> {
+    /// Returns the words with these bytes, and the place of the first byte in the first of them.
+    fn words(&self, gpa: u64, len: usize) -> Result<(&[AtomicU32], usize), BadAddress> {
         assert!(!self.by_pages || gpa % 4096 + len as u64 <= 4096, "an access at {gpa:#x} crosses a page");
-        if self.contains(gpa, len as u64) { Ok(()) } else { Err(BadAddress) }
+        let start = gpa.checked_sub(self.base).ok_or(BadAddress)? as usize;
+        let end = start.checked_add(len).ok_or(BadAddress)?;
+        let words = self.words.get(start / 4..end.div_ceil(4)).ok_or(BadAddress)?;
+        Ok((words, start % 4))
     }
 }
 
-/// Splits `len` bytes at `gpa` by words: the word's address, the first byte in it, and how many.
-fn by_words(gpa: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
-    let (mut at, mut rest) = (gpa, len);
-    std::iter::from_fn(move || {
-        let skip = (at % 4) as usize;
-        let count = rest.min(4 - skip);
-        let part = (count != 0).then_some((at - skip as u64, skip, count));
-        at = at.wrapping_add(count as u64);
-        rest -= count;
-        part
-    })
+/// Splits `len` bytes, of which the first is at `skip` in its word: bytes of the first word if it is not whole, and of
+/// the whole words after it.
+fn split(skip: usize, len: usize) -> (usize, usize) {
+    let first = if skip == 0 { 0 } else { len.min(4 - skip) };
+    (first, (len - first) / 4 * 4)
+}
+
+/// Reads bytes of a word, from this one on.
+fn get(word: &AtomicU32, skip: usize, part: &mut [u8]) {
+    let bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    part.copy_from_slice(&bytes[skip..skip + part.len()]);
+}
+
+/// Writes bytes of a word, from this one on. Its other bytes may be written meanwhile.
+fn put(word: &AtomicU32, skip: usize, part: &[u8]) {
+    let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+        let mut bytes = word.to_le_bytes();
+        bytes[skip..skip + part.len()].copy_from_slice(part);
+        Some(u32::from_le_bytes(bytes))
+    });
 }
 
 impl GuestMemory for Memory {
-    fn read(&self, gpa: u64, mut buf: &mut [u8]) -> Result<(), BadAddress> {
-        self.check(gpa, buf.len())?;
-        for (address, skip, count) in by_words(gpa, buf.len()) {
-            let (part, rest) = buf.split_at_mut(count);
-            let word = self.word(address)?.load(Ordering::Relaxed).to_le_bytes();
-            part.copy_from_slice(&word[skip..skip + count]);
-            buf = rest;
+    fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        let (words, skip) = self.words(gpa, buf.len())?;
+        let (first, whole) = split(skip, buf.len());
+        let (first, rest) = buf.split_at_mut(first);
+        let (whole, last) = rest.split_at_mut(whole);
+        let mut words = words.iter();
+        if !first.is_empty() {
+            words.next().into_iter().for_each(|word| get(word, skip, first));
         }
+        for (bytes, word) in whole.as_chunks_mut().0.iter_mut().zip(words.by_ref()) {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+        words.next().into_iter().for_each(|word| get(word, 0, last));
         Ok(())
     }
 
-    fn write(&self, gpa: u64, mut data: &[u8]) -> Result<(), BadAddress> {
-        self.check(gpa, data.len())?;
-        for (address, skip, count) in by_words(gpa, data.len()) {
-            let (part, rest) = data.split_at(count);
-            let word = self.word(address)?;
-            if let Ok(whole) = part.try_into() {
-                word.store(u32::from_le_bytes(whole), Ordering::Relaxed);
-            } else {
-                // Its neighbours may be written meanwhile.
-                let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
-                    let mut bytes = word.to_le_bytes();
-                    bytes[skip..skip + count].copy_from_slice(part);
-                    Some(u32::from_le_bytes(bytes))
-                });
-            }
-            data = rest;
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        let (words, skip) = self.words(gpa, data.len())?;
+        let (first, whole) = split(skip, data.len());
+        let (first, rest) = data.split_at(first);
+        let (whole, last) = rest.split_at(whole);
+        let mut words = words.iter();
+        if !first.is_empty() {
+            words.next().into_iter().for_each(|word| put(word, skip, first));
         }
+        for (bytes, word) in whole.as_chunks().0.iter().zip(words.by_ref()) {
+            word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+        words.next().into_iter().for_each(|word| put(word, 0, last));
         Ok(())
     }
 
