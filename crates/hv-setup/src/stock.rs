@@ -105,8 +105,8 @@ impl Piece {
     const fn recipe(self) -> u32 {
         match self {
             // Of the 6.12 kernels FUSE is a part, so they have no module of it.
-            Self::Drivers(Stock::Cloud61) => 9,
-            Self::Drivers(_) => 8,
+            Self::Drivers(Stock::Cloud61) => 10,
+            Self::Drivers(_) => 9,
             Self::Virtio => 2,
             Self::Kernel(_) | Self::Busybox | Self::Headers(_) | Self::Uefi => 1,
         }
@@ -230,6 +230,8 @@ fn is_driver(folders: &[&str], name: &str) -> bool {
             .any(|driver| name.starts_with(driver)),
         // Input devices as files, for programs that read events.
         ["drivers", "input"] => name.starts_with("evdev.ko"),
+        // VLANs, and what they need.
+        ["net", "8021q" | "802" | "llc"] => true,
         ["fs", "fuse"] => name.starts_with("fuse.ko"),
         ["fs"] => name.starts_with("mbcache.ko"),
         // What file systems sum with.

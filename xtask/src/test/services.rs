@@ -203,6 +203,20 @@ pub(super) fn modules(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(Stri
     Ok(modules)
 }
 
+/// The same of all modules, those of devices and what they need among them.
+pub(super) fn drivers(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let folder = stock::drivers(&Cache::open()?, kernel)?;
+    let mut modules = Vec::new();
+    for module in names {
+        let file = [".ko.xz", ".ko"].map(|end| folder.join(format!("{module}{end}")));
+        let file = file.into_iter().find(|file| file.exists());
+        let file = file.with_context(|| format!("{} has no {module}", folder.display()))?;
+        let bytes = Module::read(&file.to_string_lossy(), read(&file)?)?.bytes;
+        modules.push((format!("modules/{module}.ko"), bytes));
+    }
+    Ok(modules)
+}
+
 /// Debian's chrony sets a clock that is years behind from the clock that `hv_utils` makes of the time service.
 fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\

@@ -1,16 +1,14 @@
 //! Keyboard and mouse: what `hv ctl` types reaches a terminal of a stock guest, and where it points a program that
 //! reads events, through Linux's own drivers.
 
-use anyhow::{Context as _, ensure};
-use hv_machine::initrd::Module;
-use hv_setup::cache::Cache;
+use anyhow::ensure;
 use hv_setup::exit::Exit;
-use hv_setup::stock::{self, Stock};
+use hv_setup::stock::Stock;
 
-use super::super::context::{Context, read};
+use super::super::context::Context;
 use super::super::packages::script;
 use super::super::runner::Step;
-use super::super::services::Controlled;
+use super::super::services::{Controlled, drivers};
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -62,16 +60,7 @@ pub(super) fn guest<'c>(
     text: &str,
     options: &[&str],
 ) -> anyhow::Result<Controlled<'c>> {
-    let folder = stock::drivers(&Cache::open()?, stock)?;
-    let mut modules = Vec::new();
-    for module in wanted {
-        let file = [".ko.xz", ".ko"].map(|end| folder.join(format!("{module}{end}")));
-        let file = file.into_iter().find(|file| file.exists());
-        let file = file.with_context(|| format!("{} has no {module}", folder.display()))?;
-        let bytes = Module::read(&file.to_string_lossy(), read(&file)?)?.bytes;
-        modules.push((format!("modules/{module}.ko"), bytes));
-    }
-    let initrd = script(context, &modules, text)?;
+    let initrd = script(context, &drivers(stock, wanted)?, text)?;
     let initrd = initrd.to_string_lossy();
     Controlled::start(context, &[&["--stock", name, "--initrd", &initrd], options].concat())
 }
