@@ -28,6 +28,7 @@ mod options;
 mod outputs;
 mod outside;
 mod own;
+mod own_system;
 pub(crate) mod packages;
 mod programs;
 mod routines;
@@ -93,6 +94,7 @@ fn steps() -> Vec<Step> {
     steps.extend(exec::steps());
     steps.extend(warm::steps());
     steps.extend(snapshot::steps());
+    steps.extend(own_system::steps());
     steps.extend(share::steps());
     steps.extend(ci::steps());
     steps.extend(selftests::steps());

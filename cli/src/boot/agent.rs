@@ -108,6 +108,10 @@ impl Args {
             "hv exec runs the command in the stock initramfs: leave --initrd and --no-initrd out"
         );
         ensure!(
+            self.entry.is_none(),
+            "--entry: hv exec runs the command in the stock initramfs; hv boot boots what a disk has"
+        );
+        ensure!(
             self.from.is_none(),
             "--from: hv exec keeps machines of its own; hv boot --from goes on from a snapshot"
         );

@@ -44,9 +44,9 @@ pub(crate) struct Args {
     /// Built kernel tree: provides the kernel (arch/arm64/boot), --symbols (System.map) and --modules
     #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
     pub(super) tree: Option<PathBuf>,
-    /// Debian kernel to boot without --kernel and --tree
-    #[arg(long, value_enum, default_value = "6.12", conflicts_with_all = ["kernel", "tree"])]
-    pub(super) stock: Stock,
+    /// Debian kernel to boot without --kernel and --tree [default: 6.12, or what the first disk has]
+    #[arg(long, value_enum, conflicts_with_all = ["kernel", "tree"])]
+    pub(super) stock: Option<Stock>,
     /// Initramfs [default for Linux: the stock one, with busybox and the modules]
     #[arg(long, value_name = "FILE|-")]
     pub(super) initrd: Option<Input>,
@@ -62,7 +62,7 @@ pub(crate) struct Args {
         long,
         value_name = "NAME",
         value_delimiter = ',',
-        default_value = "hv_vmbus",
+        default_value = LOAD,
         conflicts_with = "initrd"
     )]
     pub(super) load: Vec<String>,
@@ -73,6 +73,12 @@ pub(crate) struct Args {
     /// default), go to the file (rw), or fail (ro). at=CONTROLLER:LUN is the disk's address
     #[arg(long, value_name = "FILE[,ro|,rw|,snapshot]")]
     pub(super) disk: Vec<DiskOption>,
+    /// What to boot of the first disk: the name of an entry of systemd-boot or grub, or a part of its title [default: the boot
+    /// loader's]. A disk with a kernel boots it, with its initrd and command line, unless --kernel, --tree, --stock, --initrd,
+    /// --no-initrd, --modules, --load, --run or --append root= is given
+    #[arg(long, value_name = "NAME", requires = "disk")]
+    #[arg(conflicts_with_all = ["kernel", "tree", "stock", "initrd", "no_initrd", "modules", "load", "run"])]
+    pub(super) entry: Option<String>,
     /// ISO image in a DVD drive; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) dvd: Vec<PathBuf>,
@@ -122,8 +128,8 @@ pub(crate) struct Args {
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, or on a terminal with --run shell or
-    /// `hv exec`]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, or on a terminal with --run shell, a
+    /// disk's own system or `hv exec`]
     #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
@@ -207,6 +213,9 @@ pub(crate) struct Args {
     /// The machine may go on from a snapshot, or be saved as one.
     #[arg(skip)]
     pub(super) warm: bool,
+    /// The first disk's own system boots.
+    #[arg(skip)]
+    pub(super) own_system: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -220,17 +229,20 @@ Examples:
   cargo hv boot --name web --run shell
   cargo hv boot --control vm.sock --run shell
   cargo hv boot --vsock sockets --run shell
-  cargo hv boot --net user,forward=tcp:2222:22 --disk debian.img --append root=/dev/sda1
+  cargo hv boot --net user,forward=tcp:2222:22 --disk debian.img
+  cargo hv boot --disk debian.img --entry 6.1
+  cargo hv boot --disk data.img --append root=/dev/sda1
   cargo hv boot --from booted --name test1
   cargo hv boot --tree ~/linux --run hotplug
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
 /// What a machine that goes on has from its snapshot, or cannot have.
-const SAVED: [&str; 27] = [
+const SAVED: [&str; 28] = [
     "kernel",
     "tree",
     "stock",
+    "entry",
     "initrd",
     "no_initrd",
     "modules",
@@ -256,6 +268,13 @@ const SAVED: [&str; 27] = [
     "trace",
     "silence",
 ];
+
+/// The machine's console.
+const CONSOLE: &str = "console=ttyAMA0";
+/// The module that is loaded without --load.
+const LOAD: &str = "hv_vmbus";
+/// Kernel parameters for the user's own root file system, or another way to continue.
+pub(super) const OWN_ROOT: [&str; 4] = ["root=", "rdinit=", "noinitrd", "nfsroot="];
 
 /// The options of a machine with a control port.
 const CONTROLLED: &str = "controlled";
@@ -447,10 +466,40 @@ impl Args {
         files.into_iter().flatten().any(|file| *file == Input::Stdin)
     }
 
+    /// Returns true if the first disk's own system boots, should it have one: no other kernel, and nothing that only the
+    /// stock initramfs does, is asked for.
+    pub(super) fn may_boot_disk(&self) -> bool {
+        let kernel = self.kernel.is_some() || self.tree.is_some() || self.stock.is_some();
+        let initrd = self.initrd.is_some() || self.no_initrd || self.modules.is_some();
+        let other = self.agent.is_some() || !self.run.is_empty() || self.load != [LOAD];
+        let root = OWN_ROOT.iter().any(|key| is_given(&self.append, key));
+        !self.disk.is_empty() && !kernel && !initrd && !other && !root
+    }
+
+    /// Returns the options with the command line of a disk's system before what is appended. A system made for other
+    /// machines names their consoles: this machine's comes after them, unless the user names one.
+    ///
+    /// # Errors
+    /// It is no command line.
+    pub(super) fn with_system(&self, options: &str, has_initrd: bool) -> anyhow::Result<Self> {
+        let names = is_given(options, "console=") && !is_given(options, CONSOLE);
+        let console = if names && !is_given(&self.append, "console=") { CONSOLE } else { "" };
+        let parts = [options.trim(), console, self.append.trim()];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let append = appended(&parts.join(" ")).map_err(anyhow::Error::msg)?;
+        Ok(Self { append, no_initrd: !has_initrd, own_system: true, ..self.clone() })
+    }
+
+    /// The stock kernel, if one boots.
+    pub(super) fn stock(&self) -> Stock {
+        self.stock.unwrap_or(Stock::Cloud612)
+    }
+
     /// Returns what of a piped stdin the guest gets: nothing if the stock initramfs alone runs, which reads nothing without a shell.
     pub(super) fn piped(&self, is_linux: bool) -> Typing {
         let shell = self.run.contains(&Action::Shell);
-        let own = self.initrd.is_some()
+        let own = self.own_system
+            || self.initrd.is_some()
             || self.no_initrd
             || (is_given(&self.append, "root=") && self.run.is_empty());
         match (is_linux, shell, own) {
@@ -464,7 +513,8 @@ impl Args {
 
     /// Returns the time limit of the run, with or without a person at a terminal.
     pub(super) fn limit(&self, person: bool) -> Option<Duration> {
-        let open_ended = self.gdb.is_some() || (person && self.run.contains(&Action::Shell));
+        let is_used = self.own_system || self.run.contains(&Action::Shell);
+        let open_ended = self.gdb.is_some() || (person && is_used);
         let seconds = self.timeout.unwrap_or(if open_ended { 0 } else { 300 });
         (seconds != 0).then(|| Duration::from_secs(seconds.into()))
     }

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use hv_machine::{ALIGN_2M, Identity, Image};
 use hv_wire::control::Service;
 use hv_wire::{BootFlags, BootInfo, platform};
 
 use super::args::{Args, Strict};
 use super::faults;
+use super::image::{self, System};
 use super::keep::Keep;
 use super::resume::Options;
 use super::sources::{self, Given};
@@ -17,7 +18,7 @@ use crate::control::{Server, host_time};
 use crate::disks::{ADDRESS_END, Chosen, Disks};
 use crate::input::Named;
 use crate::machine::load::{orders, ram};
-use crate::machine::platform::CPU;
+use crate::machine::platform::{CPU, longest};
 use crate::machine::{self, Ram, Saved, Settings, Sink, Typing};
 use crate::machines::{Entry, Machines};
 use crate::net::{self, Capture, NetOption};
@@ -29,7 +30,7 @@ use crate::setup::stock;
 use crate::snapshot::{self, Cached, Versions};
 use crate::symbols::Symbols;
 use crate::trace::Region;
-use crate::ui::Stream;
+use crate::ui::{self, Stream};
 use crate::{build, interrupt, process, sockets, terminal};
 
 /// The fastest one with a 16K granule.
@@ -96,7 +97,17 @@ impl Plan {
         let trace = trace_region(args)?;
         let disks = disks(args, trace)?;
         let (network, capture) = net::open(&args.net, args.net_capture.as_deref(), args.deterministic)?;
-        let given = Given::read(args)?;
+        let system = system(args, &disks)?;
+        let args = &match &system {
+            Some((system, disk)) => args
+                .with_system(&system.options, system.initrd.is_some())
+                .with_context(|| format!("the command line of {} in {}", system.title, disk.display()))?,
+            None => args.clone(),
+        };
+        let given = match system {
+            Some((system, disk)) => Given::of_system(system, &disk, args)?,
+            None => Given::read(args)?,
+        };
         let own = given.own(args)?;
         let (mut entry, control) = enter(args, control)?;
         if let (Some(entry), Some(path), Some(server)) = (&mut entry, &args.vsock, &sockets) {
@@ -237,7 +248,7 @@ pub(super) fn set_up(
         || {
             process::both(
                 || qemu.map_or_else(|| checked(None), Ok),
-                || stock.then(|| stock::kernel(&Cache::open()?, args.stock)).transpose(),
+                || stock.then(|| stock::kernel(&Cache::open()?, args.stock())).transpose(),
             )
         },
     )
@@ -302,6 +313,23 @@ fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
     let size = if has_screen(args) { platform::VIDEO_BYTES } else { 0 };
     let base = video_base(args, trace) + size;
     Chosen::open(&args.disk, &args.dvd, base, args.hotplug_room.next_multiple_of(ALIGN_2M))
+}
+
+/// Finds the system of the first disk, if that is to boot; returns it with the disk's name.
+fn system(args: &Args, disks: &Chosen) -> anyhow::Result<Option<(System, PathBuf)>> {
+    if !args.may_boot_disk() {
+        ensure!(
+            args.entry.is_none(),
+            "--entry: --append says what to boot by its root= or rdinit=; leave one of both out"
+        );
+        return Ok(None);
+    }
+    let Some((file, path)) = disks.first()? else { return Ok(None) };
+    let found = image::find(file, &path, args.entry.as_deref(), longest(args.memory))?;
+    if let Some(system) = &found {
+        ui::note(&format!("The disk {} boots {}", path.display(), system.title));
+    }
+    Ok(found.map(|system| (system, path)))
 }
 
 /// The machine's UUID.

@@ -8,7 +8,8 @@ use hv_machine::initrd::Module;
 use hv_machine::{Identity, Image, RNG_SEED_LEN, Spec, linux, words};
 use hv_wire::control::Service;
 
-use super::args::Args;
+use super::args::{Args, OWN_ROOT};
+use super::image::System;
 use super::modules::Modules;
 use crate::input::{self, Input};
 use crate::machine::load::{STIMER_INTID, VMBUS_INTID};
@@ -34,9 +35,6 @@ const IMAGES: [&str; 10] = [
     "Image.bz2",
     "vmlinuz",
 ];
-
-/// Kernel parameters for the user's own root file system, or another way to continue.
-const OWN_ROOT: [&str; 4] = ["root=", "rdinit=", "noinitrd", "nfsroot="];
 
 /// The files that the user gave.
 #[derive(Debug)]
@@ -94,6 +92,19 @@ impl Given {
         let bytes = kernel.as_ref().map(|(bytes, _)| bytes.as_slice()).unwrap_or_default();
         let symbols = symbols.unwrap_or_else(|| own_symbols(bytes));
         Ok(Self { kernel, initrd, modules, symbols })
+    }
+
+    /// Takes the system of a disk, `name`.
+    pub(super) fn of_system(system: System, name: &Path, args: &Args) -> anyhow::Result<Self> {
+        let System { path, kernel, initrd, .. } = system;
+        let path = format!("{}:{path}", name.display());
+        let container = hv_machine::kernel_container(&kernel);
+        let kernel = hv_machine::unpack_kernel(kernel, args.memory)
+            .with_context(|| format!("cannot use the kernel {path}"))?;
+        let symbols = args.symbols.as_ref().map(Symbols::read).transpose()?;
+        let symbols = symbols.unwrap_or_else(|| own_symbols(&kernel));
+        let about = about(path, container, &kernel);
+        Ok(Self { kernel: Some((kernel, about)), initrd, modules: None, symbols })
     }
 
     /// Builds the guest with the user's own kernel, and describes the kernel.
@@ -165,7 +176,7 @@ impl Given {
                 let mut modules = Modules::open(folder, None)?;
                 // Those of devices are unpacked when one is asked for.
                 if !args.device_modules().is_empty() || !args.load.iter().all(|name| modules.knows(name)) {
-                    modules = Modules::open(&stock::drivers(&Cache::open()?, args.stock)?, None)?;
+                    modules = Modules::open(&stock::drivers(&Cache::open()?, args.stock())?, None)?;
                 }
                 let modules = modules.load(&wanted(args, &modules))?;
                 Some(hv_machine::initrd::stock(&read(busybox)?, &modules, args.agent.as_deref())?)

@@ -93,6 +93,16 @@ impl Opened {
         size - size % self.block
     }
 
+    /// Returns its contents as a raw image, to read.
+    pub(super) fn readable(&self) -> anyhow::Result<File> {
+        match self.packed {
+            Some(_) => {
+                source(&self.path, Mode::ReadOnly, self.block, super::ADDRESS_END).map(|(file, _)| file)
+            }
+            None => Ok(self.file.try_clone()?),
+        }
+    }
+
     /// Has qemu-img tell the size of a packed image. `most`: bytes of all that fits into the machine.
     pub(super) fn measure(&mut self, most: u64) -> anyhow::Result<()> {
         if let Some(packed) = &mut self.packed {

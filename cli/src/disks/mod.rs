@@ -9,6 +9,7 @@ mod saved;
 mod window;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -93,6 +94,13 @@ impl Chosen {
         }
         fits(room, next)?;
         Ok(all)
+    }
+
+    /// Returns the first disk as a raw image, with its name; `None` if there are DVDs alone.
+    pub(crate) fn first(&self) -> anyhow::Result<Option<(File, PathBuf)>> {
+        let disk = self.disks.iter().find(|(_, dvd, _)| !dvd);
+        let raw = |(opened, ..): &(Opened, bool, Place)| Ok((opened.readable()?, opened.path().to_owned()));
+        disk.map(raw).transpose()
     }
 
     /// Makes what is mapped, after all of it has been judged. `uuid` is the machine's.

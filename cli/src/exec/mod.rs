@@ -63,7 +63,7 @@ const TAIL: usize = 20;
 #[group(skip)]
 // What the command could not run with is refused: see `judge_agent`.
 #[command(mut_arg("initrd", |arg| arg.hide(true)), mut_arg("no_initrd", |arg| arg.hide(true)))]
-#[command(mut_arg("from", |arg| arg.hide(true)))]
+#[command(mut_arg("from", |arg| arg.hide(true)), mut_arg("entry", |arg| arg.hide(true)))]
 #[command(mut_arg("run", |arg| arg.hide_possible_values(true).help(ACTIONS).long_help(None)))]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -207,3 +207,47 @@ fn what_is_piped_goes_to_guests_that_read_it() {
     assert_eq!(piped("--kernel x", false), Some(Begin::Start));
     assert!(parse("--kernel -").unwrap().reads_stdin() && !parse("--kernel x").unwrap().reads_stdin());
 }
+
+#[test]
+fn a_disks_own_system_boots_unless_something_else_is_asked_for() {
+    let may = |words: &str| parse(words).unwrap().may_boot_disk();
+    assert!(may("--disk a") && may("--disk a --net user --append quiet") && may("--disk a --entry x"));
+    assert!(!may("") && !may("--dvd a"));
+    for words in [
+        "--kernel k",
+        "--tree t",
+        "--stock 6.12",
+        "--initrd i",
+        "--no-initrd",
+        "--modules m",
+        "--load hv_utils",
+    ] {
+        assert!(!may(&format!("--disk a {words}")), "{words}");
+        assert!(parse(&format!("--disk a --entry x {words}")).is_err(), "{words}");
+    }
+    for words in ["--run shell", "--append root=/dev/sda1", "--append rdinit=/x"] {
+        assert!(!may(&format!("--disk a {words}")), "{words}");
+    }
+    assert!(parse("--entry x").is_err());
+}
+
+#[test]
+fn a_disks_own_system_keeps_its_command_line_and_gets_the_machines_console() {
+    let line = |options: &str, words: &str| {
+        parse(words).unwrap().with_system(options, true).map(|args| args.append).map_err(|e| e.to_string())
+    };
+    assert_eq!(line("root=UUID=1 ro", "--disk a").unwrap(), "root=UUID=1 ro");
+    assert_eq!(
+        line("ro console=ttyS0", "--disk a --append x").unwrap(),
+        "ro console=ttyS0 console=ttyAMA0 x"
+    );
+    assert_eq!(line("console=ttyAMA0,115200", "--disk a").unwrap(), "console=ttyAMA0,115200");
+    assert_eq!(
+        line("console=ttyS0", "--disk a --append console=hvc0").unwrap(),
+        "console=ttyS0 console=hvc0"
+    );
+    assert!(line("x=\"y", "--disk a").unwrap_err().contains("not closed"));
+    assert!(line("x\ny", "--disk a").unwrap_err().contains("one line"));
+    let own = parse("--disk a").unwrap().with_system("ro", true).unwrap();
+    assert_eq!((own.limit(true), own.limit(false).map(|limit| limit.as_secs())), (None, Some(300)));
+}

@@ -168,7 +168,7 @@ fn root(folder: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// Makes an image of an ext4 file system of `size` bytes with what is in a folder.
-pub(super) fn file_system(tree: &Path, image: &Path, size: u64) -> anyhow::Result<()> {
+pub(crate) fn file_system(tree: &Path, image: &Path, size: u64) -> anyhow::Result<()> {
     File::create(image)?.set_len(size)?;
     let mut make = Command::new(tool("mke2fs", "e2fsprogs")?);
     // Everything that would differ from run to run is given.

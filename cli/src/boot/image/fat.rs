@@ -1,0 +1,262 @@
+//! FAT12, FAT16 and FAT32, to read.
+//!
+//! Source: Microsoft Extensible Firmware Initiative FAT32 File System Specification, 1.03. Sums are of 64 bits: no field of
+//! a boot sector overflows them.
+
+use anyhow::{Context as _, ensure};
+
+use super::part::{Part, number};
+
+/// Bytes of an entry in a folder.
+const ENTRY: usize = 32;
+/// Bytes of a folder at most: 65,536 entries ("FAT Directory Structure").
+const LONGEST_FOLDER: u64 = 65_536 * ENTRY as u64;
+/// Parts of a long name at most, of 13 characters each.
+const NAME_PARTS: usize = 20;
+/// Attributes of an entry: a volume's label, a folder, and all four of a long name's.
+const VOLUME_ID: u8 = 0x08;
+const DIRECTORY: u8 = 0x10;
+const LONG_NAME: u8 = 0x0f;
+
+/// A file system.
+#[derive(Debug)]
+pub(super) struct Fat {
+    part: Part,
+    /// Bits of an entry in the table of clusters.
+    bits: u64,
+    /// Place of that table.
+    table: u64,
+    /// Place of the first cluster, which has number 2.
+    data: u64,
+    /// Bytes of a cluster.
+    cluster: u64,
+    /// Number after the last cluster's.
+    end: u64,
+    root: Root,
+}
+
+/// Where the root folder is.
+#[derive(Clone, Copy, Debug)]
+enum Root {
+    /// Place and bytes, of FAT12 and FAT16.
+    Fixed(u64, u64),
+    /// Its first cluster, of FAT32.
+    Cluster(u64),
+}
+
+/// An entry of a folder.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// The long name, if there is one, else the short one.
+    name: String,
+    short: String,
+    is_folder: bool,
+    cluster: u64,
+    size: u64,
+}
+
+impl Fat {
+    /// Opens the file system of a partition; `None` if it is not FAT.
+    pub(super) fn open(part: Part) -> Option<Self> {
+        let mut sector = [0; 512];
+        part.read_at(0, &mut sector).ok()?;
+        let word = |at: usize| number(&sector[at..at + 2]);
+        let long = |at: usize| number(&sector[at..at + 4]);
+        let or = |short: u64, long: u64| if short == 0 { long } else { short };
+        let (bytes, per_cluster) = (word(11), u64::from(sector[13]));
+        let is_fat = sector[510..] == [0x55, 0xaa]
+            && (512..=4096).contains(&bytes)
+            && bytes.is_power_of_two()
+            && per_cluster.is_power_of_two();
+        let (reserved, fats) = (word(14), u64::from(sector[16]));
+        let (per_fat, total) = (or(word(22), long(36)), or(word(19), long(32)));
+        if !is_fat || reserved == 0 || !(1..=2).contains(&fats) || per_fat == 0 {
+            return None;
+        }
+        let root = (word(17) * ENTRY as u64).div_ceil(bytes);
+        let first = reserved + fats * per_fat + root;
+        let clusters = total.checked_sub(first)? / per_cluster;
+        let bits = match clusters {
+            0 => return None,
+            1..4085 => 12,
+            4085..65_525 => 16,
+            _ => 32,
+        };
+        let fixed = Root::Fixed((reserved + fats * per_fat) * bytes, root * bytes);
+        Some(Self {
+            part,
+            bits,
+            table: reserved * bytes,
+            data: first * bytes,
+            cluster: per_cluster * bytes,
+            end: (clusters + 2).min(per_fat * bytes * 8 / bits),
+            root: if bits == 32 { Root::Cluster(long(44)) } else { fixed },
+        })
+    }
+
+    /// Reads a file of up to `most` bytes; `None` if it is not there.
+    pub(super) fn read(&self, path: &str, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some(entry) = self.find(path)?.filter(|entry| !entry.is_folder) else { return Ok(None) };
+        ensure!(entry.size <= most, "it has {} bytes, expected {most} at most", entry.size);
+        let bytes = if entry.size == 0 { Vec::new() } else { self.chain(entry.cluster, entry.size)? };
+        ensure!(
+            bytes.len() as u64 == entry.size,
+            "it ends after {} of its {} bytes",
+            bytes.len(),
+            entry.size
+        );
+        Ok(Some(bytes))
+    }
+
+    /// Returns up to `most` names in a folder; none if it is not there.
+    pub(super) fn names(&self, path: &str, most: usize) -> anyhow::Result<Vec<String>> {
+        let bytes = if path.split('/').all(|name| name.is_empty() || name == ".") {
+            self.root()?
+        } else {
+            match self.find(path)?.filter(|entry| entry.is_folder) {
+                Some(folder) => self.chain(folder.cluster, LONGEST_FOLDER)?,
+                None => return Ok(Vec::new()),
+            }
+        };
+        Ok(entries(&bytes).take(most).map(|entry| entry.name).collect())
+    }
+
+    /// Finds a file or a folder other than the root.
+    fn find(&self, path: &str) -> anyhow::Result<Option<Entry>> {
+        let mut folder = Some(self.root()?);
+        let mut found = None;
+        for name in path.split('/').filter(|name| !name.is_empty() && *name != ".") {
+            let Some(bytes) = folder.take() else { return Ok(None) };
+            let is_it =
+                |entry: &Entry| [&entry.name, &entry.short].iter().any(|one| one.eq_ignore_ascii_case(name));
+            let Some(entry) = entries(&bytes).find(is_it) else { return Ok(None) };
+            folder = entry.is_folder.then(|| self.chain(entry.cluster, LONGEST_FOLDER)).transpose()?;
+            found = Some(entry);
+        }
+        Ok(found)
+    }
+
+    /// Reads the root folder.
+    fn root(&self) -> anyhow::Result<Vec<u8>> {
+        match self.root {
+            Root::Cluster(first) => self.chain(first, LONGEST_FOLDER),
+            Root::Fixed(at, length) => {
+                let mut bytes = vec![0; usize::try_from(length)?];
+                self.part.read_at(at, &mut bytes).context("the root folder")?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Reads a chain of clusters, up to `most` bytes of it.
+    fn chain(&self, first: u64, most: u64) -> anyhow::Result<Vec<u8>> {
+        let (mut bytes, mut cluster) = (Vec::new(), first);
+        while (bytes.len() as u64) < most {
+            ensure!(
+                (2..self.end).contains(&cluster),
+                "a chain leads to cluster {cluster}, expected 2 to {}",
+                self.end - 1
+            );
+            let start = bytes.len();
+            let part = self.cluster.min(most - start as u64);
+            bytes.resize(start + usize::try_from(part)?, 0);
+            self.part.read_at(self.data + (cluster - 2) * self.cluster, &mut bytes[start..])?;
+            match self.next(cluster)? {
+                Some(next) => cluster = next,
+                None => break,
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Returns the cluster after this one, which is valid; `None` if it is the last of its chain.
+    fn next(&self, cluster: u64) -> anyhow::Result<Option<u64>> {
+        let bit = cluster * self.bits;
+        let mut bytes = [0; 4];
+        let bytes = &mut bytes[..if self.bits == 32 { 4 } else { 2 }];
+        self.part.read_at(self.table + bit / 8, bytes)?;
+        // The upper four bits of FAT32 are reserved ("FAT Type Determination").
+        let (next, last) = match self.bits {
+            12 => (number(bytes) >> (bit % 8) & 0xfff, 0xff8),
+            16 => (number(bytes), 0xfff8),
+            _ => (number(bytes) & 0x0fff_ffff, 0x0fff_fff8),
+        };
+        Ok((next < last).then_some(next))
+    }
+}
+
+/// The entries of a folder, without those of deleted files and of labels.
+fn entries(bytes: &[u8]) -> impl Iterator<Item = Entry> {
+    const DELETED: u8 = 0xe5;
+    let mut long = LongName::default();
+    let raw = bytes.as_chunks::<ENTRY>().0.iter().take_while(|raw| raw[0] != 0);
+    raw.filter_map(move |raw| {
+        if raw[11] & 0x3f == LONG_NAME && raw[0] != DELETED {
+            long.add(raw);
+            return None;
+        }
+        let long = std::mem::take(&mut long);
+        if raw[0] == DELETED || raw[11] & VOLUME_ID != 0 {
+            return None;
+        }
+        let short = short_name(raw);
+        Some(Entry {
+            name: long.of(raw).unwrap_or_else(|| short.clone()),
+            short,
+            is_folder: raw[11] & DIRECTORY != 0,
+            cluster: number(&raw[20..22]) << 16 | number(&raw[26..28]),
+            size: number(&raw[28..32]),
+        })
+    })
+}
+
+/// A short name, with the letters' case that Windows NT keeps at byte 12.
+fn short_name(raw: &[u8; ENTRY]) -> String {
+    let part = |bytes: &[u8], lower: bool| {
+        let text = String::from_utf8_lossy(bytes).trim_end_matches(' ').to_owned();
+        if lower { text.to_ascii_lowercase() } else { text }
+    };
+    let (base, end) = (part(&raw[..8], raw[12] & 8 != 0), part(&raw[8..11], raw[12] & 16 != 0));
+    if end.is_empty() { base } else { format!("{base}.{end}") }
+}
+
+/// The parts of a long name, which come before its entry, the last one first ("Long Directory Entries").
+#[derive(Debug, Default)]
+struct LongName {
+    parts: Vec<[u16; 13]>,
+    /// Number of the part that comes next.
+    next: u8,
+    checksum: u8,
+}
+
+impl LongName {
+    const LAST: u8 = 0x40;
+
+    fn add(&mut self, raw: &[u8; ENTRY]) {
+        let order = raw[0] & !Self::LAST;
+        if raw[0] & Self::LAST != 0 {
+            *self = Self { parts: Vec::new(), next: order, checksum: raw[13] };
+        }
+        if order == 0 || order != self.next || raw[13] != self.checksum || self.parts.len() >= NAME_PARTS {
+            *self = Self::default();
+            return;
+        }
+        self.next -= 1;
+        let mut part = [0; 13];
+        let characters = [&raw[1..11], &raw[14..26], &raw[28..32]].concat();
+        for (character, bytes) in part.iter_mut().zip(characters.as_chunks::<2>().0) {
+            *character = u16::from_le_bytes(*bytes);
+        }
+        self.parts.push(part);
+    }
+
+    /// The whole name, if it is that of this entry.
+    fn of(self, raw: &[u8; ENTRY]) -> Option<String> {
+        let sum = raw[..11].iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
+        if self.parts.is_empty() || self.next != 0 || self.checksum != sum {
+            return None;
+        }
+        let all = self.parts.iter().rev().flatten().copied().take_while(|character| *character != 0);
+        Some(String::from_utf16_lossy(&all.collect::<Vec<_>>()))
+    }
+}
