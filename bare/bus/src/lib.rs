@@ -1,6 +1,6 @@
 //! What the guest programs that use VMBus share: the parts that [`hv_vmbus_client`] asks of an OS.
 //!
-//! - [`Pool`]: memory that the host may access.
+//! - [`Pool`]: memory that the host may access. [`window`]: where its devices have memory.
 //! - [`Boot`]: the partition, and the SynIC of each VP with VMBus's interrupt.
 //! - [`Os`]: a VP that waits by interrupt. [`connect`] makes contact, and waits for all offers.
 //!
@@ -13,4 +13,4 @@ mod boot;
 mod memory;
 
 pub use boot::{Boot, Os, connect};
-pub use memory::{MEMORY, Pool};
+pub use memory::{MEMORY, Pool, window};

@@ -1,10 +1,11 @@
-//! Memory that the host may access: an allocator over a static.
+//! Memory that the host may access: an allocator over a static, and the window of devices' memory.
 #![expect(unsafe_code, reason = "only this program knows how its memory is mapped, and which pages are free")]
 
 use core::ptr::NonNull;
 
 use hv_guest::page::{IdentityMapped, Memory, Page};
-use hv_vmbus_client::Dma;
+use hv_vmbus_client::{Dma, Window};
+use rt::{Hardware, mmu};
 use spin::Mutex;
 
 // SAFETY: the runtime maps RAM to itself.
@@ -76,4 +77,20 @@ unsafe impl Dma for Pool {
         let (first, units) = (offset / size_of::<Page>() / GRANULE, pages.len().div_ceil(GRANULE));
         *TAKEN.lock() &= !(bits(units) << first);
     }
+}
+
+/// Maps the first bytes of VMBus's address window, a multiple of 64 KiB, for a device's memory. `None` if firmware names
+/// none that is as large, or it is mapped already.
+#[must_use]
+pub fn window(hardware: &Hardware, bytes: u64) -> Option<Window<'static>> {
+    let range = hardware.vmbus_window.clone().filter(|range| range.end - range.start >= bytes)?;
+    mmu::map(range.start, range.start, bytes, mmu::Kind::Ram).ok()?;
+    let first = core::ptr::with_exposed_provenance::<Page>(usize::try_from(range.start).ok()?);
+    // SAFETY: the pages were just mapped, for good, where nothing was mapped before: this is the only way to them. Any
+    // bytes are a page, and its cells are atomics. The range is aligned to pages, since it was mapped.
+    let pages =
+        unsafe { core::slice::from_raw_parts(first, usize::try_from(bytes).ok()? / size_of::<Page>()) };
+    // SAFETY: firmware names the range for VMBus's devices alone, and it is mapped to itself. It is given once: a second
+    // call finds it mapped.
+    Some(unsafe { Window::new(pages, range.start) })
 }

@@ -1,11 +1,13 @@
 //! Uses VMBus's devices through `hv-drivers`. A check that fails panics.
 //!
 //! VP 0 makes contact and opens the channels. The last VP gets the interrupts of the disks' channel, and does the
-//! requests; VP 0 sends a frame through the network card, if there is one, and receives the answer.
+//! requests; VP 0 sends a frame through the network card, if there is one, and receives the answer. With
+//! `drivers.screen=1` it draws on the screen, and a square more for each key, until the host asks for the end.
 //!
 //! | argument | |
 //! |---|---|
 //! | `bus.hvc=1` | calls by `hvc #1`; without it by what the host answers |
+//! | `drivers.screen=1` | uses screen and keyboard until the host asks for the end |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //! | `drivers.limit=MS` | use each device with a limit for every wait, and print what comes of it: for a host with faults |
 #![no_std]
@@ -13,6 +15,7 @@
 
 mod faults;
 mod network;
+mod screen;
 mod storage;
 
 use core::time::Duration;
@@ -41,6 +44,9 @@ fn main(hardware: &'static rt::Hardware) {
     rt::println!("drivers: VMBus {:?}, {} offers", client.version(), client.offers().count());
     storage::run(hardware, &boot, &mut client, &os);
     network::run(&mut client, &os);
+    if hardware.argument("drivers.screen") == Some("1") {
+        screen::run(hardware, &mut client, &os);
+    }
     client.disconnect(&mut &os).expect("the host ends the connection");
     boot.end(synic);
     assert_eq!(Pool.allocated(), 0, "all memory comes back");

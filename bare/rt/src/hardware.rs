@@ -30,6 +30,8 @@ pub struct Hardware {
     pub gicr: u64,
     /// INTID of the VMBus interrupt, when the tree has a `microsoft,vmbus` node.
     pub vmbus_intid: Option<u32>,
+    /// Guest physical addresses that VMBus's devices may put memory at, when the tree has that node.
+    pub vmbus_window: Option<Range<u64>>,
     /// INTID for direct-mode synthetic timers, when the tree has the `hv-arm64,stimer-intid` property in /chosen.
     pub stimer_intid: Option<u32>,
     /// The page size that the runtime chose.
@@ -113,15 +115,17 @@ pub(crate) fn parse(tree: *const u8) -> Hardware {
         *mpidr = id.and_then(|id| id.to_int().ok()).expect("a CPU has a reg property");
         cpus += 1;
     }
+    let vmbus = compatible(fdt, "microsoft,vmbus");
     Hardware {
         ram: start..start + size,
         bootargs,
         initrd: chosen
-            .and_then(|node| Some(long(node, "linux,initrd-start")?..long(node, "linux,initrd-end")?)),
-        efi_system_table: chosen.and_then(|node| long(node, "linux,uefi-system-table")),
+            .and_then(|node| Some(long(node, "linux,initrd-start", 0)?..long(node, "linux,initrd-end", 0)?)),
+        efi_system_table: chosen.and_then(|node| long(node, "linux,uefi-system-table", 0)),
         gicd: reg(gic, 0).expect("the GIC has a distributor").0,
         gicr: reg(gic, 1).expect("the GIC has redistributors").0,
-        vmbus_intid: compatible(fdt, "microsoft,vmbus").and_then(intid),
+        vmbus_intid: vmbus.and_then(intid),
+        vmbus_window: vmbus.and_then(window),
         stimer_intid: chosen.and_then(|node| cell(node, "hv-arm64,stimer-intid", 0)),
         granule: Granule::choose(argument(bootargs, "rt.granule")),
         mpidrs,
@@ -146,8 +150,15 @@ fn cell(node: FdtNode<'static>, name: &str, index: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-fn long(node: FdtNode<'static>, name: &str) -> Option<u64> {
-    Some(u64::from(cell(node, name, 0)?) << 32 | u64::from(cell(node, name, 1)?))
+fn long(node: FdtNode<'static>, name: &str, index: usize) -> Option<u64> {
+    let [high, low] = [0, 1].map(|half| cell(node, name, index * 2 + half).map(u64::from));
+    Some(high? << 32 | low?)
+}
+
+/// The first range of a bus: its own address, that of its parent, and the size, two cells each.
+fn window(node: FdtNode<'static>) -> Option<Range<u64>> {
+    let (start, size) = (long(node, "ranges", 1)?, long(node, "ranges", 2)?);
+    Some(start..start.checked_add(size)?)
 }
 
 /// Address and size of entry `index` of the reg property.

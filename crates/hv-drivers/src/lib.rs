@@ -12,6 +12,7 @@ pub mod keyboard;
 pub mod network;
 pub mod socket;
 pub mod storage;
+pub mod synthvid;
 mod wait;
 
 pub use hv_vmbus_client;

@@ -225,6 +225,52 @@ impl<D: Dma> Shared<D> {
     }
 }
 
+/// Memory of a device in VMBus's address window, where the OS has mapped it: video memory.
+///
+/// The host puts the memory where the guest asks for it. It is no RAM, so nothing is allocated, shared or given back.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'w> {
+    pages: &'w [Page],
+    gpa: u64,
+}
+
+impl<'w> Window<'w> {
+    /// Names a part of the window: its guest physical address, and the pages that the OS has mapped to it.
+    ///
+    /// # Safety
+    ///
+    /// The guest physical addresses from `gpa` on, a multiple of 4096, as many bytes as the pages have, lie in the range
+    /// that firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device tree).
+    /// There is no RAM, and nothing else uses them, not even after `'w`: the host may put memory over what is there.
+    /// `pages` is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
+    #[must_use]
+    pub const unsafe fn new(pages: &'w [Page], gpa: u64) -> Self {
+        Self { pages, gpa }
+    }
+
+    /// Returns the guest physical address of the first byte.
+    #[must_use]
+    pub const fn gpa(&self) -> u64 {
+        self.gpa
+    }
+
+    /// Returns the number of bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.pages.len() * SIZE
+    }
+
+    /// Copies bytes out of the memory, from byte `offset` on. Those of `into` that lie after its end stay as they are.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        read(self.pages, offset, into);
+    }
+
+    /// Copies bytes into the memory, from byte `offset` on, as far as there is some.
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        write(self.pages, offset, from);
+    }
+}
+
 /// Numbers of the 4096-byte pages that data lie in.
 pub trait PageNumbers {
     /// Returns the number at place `n`; `None` after the end.

@@ -13,6 +13,9 @@ use super::context::{Context, HUNG};
 use super::programs::program;
 use super::runner::Step;
 use super::services::Controlled;
+
+mod screen;
+
 use hv_setup::exit::Exit;
 use hv_setup::programs as bare;
 
@@ -48,6 +51,7 @@ pub(super) fn steps() -> Vec<Step> {
     for (name, append) in [("hvc0", ""), ("hvc1", "bus.hvc=1"), ("64k", "rt.granule=64k")] {
         steps.push(Step::new(format!("drivers/network/{name}"), move |context| network(context, append)));
     }
+    steps.extend(screen::steps());
     steps.push(Step::new("drivers/serve", serve));
     steps.push(Step::new("drivers/serve/crash", crash));
     steps

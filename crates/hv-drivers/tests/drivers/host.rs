@@ -12,6 +12,7 @@ use hv_devices::shutdown::{self, Shutdown};
 use hv_devices::sockets::Sockets;
 use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, Storage};
 use hv_devices::time_sync::{self, TimeSync};
+use hv_devices::video::{self, Video};
 use hv_drivers::hv_vmbus_client::{Client, Contact, Error, Notice, Slots, Wait};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::CallPage;
@@ -20,6 +21,7 @@ use hv_memory::GuestMemory as _;
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::Guid;
+use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus::{
     Backend, Bus, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start, Started,
@@ -37,6 +39,8 @@ const STREAMS: usize = 3;
 pub(crate) type Streams = Slot<Lock, Sockets<STREAMS, { 20 << 10 }>, STREAMS>;
 /// The host's time at reference time 0.
 pub(crate) const ORIGIN: u64 = time_sync::EPOCH_1970 + 1_000_000;
+/// Where video memory may be: VMBus's address window.
+pub(crate) const WINDOW: u64 = 0x1000_0000;
 /// The card's address.
 pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 
@@ -49,6 +53,7 @@ hv_vmbus::devices! {
         pub(crate) time: Slot<Lock, TimeSync>,
         pub(crate) keyboard: Slot<Lock, Keyboard>,
         pub(crate) kvp: Slot<Lock, Kvp>,
+        pub(crate) video: Slot<Lock, Video>,
         pub(crate) card: Card,
         pub(crate) sockets: Streams,
     }
@@ -277,8 +282,9 @@ impl World {
             kept: Default::default(),
             messages: Mutex::default(),
         };
-        let (mut card, mut sockets) = (Network::new(), Sockets::new());
+        let (mut card, mut sockets, mut video) = (Network::new(), Sockets::new(), Video::new());
         card.set_mac(MAC);
+        video.set_window(WINDOW, VRAM_BYTES.into());
         sockets.serve();
         let machine = TestDevices {
             disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
@@ -287,6 +293,7 @@ impl World {
             time: Slot::offering(TimeSync::new(ORIGIN), time_sync::OFFER),
             keyboard: Slot::offering(Keyboard::new(), keyboard::OFFER),
             kvp: Slot::offering(Kvp::new(), kvp::OFFER),
+            video: Slot::offering(video, video::OFFER),
             card: Slot::offering(card, network::offer_of(MAC)),
             sockets: Slot::new(sockets),
         };

@@ -7,6 +7,7 @@ mod host;
 mod hostile;
 mod network;
 mod ram;
+mod screen;
 mod services;
 mod sockets;
 #[cfg(feature = "smoltcp")]

@@ -14,7 +14,7 @@ pub(crate) mod programs;
 mod sg3_utils;
 mod sockets;
 pub(crate) mod storage;
-mod video;
+pub(crate) mod video;
 
 use super::runner::Step;
 

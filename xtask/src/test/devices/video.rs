@@ -17,7 +17,7 @@ use super::input::guest;
 
 mod png;
 
-use png::Picture;
+pub(crate) use png::Picture;
 
 /// The scenarios.
 pub(super) fn steps() -> Vec<Step> {
@@ -123,7 +123,7 @@ fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
 }
 
 /// Takes a picture. Returns it and what has changed.
-fn shot(machine: &Controlled<'_>, file: &Path) -> anyhow::Result<(Picture, Value)> {
+pub(in super::super) fn shot(machine: &Controlled<'_>, file: &Path) -> anyhow::Result<(Picture, Value)> {
     let mut reply = machine.reply(&["screenshot", &file.to_string_lossy()])?;
     let picture = Picture::read(&read(file)?)?;
     let line = &mut reply["result"]["picture"];

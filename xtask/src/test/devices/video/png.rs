@@ -11,9 +11,9 @@ use flate2::read::ZlibDecoder;
 use super::CELL;
 
 /// A picture: red, green and blue of each pixel.
-pub(super) struct Picture {
-    pub(super) width: usize,
-    pub(super) height: usize,
+pub(crate) struct Picture {
+    pub(crate) width: usize,
+    pub(crate) height: usize,
     pixels: Vec<[u8; 3]>,
 }
 
@@ -50,7 +50,8 @@ impl Picture {
         Ok(Self { width, height, pixels })
     }
 
-    fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
+    /// Returns a pixel.
+    pub(crate) fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         self.pixels[y * self.width + x]
     }
 
@@ -66,7 +67,7 @@ impl Picture {
     }
 
     /// Returns the pixels that are not the same in another picture of this size.
-    pub(super) fn differences(&self, other: &Self) -> Vec<(usize, usize)> {
+    pub(crate) fn differences(&self, other: &Self) -> Vec<(usize, usize)> {
         let places = (0..self.height).flat_map(|y| (0..self.width).map(move |x| (x, y)));
         places.filter(|(x, y)| self.pixel(*x, *y) != other.pixel(*x, *y)).collect()
     }
