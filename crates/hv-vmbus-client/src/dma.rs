@@ -5,17 +5,32 @@
 //! shared pages. **A `Shared` that is dropped leaks its pages**, since the host may still write to them; so does every
 //! type that owns one ([`Gpadl`](crate::Gpadl), [`Channel`](crate::Channel), [`Queue`](crate::Queue)).
 //!
+//! Memory that both sides use at the same time (rings, GPADLs) is shared as it is. The data of a request are
+//! [lent](Dma::lend): an OS whose pages the host cannot access lends others in their place, and copies.
+//!
 //! All sizes count pages of 4096 bytes, which are the pages of the interface whatever the guest's page size is. A guest
 //! with pages of 16 or 64 KiB sets [`Dma::GRANULE`], and shares no page of its own in part.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use hv_guest::page::{Memory, Page};
 use hv_tlfs::page::SIZE;
 
 use crate::Error;
+
+/// Which way the data of a request go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// The host reads them.
+    ToHost,
+    /// The host writes them.
+    FromHost,
+    /// The host may do either.
+    Both,
+}
 
 /// Memory for the host, from the OS. Cloned into every run of pages: usually it is a reference or has no size.
 ///
@@ -25,6 +40,10 @@ use crate::Error;
 /// writable, aligned, neighbours in the guest's address space, and not used in any other way. The address that
 /// [`Memory::gpa`] returns for each of them is where the host finds exactly this page, until it is freed. Neighbours
 /// need not be neighbours in guest physical memory.
+///
+/// The host may read and write the pages whose addresses [`lent_gpa`](Self::lent_gpa) returns, until
+/// [`take_back`](Self::take_back): they are those that were lent, or pages that keep the same contract and that nothing
+/// else uses meanwhile.
 pub unsafe trait Dma: Memory + Clone {
     /// Pages of 4096 bytes in a page of the guest: 1, 4 or 16. Only whole pages of the guest are allocated.
     const GRANULE: usize = 1;
@@ -55,6 +74,36 @@ pub unsafe trait Dma: Memory + Clone {
     fn unshare(&self, pages: &[Page]) {
         let _ = pages;
     }
+
+    /// Lends the host bytes of pages for one request: `bytes` counts from the first page's first byte. By default it
+    /// [shares](Self::share) the pages.
+    ///
+    /// An OS that bounces lends pages of its own that the host can access, with a copy of the bytes, for every
+    /// direction: those that the host does not write are the same in the end. Bytes beyond the last page are not there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`]: nothing is lent. The request's user gets it, and may try again when another request has ended.
+    #[inline]
+    fn lend(&self, pages: &[Page], bytes: Range<usize>, direction: Direction) -> Result<(), Error> {
+        let _ = (bytes, direction);
+        self.share(pages)
+    }
+
+    /// Returns the guest physical address at which the host accesses the `n`-th of pages that are lent; `None` after the
+    /// last. By default it is the page's own.
+    #[inline]
+    fn lent_gpa(&self, pages: &[Page], n: usize) -> Option<u64> {
+        pages.get(n).map(|page| self.gpa(page))
+    }
+
+    /// Ends a loan: the host's access has ended. By default it [ends the share](Self::unshare).
+    ///
+    /// An OS that bounces copies the bytes back, unless the host was only to read them.
+    #[inline]
+    fn take_back(&self, pages: &[Page]) {
+        self.unshare(pages);
+    }
 }
 
 // SAFETY: the reference forwards every call to an implementation that keeps the contract, and returns what that
@@ -77,6 +126,18 @@ unsafe impl<D: Dma> Dma for &D {
 
     fn unshare(&self, pages: &[Page]) {
         (**self).unshare(pages);
+    }
+
+    fn lend(&self, pages: &[Page], bytes: Range<usize>, direction: Direction) -> Result<(), Error> {
+        (**self).lend(pages, bytes, direction)
+    }
+
+    fn lent_gpa(&self, pages: &[Page], n: usize) -> Option<u64> {
+        (**self).lent_gpa(pages, n)
+    }
+
+    fn take_back(&self, pages: &[Page]) {
+        (**self).take_back(pages);
     }
 }
 
@@ -173,6 +234,17 @@ impl<D: Dma> PageRun<D> {
     }
 }
 
+impl<D: Dma> PageRun<D> {
+    /// Lends the host bytes of the pages for one request.
+    #[inline]
+    pub(crate) fn lend(self, bytes: Range<usize>, direction: Direction) -> Result<Loan<D>, Returned<Self>> {
+        match self.dma.lend(self.pages(), bytes, direction) {
+            Ok(()) => Ok(Loan(ManuallyDrop::new(self))),
+            Err(error) => Err(Returned { value: self, error }),
+        }
+    }
+}
+
 /// Copies bytes out of pages.
 pub(crate) fn read(pages: &[Page], offset: usize, into: &mut [u8]) {
     let (mut offset, mut rest) = (offset, into);
@@ -222,6 +294,25 @@ impl<D: Dma> Shared<D> {
         let run = ManuallyDrop::into_inner(self.0);
         run.dma.unshare(run.pages());
         run
+    }
+}
+
+/// Pages that are lent to the host for one request. Dropping it leaks them, and what was lent in their place.
+pub(crate) struct Loan<D: Dma>(ManuallyDrop<PageRun<D>>);
+
+impl<D: Dma> Loan<D> {
+    /// Takes the pages back. The callers have the host's word that its access has ended, or never told it of them.
+    #[inline]
+    pub(crate) fn take_back(self) -> PageRun<D> {
+        let run = ManuallyDrop::into_inner(self.0);
+        run.dma.take_back(run.pages());
+        run
+    }
+}
+
+impl<D: Dma> PageNumbers for Loan<D> {
+    fn pfn(&self, n: usize) -> Option<u64> {
+        self.0.dma.lent_gpa(self.0.pages(), n).map(hv_tlfs::page::number)
     }
 }
 
@@ -307,6 +398,11 @@ impl<'a> Data<'a> {
     /// Names `len` bytes from byte `offset` on of pages that the host may access for good.
     #[must_use]
     pub fn of<D: Dma>(pages: &'a Shared<D>, offset: usize, len: u32) -> Self {
+        Self { pages, offset, len }
+    }
+
+    /// Names bytes of pages that are lent.
+    pub(crate) fn lent<D: Dma>(pages: &'a Loan<D>, offset: usize, len: u32) -> Self {
         Self { pages, offset, len }
     }
 

@@ -109,7 +109,7 @@ mod wait;
 pub use channel::{Channel, FromHost, Open, Opened, Opening, ToHost};
 pub use client::{Client, Notice};
 pub use contact::Contact;
-pub use dma::{Data, Dma, PageNumbers, PageRun, Returned, Shared, Window};
+pub use dma::{Data, Direction, Dma, PageNumbers, PageRun, Returned, Shared, Window};
 pub use error::Error;
 pub use gpadl::{Gpadl, GpadlRequest, MAX_PAGES, Teardown};
 pub use hv_guest;

@@ -8,7 +8,7 @@ use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 use crate::Error;
 use crate::channel::{Channel, FromHost, ToHost};
 use crate::client::Client;
-use crate::dma::{Data, Dma, PageRun, Returned, Shared};
+use crate::dma::{Data, Direction, Dma, Loan, PageRun, Returned};
 use crate::gpadl::{Gpadl, Teardown};
 use crate::ring::Outgoing;
 use crate::slots::Offer;
@@ -37,7 +37,7 @@ pub type Landed<T, D> = (T, Option<Buffer<D>>);
 struct Flight<D: Dma, T> {
     id: u64,
     tag: T,
-    data: Option<(Shared<D>, usize, u32)>,
+    data: Option<(Loan<D>, usize, u32)>,
 }
 
 impl<D: Dma, T> Flight<D, T> {
@@ -146,23 +146,39 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
     ///
     /// # Errors
     ///
-    /// With tag and memory: [`Error::InUse`] if `DEPTH` requests are in flight; as [`Channel::send`].
+    /// With tag and memory: [`Error::InUse`] if `DEPTH` requests are in flight; [`Error::Memory`] if the OS does not
+    /// [lend](Dma::lend) the memory; as [`Channel::send`].
     pub fn submit(
         &mut self,
         tag: T,
         payload: &[u8],
         data: Option<Buffer<D>>,
     ) -> Result<(), Returned<Landed<T, D>>> {
+        self.submit_directed(tag, payload, data, Direction::Both)
+    }
+
+    /// Does the same, and tells the OS which way the data go: one that bounces copies them only that way.
+    ///
+    /// # Errors
+    ///
+    /// As [`submit`](Self::submit).
+    pub fn submit_directed(
+        &mut self,
+        tag: T,
+        payload: &[u8],
+        data: Option<Buffer<D>>,
+        direction: Direction,
+    ) -> Result<(), Returned<Landed<T, D>>> {
         let Some(place) = self.flights.iter().position(Option::is_none) else {
             return Err(Returned { value: (tag, data), error: Error::InUse });
         };
-        let data = match data.map(share).transpose() {
+        let data = match data.map(|data| lend(data, direction)).transpose() {
             Ok(data) => data,
             Err(returned) => return Err(returned.map(|data| (tag, Some(data)))),
         };
         self.sequence += 1;
         let id = self.sequence << PLACE | (place as u64 + 1);
-        let range = data.as_ref().map(|(pages, offset, len)| Data::of(pages, *offset, *len));
+        let range = data.as_ref().map(|(pages, offset, len)| Data::lent(pages, *offset, *len));
         let packet = match &range {
             Some(range) => Outgoing::gpa_direct(id, core::slice::from_ref(range), payload),
             None => Outgoing::in_band(id, payload),
@@ -295,12 +311,12 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
     }
 }
 
-type Lent<D> = (Shared<D>, usize, u32);
+type Lent<D> = (Loan<D>, usize, u32);
 
-/// Lets the host access the pages of a buffer.
-fn share<D: Dma>(buffer: Buffer<D>) -> Result<Lent<D>, Returned<Buffer<D>>> {
+/// Lends the host the bytes of a buffer.
+fn lend<D: Dma>(buffer: Buffer<D>, direction: Direction) -> Result<Lent<D>, Returned<Buffer<D>>> {
     let Buffer { pages, offset, len } = buffer;
-    match pages.share() {
+    match pages.lend(offset..offset.saturating_add(len as usize), direction) {
         Ok(pages) => Ok((pages, offset, len)),
         Err(returned) => Err(returned.map(|pages| Buffer { pages, offset, len })),
     }

@@ -14,7 +14,7 @@ use hv_tlfs::vmbus::rndis::{
     MessageHeader as RndisHeader, MessageType as RndisType, QueryComplete, QueryRequest, SetComplete,
     SetRequest, Status as RndisStatus,
 };
-use hv_vmbus_client::{Buffer, Dma};
+use hv_vmbus_client::{Buffer, Direction, Dma};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::message::{self, FRAME_AT, HEADER};
@@ -209,7 +209,9 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         pages.write(0, header.as_bytes());
         pages.write(HEADER, body);
         pages.write(HEADER + body.len(), info);
-        match self.queue.submit(Tag::Control, &control_packet().0, Some(Buffer { pages, offset: 0, len })) {
+        let data = Some(Buffer { pages, offset: 0, len });
+        // The answer comes as a message of its own.
+        match self.queue.submit_directed(Tag::Control, &control_packet().0, data, Direction::ToHost) {
             Ok(()) => Ok(true),
             Err(returned) => {
                 let (_, data) = returned.value;

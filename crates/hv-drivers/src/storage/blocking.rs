@@ -2,7 +2,7 @@
 
 use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::storage::{FLAG_REQUEST_COMPLETION, Operation, Packet};
-use hv_vmbus_client::{Buffer, Dma, PageRun, Returned};
+use hv_vmbus_client::{Buffer, Direction, Dma, PageRun, Returned};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::reply::Reply;
@@ -43,6 +43,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         &mut self,
         packet: &Aligned<Packet>,
         mut data: Option<Buffer<D>>,
+        direction: Direction,
         wait: &mut impl Wait,
     ) -> Result<Reply, Error> {
         if !self.is_ready()? {
@@ -51,7 +52,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         self.own = self.own.wrapping_add(1);
         self.answer = None;
         loop {
-            match self.queue.submit(Tag::Own(self.own), packet.0.as_bytes(), data) {
+            match self.queue.submit_directed(Tag::Own(self.own), packet.0.as_bytes(), data, direction) {
                 Ok(()) => break,
                 Err(Returned { value: (_, back), error })
                     if error.may_retry() || error == hv_vmbus_client::Error::InUse =>
@@ -99,7 +100,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
                     Some(Buffer { pages, offset: 0, len })
                 }
             };
-            let reply = self.ask(&srb(address, cdb, len), data, wait)?;
+            let reply = self.ask(&srb(address, cdb, len), data, cdb.direction(), wait)?;
             self.changed |= reply.says_changed();
             match reply.up_to(len) {
                 Err(failure) if failure.is_attention() && attentions < ATTENTIONS => attentions += 1,
@@ -315,6 +316,6 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         packet.header.operation = Operation::RESET_BUS;
         packet.header.flags = FLAG_REQUEST_COMPLETION;
         // The answer's status is all that a reset has; Linux does not look at it.
-        self.ask(&Aligned(packet), None, wait).map(|_| ())
+        self.ask(&Aligned(packet), None, Direction::Both, wait).map(|_| ())
     }
 }

@@ -1,5 +1,7 @@
 //! Command descriptor blocks.
 
+use hv_vmbus_client::Direction;
+
 use super::Extent;
 
 /// Bytes of an UNMAP parameter list with one extent.
@@ -31,6 +33,11 @@ impl Cdb {
 
     pub(super) fn writes(&self) -> bool {
         self.writes
+    }
+
+    /// Returns which way its data go.
+    pub(super) fn direction(&self) -> Direction {
+        if self.writes { Direction::ToHost } else { Direction::FromHost }
     }
 
     fn extent(code: u8, flags: u8, block: u64, count: u32, writes: bool) -> Self {

@@ -61,7 +61,7 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
             return Err(Refused { tag, data, error });
         }
         let packet = srb(address, cdb, asked);
-        match self.queue.submit(Tag::User(tag, asked), packet.0.as_bytes(), data) {
+        match self.queue.submit_directed(Tag::User(tag, asked), packet.0.as_bytes(), data, cdb.direction()) {
             Ok(()) => Ok(()),
             Err(Returned { value: (Tag::User(tag, _), data), error }) => {
                 Err(Refused { tag, data, error: error.into() })

@@ -355,7 +355,7 @@ const ROWS: &[Row] = &[
 ];
 
 #[test]
-fn each_fault_has_the_outcome_that_it_must() {
+pub(crate) fn each_fault_has_the_outcome_that_it_must() {
     let mut wrong = Vec::new();
     for (plan, differs) in ROWS {
         let mut expected = Outcome::good();

@@ -310,7 +310,9 @@ impl World {
     /// A client that has not.
     pub(crate) fn unconnected(&'static self) -> TestClient {
         let slots: &'static Slots<12, 24> = Box::leak(Box::new(Slots::new()));
-        let page = CallPage::new(&self.host.ram.allocate(1).unwrap()[0], &TestDma(self));
+        let page = self.host.ram.allocate(1).unwrap();
+        self.host.ram.share(page, true);
+        let page = CallPage::new(&page[0], &TestDma(self));
         // SAFETY: the tests give it the messages of this host, whose memory all pages are; no page is used twice.
         #[expect(unsafe_code, reason = "vouches for messages and memory")]
         unsafe {

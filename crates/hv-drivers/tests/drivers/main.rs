@@ -1,5 +1,6 @@
 //! The drivers against this project's devices, in process.
 
+mod bounce;
 mod faults;
 #[expect(unsafe_code, reason = "as an OS does: it vouches for its messages")]
 mod first_sector;

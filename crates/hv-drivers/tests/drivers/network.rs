@@ -59,7 +59,7 @@ fn a_card_tells_what_it_is() {
 }
 
 #[test]
-fn frames_go_out_as_they_are() {
+pub(crate) fn frames_go_out_as_they_are() {
     let world = world();
     let (client, mut card) = open(world, 1500);
     let mut sent = Vec::new();
@@ -77,7 +77,7 @@ fn frames_go_out_as_they_are() {
 }
 
 #[test]
-fn frames_come_in_as_they_are() {
+pub(crate) fn frames_come_in_as_they_are() {
     let world = world();
     let (client, mut card) = open(world, 1500);
     let mut room = [0; 1514];
@@ -202,7 +202,7 @@ fn the_mtu_is_what_both_can_do() {
 }
 
 #[test]
-fn buffers_that_the_host_refuses_fail_the_card() {
+pub(crate) fn buffers_that_the_host_refuses_fail_the_card() {
     let world = world();
     let mut client = world.client();
     let offer = client.find(guid::NETWORK).unwrap();

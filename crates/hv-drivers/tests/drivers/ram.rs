@@ -1,9 +1,13 @@
-//! The guest's memory, which the host accesses as well, and its allocator.
+//! The guest's memory, its allocator, and pages that bounce. The host accesses what the guest has shared, and a test
+//! fails if it is told an address of anything else.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::ptr::NonNull;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hv_drivers::hv_vmbus_client::Dma;
+use hv_drivers::hv_vmbus_client::{Direction, Dma, Error};
 use hv_guest::page::{Memory, Page};
 use hv_memory::{BadAddress, GuestMemory};
 
@@ -12,7 +16,21 @@ use super::host::World;
 /// Where the guest's memory begins for the host.
 pub(crate) const BASE: u64 = 1 << 40;
 /// Pages of it.
-const PAGES: usize = 1024;
+const PAGES: usize = 2048;
+/// Pages through which data bounce, where they do.
+pub(crate) const BOUNCES: usize = 256;
+
+thread_local! {
+    /// Whether data bounce in the worlds that this thread makes.
+    static BOUNCING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test in worlds in which data bounce.
+pub(crate) fn bounce(test: impl FnOnce()) {
+    BOUNCING.set(true);
+    test();
+    BOUNCING.set(false);
+}
 
 /// Guest memory: pages that both sides access by atomics.
 pub(crate) struct Ram {
@@ -20,20 +38,89 @@ pub(crate) struct Ram {
     used: AtomicUsize,
     /// Pages that were allocated by the guest and not freed.
     pub(crate) live: AtomicUsize,
+    /// Pages that the host may access: how often each was shared.
+    shared: Box<[AtomicUsize]>,
+    /// Data bounce through the first pages.
+    pub(crate) bounces: bool,
+    loans: Mutex<Vec<Loan>>,
 }
+
+/// Pages that are lent, and those in their place.
+#[derive(Debug)]
+struct Loan {
+    own: *const Page,
+    bytes: Range<usize>,
+    direction: Direction,
+    places: Range<usize>,
+}
+
+// SAFETY: the pointer is compared and never followed.
+#[expect(unsafe_code, reason = "a pointer as a number")]
+unsafe impl Send for Loan {}
 
 impl Ram {
     pub(crate) fn new() -> Self {
         Self {
             pages: (0..PAGES).map(|_| Page::new()).collect(),
-            used: AtomicUsize::new(0),
+            used: AtomicUsize::new(BOUNCES),
             live: AtomicUsize::new(0),
+            shared: (0..PAGES).map(|_| AtomicUsize::new(0)).collect(),
+            bounces: BOUNCING.get(),
+            loans: Mutex::default(),
+        }
+    }
+
+    /// Lets the host access these pages, or no more.
+    pub(crate) fn share(&self, pages: &[Page], begins: bool) {
+        let first = (pages.as_ptr() as usize - self.pages.as_ptr() as usize) / 4096;
+        for page in &self.shared[first..first + pages.len()] {
+            let before = if begins {
+                page.fetch_add(1, Ordering::Relaxed) + 1
+            } else {
+                page.fetch_sub(1, Ordering::Relaxed)
+            };
+            assert!(before > 0, "pages are unshared that were not shared");
+        }
+    }
+
+    /// The number of pages that the host may access, and of loans.
+    pub(crate) fn shared(&self) -> (usize, usize) {
+        let shared = self.shared.iter().filter(|count| count.load(Ordering::Relaxed) > 0).count();
+        (shared, self.loans.lock().unwrap().len())
+    }
+
+    /// Finds pages to bounce through, and copies the bytes there.
+    fn lend(&self, pages: &[Page], bytes: Range<usize>, direction: Direction) -> Result<(), Error> {
+        let mut loans = self.loans.lock().unwrap();
+        let taken = |place: usize| loans.iter().any(|loan| loan.places.contains(&place));
+        let free = (0..=BOUNCES - pages.len()).find(|first| !(*first..first + pages.len()).any(taken));
+        let first = free.ok_or(Error::Memory)?;
+        let places = first..first + pages.len();
+        let bounce = &self.pages[places.clone()];
+        // Whatever was there before is none of this request's.
+        bounce.iter().for_each(|page| page.write(0, &[0xee; 4096]));
+        copy(pages, bounce, &bytes);
+        self.share(bounce, true);
+        loans.push(Loan { own: pages.as_ptr(), bytes, direction, places });
+        Ok(())
+    }
+
+    fn take_back(&self, pages: &[Page]) {
+        let mut loans = self.loans.lock().unwrap();
+        let place = loans.iter().position(|loan| loan.own == pages.as_ptr()).expect("pages that are lent");
+        let Loan { bytes, direction, places, .. } = loans.swap_remove(place);
+        let bounce = &self.pages[places];
+        self.share(bounce, false);
+        if direction != Direction::ToHost {
+            copy(bounce, pages, &bytes);
         }
     }
 
     fn at(&self, gpa: u64, len: usize) -> Result<(&Page, usize), BadAddress> {
         let offset = usize::try_from(gpa.checked_sub(BASE).ok_or(BadAddress)?).map_err(|_| BadAddress)?;
         let page = self.pages.get(offset / 4096).ok_or(BadAddress)?;
+        let shared = self.shared[offset / 4096].load(Ordering::Relaxed) > 0;
+        assert!(shared, "the host was told {gpa:#x}, which was not shared");
         if offset % 4096 + len > 4096 { Err(BadAddress) } else { Ok((page, offset % 4096)) }
     }
 
@@ -129,5 +216,46 @@ unsafe impl Dma for TestDma {
 
     unsafe fn free(&self, pages: NonNull<[Page]>) {
         self.0.host.ram.live.fetch_sub(pages.len(), Ordering::Relaxed);
+    }
+
+    fn share(&self, pages: &[Page]) -> Result<(), Error> {
+        self.0.host.ram.share(pages, true);
+        Ok(())
+    }
+
+    fn unshare(&self, pages: &[Page]) {
+        self.0.host.ram.share(pages, false);
+    }
+
+    fn lend(&self, pages: &[Page], bytes: Range<usize>, direction: Direction) -> Result<(), Error> {
+        let ram = self.0.host.ram;
+        if ram.bounces { ram.lend(pages, bytes, direction) } else { self.share(pages) }
+    }
+
+    fn lent_gpa(&self, pages: &[Page], n: usize) -> Option<u64> {
+        let ram = self.0.host.ram;
+        if !ram.bounces {
+            return pages.get(n).map(|page| self.gpa(page));
+        }
+        let loans = ram.loans.lock().unwrap();
+        let loan = loans.iter().find(|loan| loan.own == pages.as_ptr())?;
+        ram.pages[loan.places.clone()].get(n).map(|page| self.gpa(page))
+    }
+
+    fn take_back(&self, pages: &[Page]) {
+        let ram = self.0.host.ram;
+        if ram.bounces { ram.take_back(pages) } else { self.unshare(pages) }
+    }
+}
+
+/// Copies bytes from pages to others, as far as there are some.
+fn copy(from: &[Page], to: &[Page], bytes: &Range<usize>) {
+    for (n, (from, to)) in from.iter().zip(to).enumerate() {
+        let (start, end) = (bytes.start.max(n * 4096), bytes.end.min((n + 1) * 4096));
+        if start < end {
+            let mut part = vec![0; end - start];
+            from.read(start % 4096, &mut part);
+            to.write(start % 4096, &part);
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use crate::host::{TestClient, TestDma, Wire, World};
 
-type Scsi = Controller<'static, TestDma, Wire, u32, 8>;
+pub(crate) type Scsi = Controller<'static, TestDma, Wire, u32, 8>;
 
 const SIZE: usize = 2 << 20;
 const AT: Address = Address { path: 0, target: 0, lun: 0 };
@@ -45,15 +45,17 @@ fn open(world: &'static World) -> (TestClient, Scsi) {
     (client, controller)
 }
 
-fn close(world: &'static World, mut client: TestClient, controller: Scsi) {
+pub(crate) fn close(world: &'static World, mut client: TestClient, controller: Scsi) {
     let closing = controller.close(&mut client).unwrap();
     let flights = client.block_on(closing, &mut world.os()).unwrap();
     drop(flights);
     assert_eq!(world.host.ram.live(), 0);
+    // The page of the client's messages.
+    assert_eq!(world.host.ram.shared(), (1, 0));
 }
 
 /// A host with one disk, and its disk as the guest sees it.
-fn one_disk() -> (&'static World, TestClient, Scsi, Disk) {
+pub(crate) fn one_disk() -> (&'static World, TestClient, Scsi, Disk) {
     let mut storage = Storage::new();
     storage.attach(0, 0, 0, host_disk(SIZE)).unwrap();
     let world = World::new(storage, &[SIZE]);
@@ -63,7 +65,7 @@ fn one_disk() -> (&'static World, TestClient, Scsi, Disk) {
 }
 
 #[test]
-fn a_controller_is_initialized_and_its_disks_are_found() {
+pub(crate) fn a_controller_is_initialized_and_its_disks_are_found() {
     let mut storage = Storage::new();
     storage.attach(0, 0, 0, host_disk(SIZE)).unwrap();
     storage.attach(0, 5, 1, host_disk(SIZE / 2).read_only()).unwrap();
@@ -89,7 +91,7 @@ fn a_controller_is_initialized_and_its_disks_are_found() {
 }
 
 #[test]
-fn blocks_are_read_and_written_whatever_the_length() {
+pub(crate) fn blocks_are_read_and_written_whatever_the_length() {
     let (world, client, mut controller, disk) = one_disk();
     let mut wait = patient(world);
     for (block, count) in [(0, 1), (7, 9), (100, 512), (100, 513), (1, 1500), (4095, 1), (0, 4096)] {
@@ -111,7 +113,7 @@ fn blocks_are_read_and_written_whatever_the_length() {
 }
 
 #[test]
-fn flushes_and_discards_reach_the_disk() {
+pub(crate) fn flushes_and_discards_reach_the_disk() {
     let (world, client, mut controller, disk) = one_disk();
     controller.flush(&disk, &mut never).unwrap();
     assert_eq!(world.host.flushes.load(Ordering::Relaxed), 1);
@@ -129,7 +131,7 @@ fn flushes_and_discards_reach_the_disk() {
 }
 
 #[test]
-fn requests_in_flight_end_in_any_order_each_with_its_own_memory() {
+pub(crate) fn requests_in_flight_end_in_any_order_each_with_its_own_memory() {
     let (world, client, mut controller, disk) = one_disk();
     let dma = TestDma(world);
     world.host.hold.store(true, Ordering::Relaxed);
@@ -179,7 +181,7 @@ fn requests_in_flight_end_in_any_order_each_with_its_own_memory() {
 }
 
 #[test]
-fn a_function_that_blocks_keeps_what_else_ends_meanwhile() {
+pub(crate) fn a_function_that_blocks_keeps_what_else_ends_meanwhile() {
     let (world, client, mut controller, disk) = one_disk();
     world.host.hold.store(true, Ordering::Relaxed);
     for tag in 0..3 {
@@ -196,7 +198,7 @@ fn a_function_that_blocks_keeps_what_else_ends_meanwhile() {
 }
 
 #[test]
-fn memory_of_a_wait_that_was_given_up_comes_back_later() {
+pub(crate) fn memory_of_a_wait_that_was_given_up_comes_back_later() {
     let (world, client, mut controller, disk) = one_disk();
     world.host.hold.store(true, Ordering::Relaxed);
     let mut data = [0; 512];
@@ -214,7 +216,7 @@ fn memory_of_a_wait_that_was_given_up_comes_back_later() {
 }
 
 #[test]
-fn failures_of_the_disk_are_told_with_their_sense() {
+pub(crate) fn failures_of_the_disk_are_told_with_their_sense() {
     let (world, client, mut controller, disk) = one_disk();
     let mut data = [0; 512];
     *world.host.failure.lock().unwrap() = Some(HostFailure::Medium);
@@ -282,7 +284,7 @@ fn disks_come_grow_and_go_while_the_guest_runs() {
 }
 
 #[test]
-fn memory_in_flight_comes_back_when_the_controller_is_rescinded_or_closed() {
+pub(crate) fn memory_in_flight_comes_back_when_the_controller_is_rescinded_or_closed() {
     for rescind in [false, true] {
         let (world, mut client, mut controller, disk) = one_disk();
         world.host.hold.store(true, Ordering::Relaxed);

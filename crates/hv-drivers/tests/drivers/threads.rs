@@ -41,7 +41,7 @@ fn waiting() -> impl FnMut() -> Result<(), Error> {
 }
 
 #[test]
-fn requests_end_in_another_thread_and_order() {
+pub(crate) fn requests_end_in_another_thread_and_order() {
     let mut storage = Storage::new();
     storage.attach(0, 0, 0, HostDisk::new(SIZE as u64, [7; 16], MAX_TRANSFER)).unwrap();
     let world = World::new(storage, &[SIZE]);
