@@ -18,7 +18,7 @@ use hv_vmbus_client::{Buffer, Direction, Dma};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::message::{self, FRAME_AT, HEADER};
-use super::{Card, Error, SENDS, Tag, control_packet, packet};
+use super::{Card, Checksums, Error, SENDS, Tag, control_packet, packet};
 
 /// Versions of the protocol, the newest first.
 const VERSIONS: [Version; 6] =
@@ -51,6 +51,8 @@ pub(super) enum Step {
     Initialize,
     MaxFrame,
     Address,
+    Capabilities,
+    Offloads,
     Link,
     Filter,
 }
@@ -130,17 +132,18 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
             }
             Step::MaxFrame => self.query(step, Oid::GEN_MAXIMUM_FRAME_SIZE),
             Step::Address => self.query(step, Oid::ETHERNET_PERMANENT_ADDRESS),
-            Step::Link => self.query(step, Oid::GEN_MEDIA_CONNECT_STATUS),
-            Step::Filter => {
-                let info = FILTER.to_le_bytes();
-                self.request(step, RndisType::SET, &info, |request_id| SetRequest {
-                    request_id,
-                    oid: Oid::GEN_CURRENT_PACKET_FILTER,
-                    information_length: info.len() as u32,
-                    information_offset: size_of::<SetRequest>() as u32,
-                    device_vc_handle: 0,
-                })
+            Step::Capabilities => {
+                let (question, len) = Checksums::question(self.version);
+                let info = question.as_bytes().get(..len).unwrap_or_default();
+                self.query_with(step, Oid::TCP_OFFLOAD_HARDWARE_CAPABILITIES, info)
             }
+            Step::Offloads => {
+                let (parameters, len) = self.checksums.parameters(self.version);
+                let info = parameters.as_bytes().get(..len).unwrap_or_default();
+                self.set(step, Oid::TCP_OFFLOAD_PARAMETERS, info)
+            }
+            Step::Link => self.query(step, Oid::GEN_MEDIA_CONNECT_STATUS),
+            Step::Filter => self.set(step, Oid::GEN_CURRENT_PACKET_FILTER, &FILTER.to_le_bytes()),
         }
     }
 
@@ -176,11 +179,26 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     }
 
     fn query(&mut self, step: Step, oid: Oid) -> Result<(), Error> {
-        self.request(step, RndisType::QUERY, &[], |request_id| QueryRequest {
+        self.query_with(step, oid, &[])
+    }
+
+    /// Asks for an object, with one that says which revision is wanted.
+    fn query_with(&mut self, step: Step, oid: Oid, info: &[u8]) -> Result<(), Error> {
+        self.request(step, RndisType::QUERY, info, |request_id| QueryRequest {
             request_id,
             oid,
-            information_length: 0,
-            information_offset: 0,
+            information_length: info.len() as u32,
+            information_offset: if info.is_empty() { 0 } else { size_of::<QueryRequest>() as u32 },
+            device_vc_handle: 0,
+        })
+    }
+
+    fn set(&mut self, step: Step, oid: Oid, info: &[u8]) -> Result<(), Error> {
+        self.request(step, RndisType::SET, info, |request_id| SetRequest {
+            request_id,
+            oid,
+            information_length: info.len() as u32,
+            information_offset: size_of::<SetRequest>() as u32,
             device_vc_handle: 0,
         })
     }
@@ -300,14 +318,16 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
                     (answer.request_id, answer.status)
                 })
             }
-            Step::MaxFrame | Step::Address | Step::Link => {
+            Step::MaxFrame | Step::Address | Step::Capabilities | Step::Link => {
                 self.reply(kind, RndisType::QUERY_COMPLETE, body, |answer: &QueryComplete| {
                     (answer.request_id, answer.status)
                 })
             }
-            Step::Filter => self.reply(kind, RndisType::SET_COMPLETE, body, |answer: &SetComplete| {
-                (answer.request_id, answer.status)
-            }),
+            Step::Offloads | Step::Filter => {
+                self.reply(kind, RndisType::SET_COMPLETE, body, |answer: &SetComplete| {
+                    (answer.request_id, answer.status)
+                })
+            }
             _ => return,
         };
         // The answer to another request, or none.
@@ -349,6 +369,19 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
             Step::Address => {
                 rndis_successful(status)?;
                 self.mac = station(*value.and_then(<[u8]>::first_chunk).ok_or(Error::Malformed)?)?;
+                let asks = self.checksums != Checksums::NONE;
+                Ok(State::Send(if asks { Step::Capabilities } else { Step::Link }))
+            }
+            Step::Capabilities => {
+                // A card that does not tell computes nothing.
+                self.capabilities_answered(value.unwrap_or_default());
+                let granted = self.checksums != Checksums::NONE;
+                Ok(State::Send(if granted { Step::Offloads } else { Step::Link }))
+            }
+            Step::Offloads => {
+                if status != RndisStatus::SUCCESS {
+                    self.checksums = Checksums::NONE;
+                }
                 Ok(State::Send(Step::Link))
             }
             Step::Link => {

@@ -1,7 +1,8 @@
 //! Messages of RNDIS: written, and judged. What is judged was read once, into memory of the guest's own.
 
 use hv_tlfs::vmbus::rndis::{
-    INFO_VLAN, MessageHeader, MessageType, PacketMessage, PerPacketInfo, QueryComplete, VlanInfo,
+    INFO_CHECKSUM, INFO_VLAN, MessageHeader, MessageType, PacketMessage, PerPacketInfo, QueryComplete,
+    ReceiveChecksum, VlanInfo,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -12,10 +13,15 @@ pub(super) const PACKET: usize = HEADER + size_of::<PacketMessage>();
 /// Where a frame begins in the guest's messages: words are copied faster.
 pub(super) const FRAME_AT: usize = PACKET.next_multiple_of(8);
 
+/// Makes the header of the message of a frame, of this length.
+pub(super) fn head(length: u32) -> MessageHeader {
+    MessageHeader { message_type: MessageType::PACKET, length }
+}
+
 /// Writes the headers of the message of a frame.
 pub(super) fn header(len: u32) -> [u8; FRAME_AT] {
     let mut bytes = [0; FRAME_AT];
-    let header = MessageHeader { message_type: MessageType::PACKET, length: FRAME_AT as u32 + len };
+    let header = head(FRAME_AT as u32 + len);
     let packet = PacketMessage {
         data_offset: (FRAME_AT - HEADER) as u32,
         data_length: len,
@@ -51,15 +57,25 @@ pub(super) fn infos(length: u32, packet: &PacketMessage) -> Option<(usize, usize
 
 /// Finds the VLAN tag of a frame in the information about it.
 pub(super) fn vlan(infos: &[u8]) -> Option<VlanInfo> {
+    find(infos, INFO_VLAN).map(VlanInfo)
+}
+
+/// Finds what the card says of a frame's checksums.
+pub(super) fn checksum(infos: &[u8]) -> Option<ReceiveChecksum> {
+    find(infos, INFO_CHECKSUM).map(ReceiveChecksum)
+}
+
+/// Finds the value of a kind in the information about a frame.
+fn find(infos: &[u8], kind: u32) -> Option<u32> {
     let mut rest = infos;
     loop {
         let (info, _) = PerPacketInfo::read_from_prefix(rest).ok()?;
         // Each has a header, so there is an end.
         let size = (info.size as usize).max(size_of::<PerPacketInfo>());
-        if info.info_type == INFO_VLAN {
+        if info.info_type == kind {
             let offset = (info.value_offset as usize).max(size_of::<PerPacketInfo>());
             let (value, _) = u32::read_from_prefix(rest.get(..size)?.get(offset..)?).ok()?;
-            return Some(VlanInfo(value));
+            return Some(value);
         }
         rest = rest.get(size..)?;
     }

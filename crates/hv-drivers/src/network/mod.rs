@@ -5,13 +5,15 @@
 //! the packet. A frame that arrives is copied out of the receive buffer, whose section goes back to the host. The
 //! trait [`Frames`] is all that a network stack needs; the feature `smoltcp` has a device of that stack over it.
 //!
-//! The card asks for no offload: the stack computes the checksums, and cuts segments. It uses one channel.
+//! By default the card asks for no offload: the stack computes the checksums, and cuts segments. [`Offloading`] is a card
+//! that computes checksums. It uses one channel.
 //!
 //! Sources: Linux 6.12, drivers/net/hyperv/netvsc.c and rndis_filter.c; OpenVMM, netvsp.
 
 mod close;
 mod initialize;
 mod message;
+mod offload;
 mod receive;
 #[cfg(feature = "smoltcp")]
 mod stack;
@@ -23,11 +25,12 @@ use hv_tlfs::vmbus::nvsp::{
     DATA_CHANNEL, INVALID_INDEX, MessageHeader, MessageType, PACKET_SIZE_6_1, SendRndisPacket, Status,
     Version,
 };
-use hv_tlfs::vmbus::rndis;
+use hv_tlfs::vmbus::rndis::{self, ReceiveChecksum};
 use hv_vmbus_client::{Channel, Client, Dma, Gpadl, Offer, Open, PageRun, Queue, Wake};
 use zerocopy::{Immutable, IntoBytes};
 
 pub use close::Closing;
+pub use offload::{Checksums, Offloading, Verdict};
 #[cfg(feature = "smoltcp")]
 pub use stack::{Device, Received, Transmit};
 
@@ -145,6 +148,12 @@ pub trait Frames {
     /// [`Error`]: the frame was not sent. If it [may be retried](Error::may_retry), receive first: that is where the
     /// host's completions arrive.
     fn send(&mut self, frame: &[u8]) -> Result<(), Error>;
+
+    /// Returns the checksums of frames that are sent which are computed behind [`send`](Self::send), whatever the frame
+    /// has in their place: by default none.
+    fn checksums(&self) -> Checksums {
+        Checksums::NONE
+    }
 }
 
 /// What is told of a frame that was lost.
@@ -223,6 +232,10 @@ pub struct Card<'t, D: Dma, C> {
     request: u32,
     arrived: Arrived,
     counts: Counts,
+    /// Checksums that the guest wants of the card, and then those that it computes.
+    checksums: Checksums,
+    /// What the card says of the checksums of the frame that was received last, if it computes some.
+    verdict: ReceiveChecksum,
 }
 
 impl<D: Dma, C> fmt::Debug for Card<'_, D, C> {
@@ -345,6 +358,8 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
             request: 0,
             arrived: Arrived::new(),
             counts: Counts { sent: 0, received: 0, receive_drops: 0, send_errors: 0 },
+            checksums: Checksums::NONE,
+            verdict: ReceiveChecksum(0),
         }
     }
 
@@ -409,8 +424,9 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
         usize::from(self.mtu) + ETHERNET_HEADER
     }
 
-    /// Puts a frame's message into a section, and sends it.
-    fn transmit(&mut self, frame: &[u8]) -> Result<(), Error> {
+    /// Returns a section of the send buffer for a frame, and where it begins.
+    #[inline]
+    fn section_for(&self, frame: &[u8]) -> Result<(u32, usize), Error> {
         if !self.is_ready()? {
             return Err(Error::NotReady);
         }
@@ -421,14 +437,22 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
         if section >= u64::BITS {
             return Err(Error::Busy);
         }
-        let at = section as usize * self.section as usize;
+        Ok((section, section as usize * self.section as usize))
+    }
+
+    /// Puts a frame's message into a section, and sends it.
+    fn transmit(&mut self, frame: &[u8]) -> Result<(), Error> {
+        let (section, at) = self.section_for(frame)?;
         self.buffers.send.write(at, &message::header(frame.len() as u32));
         self.buffers.send.write(at + FRAME_AT, frame);
-        let message = SendRndisPacket {
-            channel_type: DATA_CHANNEL,
-            section_index: section,
-            section_size: (FRAME_AT + frame.len()) as u32,
-        };
+        self.submit_section(section, FRAME_AT + frame.len())
+    }
+
+    /// Sends the message in a section.
+    #[inline]
+    fn submit_section(&mut self, section: u32, len: usize) -> Result<(), Error> {
+        let message =
+            SendRndisPacket { channel_type: DATA_CHANNEL, section_index: section, section_size: len as u32 };
         let packet = packet(MessageType::SEND_RNDIS_PACKET, &message);
         match self.queue.submit(Tag::Frame(section as u8), &packet.0, None) {
             Ok(()) => {

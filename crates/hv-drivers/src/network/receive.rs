@@ -5,13 +5,13 @@ use hv_tlfs::vmbus::nvsp::{
     MAX_RANGES, MessageHeader as NvspHeader, MessageType as NvspType, RECEIVE_BUFFER_ID,
     SendRndisPacketComplete, Status as NvspStatus,
 };
-use hv_tlfs::vmbus::rndis::{MessageHeader, MessageType, PacketMessage};
+use hv_tlfs::vmbus::rndis::{MessageHeader, MessageType, PacketMessage, ReceiveChecksum};
 use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 use hv_vmbus_client::{Dma, Event};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::message::{self, HEADER};
-use super::{Card, ETHERNET_HEADER, Error, PACKET, Tag, packet};
+use super::{Card, Checksums, ETHERNET_HEADER, Error, PACKET, Tag, packet};
 use crate::aligned::Aligned;
 
 /// Bytes of the answer to a packet of messages: it is not padded (Linux 6.12, drivers/net/hyperv/netvsc.c).
@@ -159,7 +159,11 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         }
         if header.message_type == MessageType::PACKET {
             let len = self.frame(at, header.length, into);
-            self.counts.receive_drops += u64::from(len.is_none());
+            if len.is_none() {
+                self.counts.receive_drops += 1;
+                // It was about a frame that was dropped.
+                self.verdict = ReceiveChecksum(0);
+            }
             return len;
         }
         let mut bytes = [0; CONTROL];
@@ -171,13 +175,16 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     }
 
     /// Copies the frame of the message at an offset of the receive buffer, with its VLAN tag where it has one.
-    fn frame(&self, at: usize, length: u32, into: &mut [u8]) -> Option<usize> {
+    fn frame(&mut self, at: usize, length: u32, into: &mut [u8]) -> Option<usize> {
         let packet = (length as usize >= message::PACKET).then(|| self.read::<PacketMessage>(at + HEADER))?;
         let (offset, len) = message::frame(length, &packet)?;
         let tag = message::infos(length, &packet).and_then(|(offset, len)| {
             let mut infos = [0; INFOS];
             let infos = infos.get_mut(..len)?;
             self.buffers.receive.read(at + offset, infos);
+            if self.checksums != Checksums::NONE {
+                self.verdict = message::checksum(infos).unwrap_or(ReceiveChecksum(0));
+            }
             message::vlan(infos)
         });
         if len < ETHERNET_HEADER {

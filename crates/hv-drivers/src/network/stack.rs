@@ -1,6 +1,6 @@
 //! A card as a device of smoltcp.
 
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
+use smoltcp::phy::{self, Checksum, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
 use super::{ETHERNET_HEADER, Error, Frames};
@@ -119,6 +119,12 @@ impl<F: Frames> phy::Device for Device<F> {
         // Room for a tag of what arrives is no room for what is sent.
         capabilities.max_transmission_unit =
             (self.frames.mtu() + ETHERNET_HEADER).min(1500 + ETHERNET_HEADER);
+        // The stack need not compute what the card does; it judges all that arrives.
+        let offloaded = self.frames.checksums();
+        let unless = |card: bool| if card { Checksum::Rx } else { Checksum::Both };
+        capabilities.checksum.ipv4 = unless(offloaded.ipv4);
+        capabilities.checksum.tcp = unless(offloaded.tcp4 && offloaded.tcp6);
+        capabilities.checksum.udp = unless(offloaded.udp4 && offloaded.udp6);
         capabilities
     }
 }

@@ -2,7 +2,7 @@
 
 use hv_drivers::hv_vmbus_client::hv_guest::page::Page;
 use hv_drivers::hv_vmbus_client::{self, Channel, Client, Contact, Open, PageRun, Slots};
-use hv_drivers::network::{Buffers, Card, Error, Frames};
+use hv_drivers::network::{Buffers, Card, Checksums, Error, Frames};
 use hv_testbed::scripted::{ScriptedDma, ScriptedHost};
 use hv_testbed::scripted_card::{Heard, ScriptedCard, words};
 use hv_tlfs::vmbus::nvsp::{Status, Version};
@@ -10,7 +10,7 @@ use hv_tlfs::vmbus::{guid, rndis};
 use hv_tlfs::vp::VpIndex;
 
 type Host = &'static ScriptedHost;
-type TestCard = Card<'static, ScriptedDma<'static>, Host>;
+pub(crate) type TestCard = Card<'static, ScriptedDma<'static>, Host>;
 type TestChannel = Channel<'static, ScriptedDma<'static>, Host>;
 
 /// Pages of a ring, and of each buffer.
@@ -192,6 +192,43 @@ fn control_answered(n: usize, answer: impl Fn(u32) -> Vec<u8>) -> Result<(), Err
         }
         seen == n + 1
     })
+}
+
+/// The same, of a card that is asked for checksums: those that it then has.
+pub(crate) fn control_answered_with(
+    n: usize,
+    wanted: Checksums,
+    answer: impl Fn(u32) -> Vec<u8>,
+) -> Result<Checksums, Error> {
+    let mut world = World::new();
+    world.card = world.card.with_checksums(wanted);
+    let World { card, end, .. } = &mut world;
+    let (mut seen, mut left) = (0, 100);
+    card.wait_ready(&mut || {
+        while let Some(heard) = end.hear() {
+            let is_control = heard.kind != 11 && heard.word(0) == 107;
+            seen += usize::from(is_control);
+            if is_control && seen == n + 1 {
+                end.complete(heard.transaction, &words(&[108, 1]));
+                end.deliver(1, &answer(seen as u32));
+            } else if heard.kind != 11 {
+                end.answer(&heard);
+            }
+        }
+        left -= 1;
+        if left > 0 { Ok(()) } else { Err(hv_vmbus_client::Error::TimedOut) }
+    })?;
+    assert!(seen > n, "the guest has not asked");
+    Ok(card.checksums())
+}
+
+/// A card that is initialized and was asked for checksums, and the host's end.
+pub(crate) fn ready_with(wanted: Checksums) -> (TestCard, ScriptedCard<'static>) {
+    let mut world = World::new();
+    world.card = world.card.with_checksums(wanted);
+    world.initialize().unwrap();
+    world.end.serve();
+    (world.card, world.end)
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod first_sector;
 mod host;
 mod hostile;
 mod network;
+mod offload;
 mod ram;
 mod screen;
 mod services;

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use hv_drivers::network::Device;
+use hv_drivers::network::{Checksums, Device, Frames};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -12,6 +12,7 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use crate::host::{MAC, World};
 use crate::network::{open, world};
+use crate::offload::offloading;
 
 const PEER: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const LEN: usize = 300_000;
@@ -78,8 +79,31 @@ fn two_stacks_exchange_a_stream_across_the_card() {
     let world = world();
     let (mut client, card) = open(world, 1500);
     let mut device = Device::new(card);
+    exchange(world, &mut device);
+    assert!(device.frames().counts().received > 100);
+    let closing = device.into_frames().close(&mut client).unwrap();
+    client.block_on(closing, &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
+}
+
+/// The guest's stack computes no checksum, and the peer's judges each.
+#[test]
+fn the_card_computes_the_checksums_of_a_stack() {
+    let world = world();
+    let (mut client, card) = offloading(world, Checksums::ALL);
+    let mut device = Device::new(card);
+    let checksum = phy::Device::capabilities(&device).checksum;
+    assert!(!checksum.tcp.tx() && checksum.tcp.rx() && !checksum.ipv4.tx() && !checksum.udp.tx());
+    exchange(world, &mut device);
+    let closing = device.into_frames().into_card().close(&mut client).unwrap();
+    client.block_on(closing, &mut world.os()).unwrap();
+    assert_eq!(world.host.ram.live(), 0);
+}
+
+/// Sends a stream from the guest's stack to the peer's.
+fn exchange<F: Frames>(world: &'static World, device: &mut Device<F>) {
     let mut wire = Wire { world, arrived: VecDeque::new() };
-    let (mut guest, mut peer) = (interface(&mut device, MAC, 1), interface(&mut wire, PEER, 2));
+    let (mut guest, mut peer) = (interface(device, MAC, 1), interface(&mut wire, PEER, 2));
     let (mut guests, mut peers) = (SocketSet::new(vec![]), SocketSet::new(vec![]));
     let (server, reader) = (guests.add(socket()), peers.add(socket()));
     guests.get_mut::<Socket<'_>>(server).listen(80_u16).unwrap();
@@ -92,7 +116,7 @@ fn two_stacks_exchange_a_stream_across_the_card() {
         millis += 1;
         assert!(millis < 100_000, "{} bytes have come", read.len());
         let now = Instant::from_millis(millis);
-        guest.poll(now, &mut device, &mut guests);
+        guest.poll(now, device, &mut guests);
         let socket = guests.get_mut::<Socket<'_>>(server);
         if socket.can_send() && sent < LEN {
             sent += socket.send_slice(&out[sent..]).unwrap();
@@ -106,8 +130,4 @@ fn two_stacks_exchange_a_stream_across_the_card() {
     }
     assert!(read == out);
     assert_eq!((device.error(), device.lost()), (None, 0));
-    assert!(device.frames().counts().received > 100);
-    let closing = device.into_frames().close(&mut client).unwrap();
-    client.block_on(closing, &mut world.os()).unwrap();
-    assert_eq!(world.host.ram.live(), 0);
 }
