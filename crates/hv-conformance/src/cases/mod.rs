@@ -47,6 +47,7 @@ pub(crate) const ALL: &[&[Case]] = &[
     vmbus::packets::CASES,
     vmbus::signals::CASES,
     vmbus::subchannels::CASES,
+    vmbus::rescind::CASES,
     vmbus::unload::CASES,
     vmbus::devices::services::CASES,
     vmbus::devices::storage::CASES,

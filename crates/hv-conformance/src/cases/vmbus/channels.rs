@@ -50,7 +50,7 @@ fn on_channel(cx: &Cx<'_>, work: impl FnOnce(&Bus<'_, '_>, &OfferChannel) -> Out
 }
 
 /// Checks that a channel is not opened: the host says so, or says nothing of it.
-fn not_opened(bus: &Bus<'_, '_>, request: &OpenChannel, known: ChannelId) -> Outcome {
+pub(super) fn not_opened(bus: &Bus<'_, '_>, request: &OpenChannel, known: ChannelId) -> Outcome {
     const OTHER: GpadlId = GpadlId(0x777);
     bus.say(request)?;
     // The host answers what follows, and what came before it has been dealt with then.

@@ -9,6 +9,7 @@ pub(super) mod devices;
 pub(super) mod gpadls;
 pub(super) mod offers;
 pub(super) mod packets;
+pub(super) mod rescind;
 pub(super) mod rings;
 pub(super) mod signals;
 pub(super) mod subchannels;

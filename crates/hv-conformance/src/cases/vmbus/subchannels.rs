@@ -28,7 +28,7 @@ cases! {
 }
 
 /// Asks for sub-channels. Returns the status of the answer.
-fn request(channel: &Channel<'_, '_, '_>, count: u16) -> Result<u32, Stop> {
+pub(super) fn request(channel: &Channel<'_, '_, '_>, count: u16) -> Result<u32, Stop> {
     let mut packet = vstor(Operation::CREATE_SUB_CHANNELS);
     packet.body[..2].copy_from_slice(&count.to_le_bytes());
     let answer: storage::Packet = channel.ask(13, &packet)?.get(0)?;
@@ -36,7 +36,7 @@ fn request(channel: &Channel<'_, '_, '_>, count: u16) -> Result<u32, Stop> {
 }
 
 /// Runs something on a controller that is ready and can have sub-channels: how many.
-fn prepared(
+pub(super) fn prepared(
     cx: &Cx<'_>,
     work: impl FnOnce(&Bus<'_, '_>, &Channel<'_, '_, '_>, &OfferChannel, u16) -> Outcome,
 ) -> Outcome {
@@ -50,7 +50,7 @@ fn prepared(
 }
 
 /// Takes the offer of a sub-channel.
-fn offered(bus: &Bus<'_, '_>) -> Result<OfferChannel, Stop> {
+pub(super) fn offered(bus: &Bus<'_, '_>) -> Result<OfferChannel, Stop> {
     bus.expect(MessageType::OFFER_CHANNEL)
 }
 
@@ -99,7 +99,10 @@ fn a_subchannel_has_a_number_and_a_connection_of_its_own(cx: &Cx<'_>) -> Outcome
 }
 
 /// Opens a sub-channel beside its device's first channel.
-fn open<'b, 'a, 'e>(bus: &'b Bus<'a, 'e>, sub: &OfferChannel) -> Result<Channel<'b, 'a, 'e>, Stop> {
+pub(super) fn open<'b, 'a, 'e>(
+    bus: &'b Bus<'a, 'e>,
+    sub: &OfferChannel,
+) -> Result<Channel<'b, 'a, 'e>, Stop> {
     bus.open_as(sub, Opening { gpadl: GpadlId(RINGS.0 + 1), ..bus.opening() })
 }
 
@@ -121,13 +124,13 @@ fn more_than_there_are_are_refused(cx: &Cx<'_>) -> Outcome {
 }
 
 /// Takes the message that rescinds a channel.
-fn rescinded(bus: &Bus<'_, '_>, channel: ChannelId) -> Outcome {
+pub(super) fn rescinded(bus: &Bus<'_, '_>, channel: ChannelId) -> Outcome {
     let message: RescindOffer = bus.expect(MessageType::RESCIND_OFFER)?;
     check_eq!(message.channel.0, channel.0);
     Ok(())
 }
 
-fn release(bus: &Bus<'_, '_>, channel: ChannelId) -> Outcome {
+pub(super) fn release(bus: &Bus<'_, '_>, channel: ChannelId) -> Outcome {
     bus.say(&RelIdReleased { header: MessageHeader::new(MessageType::RELID_RELEASED), channel })
 }
 

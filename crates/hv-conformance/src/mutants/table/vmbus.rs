@@ -94,6 +94,10 @@ mutants! {
             "pool.remove(at)" => "pool.clear()";
         teardown_keeps_list "GPADL_TEARDOWN leaves the page list.":
             "pool.remove(at)" => "()";
+        rescinded_again "A channel is rescinded again and again.":
+            "this.stage = Stage::Gone" => "()";
+        number_used_again "A number that the guest has not released is used again.":
+            "line.stage == Stage::Vacant" => "matches!(line.stage, Stage::Vacant | Stage::Gone)";
     }
 
     "hv-vmbus/src/bus.rs" {
@@ -245,6 +249,12 @@ mutants! {
             "pool.set_state(entry, State::Ready, gpadl.fate)" => "()";
         subchannels_stay "Sub-channels outlive the end of the first channel.":
             "rescind_subchannels(part)" in "if line == 0 { rescind_subchannels(part)" => "()";
+        declined_rescinded "A channel that the guest has released is rescinded.":
+            "part.release(line)" in "Stage::Hidden | Stage::Declined => part.release(line)" => "this.stage = Stage::Leaving";
+        rescinded_opened "A rescinded channel is opened.":
+            "this.is_rescinded()" in "let this = &part.lines()[line]; if this.is_rescinded()" => "false";
+        released_memory_kept "The memory of a released channel keeps its names.":
+            "pool.set_state(at, gpadl.state, Fate::Drop)" => "()";
         subchannels_never_again "A released sub-channel is not offered again.":
             "part.release(line)" in "_ => part.release(line), } // Lists" => "()";
         chosen_flag_ignored "A flag that the guest chooses is not used.":
