@@ -6,6 +6,8 @@ use hv_tlfs::vmbus::rndis::{
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
+use crate::aligned::Aligned;
+
 /// Bytes of a message's header, from the end of which offsets count.
 pub(super) const HEADER: usize = size_of::<MessageHeader>();
 /// Bytes of the headers of a frame's message.
@@ -19,17 +21,19 @@ pub(super) fn head(length: u32) -> MessageHeader {
 }
 
 /// Writes the headers of the message of a frame.
-pub(super) fn header(len: u32) -> [u8; FRAME_AT] {
-    let mut bytes = [0; FRAME_AT];
+pub(super) fn header(len: u32) -> Aligned<[u8; FRAME_AT]> {
+    let mut bytes = Aligned([0; FRAME_AT]);
     let header = head(FRAME_AT as u32 + len);
     let packet = PacketMessage {
         data_offset: (FRAME_AT - HEADER) as u32,
         data_length: len,
         ..PacketMessage::new_zeroed()
     };
-    let (head, body) = bytes.split_at_mut(HEADER);
+    let (head, body) = bytes.0.split_at_mut(HEADER);
     head.copy_from_slice(header.as_bytes());
-    body.iter_mut().zip(packet.as_bytes()).for_each(|(place, byte)| *place = *byte);
+    if let Some(place) = body.get_mut(..size_of::<PacketMessage>()) {
+        place.copy_from_slice(packet.as_bytes());
+    }
     bytes
 }
 
@@ -108,7 +112,7 @@ mod tests {
         {
             assert_eq!(frame(100, &packet(offset, len)), None, "{offset} {len}");
         }
-        let own = header(60);
+        let own = header(60).0;
         let (read, _) = PacketMessage::read_from_prefix(&own[HEADER..]).unwrap();
         assert_eq!(frame(FRAME_AT as u32 + 60, &read), Some((FRAME_AT, 60)));
         assert_eq!(infos(100, &read), None);

@@ -443,7 +443,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
     /// Puts a frame's message into a section, and sends it.
     fn transmit(&mut self, frame: &[u8]) -> Result<(), Error> {
         let (section, at) = self.section_for(frame)?;
-        self.buffers.send.write(at, &message::header(frame.len() as u32));
+        self.buffers.send.write(at, &message::header(frame.len() as u32).0);
         self.buffers.send.write(at + FRAME_AT, frame);
         self.submit_section(section, FRAME_AT + frame.len())
     }

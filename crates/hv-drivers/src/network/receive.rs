@@ -166,9 +166,9 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
             }
             return len;
         }
-        let mut bytes = [0; CONTROL];
+        let mut bytes = Aligned([0; CONTROL]);
         let len = (header.length as usize - HEADER).min(CONTROL);
-        let body = bytes.get_mut(..len)?;
+        let body = bytes.0.get_mut(..len)?;
         self.buffers.receive.read(at + HEADER, body);
         self.control_message(header.message_type, body);
         None
@@ -179,8 +179,8 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         let packet = (length as usize >= message::PACKET).then(|| self.read::<PacketMessage>(at + HEADER))?;
         let (offset, len) = message::frame(length, &packet)?;
         let tag = message::infos(length, &packet).and_then(|(offset, len)| {
-            let mut infos = [0; INFOS];
-            let infos = infos.get_mut(..len)?;
+            let mut infos = Aligned([0; INFOS]);
+            let infos = infos.0.get_mut(..len)?;
             self.buffers.receive.read(at + offset, infos);
             if self.checksums != Checksums::NONE {
                 self.verdict = message::checksum(infos).unwrap_or(ReceiveChecksum(0));
@@ -212,9 +212,9 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
 
     /// Reads a value from the receive buffer, once.
     fn read<T: FromBytes + IntoBytes>(&self, at: usize) -> T {
-        let mut value = T::new_zeroed();
-        self.buffers.receive.read(at, value.as_mut_bytes());
-        value
+        let mut value = Aligned(T::new_zeroed());
+        self.buffers.receive.read(at, value.0.as_mut_bytes());
+        value.0
     }
 }
 

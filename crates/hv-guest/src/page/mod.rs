@@ -24,7 +24,7 @@ use core::ptr::NonNull;
 
 use hv_tlfs::page::SIZE;
 use hv_tlfs::synic::{MESSAGE_SIZE, SINT_COUNT};
-use zerocopy::FromBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::flags::Flags;
 use crate::message::Slot;
@@ -102,6 +102,9 @@ impl core::fmt::Debug for Page {
     }
 }
 
+/// Words at a time that are copied from or to where words are not aligned.
+const STAGED: usize = 8;
+
 impl Page {
     /// Creates a page of zeros.
     #[must_use]
@@ -157,8 +160,9 @@ impl Page {
         }
         let (whole, rest) = bytes.split_at(bytes.len() & !7);
         match <[u64]>::ref_from_bytes(whole) {
-            Ok(words) if offset.is_multiple_of(8) => self.store_words(offset, words),
-            _ => self.write_cells(offset, whole),
+            _ if !offset.is_multiple_of(8) => self.write_cells(offset, whole),
+            Ok(words) => self.store_words(offset, words),
+            Err(_) => self.write_unaligned(offset, whole),
         }
         if !rest.is_empty() {
             self.write_cells(offset + whole.len(), rest);
@@ -172,15 +176,41 @@ impl Page {
         let bytes = bytes.split_at_mut(SIZE.saturating_sub(offset).min(bytes.len())).0;
         let (whole, rest) = bytes.split_at_mut(bytes.len() & !7);
         let behind = offset.saturating_add(whole.len());
-        if offset.is_multiple_of(8)
-            && let Ok(words) = <[u64]>::mut_from_bytes(&mut *whole)
-        {
+        if !offset.is_multiple_of(8) {
+            self.read_cells(offset, whole);
+        } else if let Ok(words) = <[u64]>::mut_from_bytes(&mut *whole) {
             self.load_words(offset, words);
         } else {
-            self.read_cells(offset, whole);
+            self.read_unaligned(offset, whole);
         }
         if !rest.is_empty() {
             self.read_cells(behind, rest);
+        }
+    }
+
+    /// Writes whole words, which are not aligned in `bytes`, from `offset` on, a multiple of eight.
+    #[inline(never)]
+    fn write_unaligned(&self, offset: usize, bytes: &[u8]) {
+        let mut at = offset;
+        for part in bytes.chunks(STAGED * 8) {
+            let mut words = [0_u64; STAGED];
+            let words = words.get_mut(..part.len() / 8).unwrap_or_default();
+            words.as_mut_bytes().copy_from_slice(part);
+            self.store_words(at, words);
+            at += part.len();
+        }
+    }
+
+    /// Reads whole words, which are not aligned in `bytes`, from `offset` on, a multiple of eight.
+    #[inline(never)]
+    fn read_unaligned(&self, offset: usize, bytes: &mut [u8]) {
+        let mut at = offset;
+        for part in bytes.chunks_mut(STAGED * 8) {
+            let mut words = [0_u64; STAGED];
+            let words = words.get_mut(..part.len() / 8).unwrap_or_default();
+            self.load_words(at, words);
+            part.copy_from_slice(words.as_bytes());
+            at += part.len();
         }
     }
 

@@ -45,6 +45,23 @@ fn words_go_where_their_bytes_go() {
     }
 }
 
+/// One of two neighbouring addresses at least is not aligned.
+#[test]
+fn words_are_not_aligned_where_they_come_from_and_go_to() {
+    let bytes: [u8; 8 * 33 + 2] = core::array::from_fn(|n| (n % 255) as u8 + 1);
+    for (first, offset) in [(1, 0), (2, 0), (1, 248), (2, 248)] {
+        for len in [8, 64, 72, 8 * 33] {
+            let (page, from) = (Page::new(), &bytes[first..][..len]);
+            page.write(offset, from);
+            let mut all = [0; SIZE + 2];
+            page.read(0, &mut all[first..][..SIZE]);
+            let (before, rest) = all[first..].split_at(offset);
+            assert_eq!(&rest[..len], from, "{len} bytes at {offset}");
+            assert!(before.iter().chain(&rest[len..]).all(|byte| *byte == 0));
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_not_written() {
     let page = Page::new();
