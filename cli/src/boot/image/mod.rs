@@ -14,6 +14,7 @@ mod volume;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Once;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,23 @@ pub(super) struct System {
     pub(super) options: String,
 }
 
+/// Name of the thread that reads an image.
+const READER: &str = "image";
+
+/// Has a panic of the thread that reads an image say nothing: the crate for ext4 may have a fault that a corrupt file
+/// system finds, and its reader's end is one clear error.
+fn silence() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name() != Some(READER) {
+                others(info);
+            }
+        }));
+    });
+}
+
 /// Finds the system on a disk, `name`; `None` if it has none. `wanted`: the name of its entry, or a part of its title.
 /// `most`: maximum size of a kernel or an initrd.
 ///
@@ -58,7 +76,8 @@ pub(super) fn find(
     let (done, result) = channel();
     let owned = wanted.map(str::to_owned);
     let search = move || drop(done.send(search(disk, owned.as_deref(), most)));
-    std::thread::Builder::new().name("image".into()).spawn(search).context("cannot start a thread")?;
+    silence();
+    std::thread::Builder::new().name(READER.into()).spawn(search).context("cannot start a thread")?;
     let end = Instant::now() + LIMIT;
     let found = loop {
         interrupt::check()?;
