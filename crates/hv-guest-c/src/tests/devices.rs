@@ -120,14 +120,24 @@ unsafe extern "C" fn free(ctx: *mut c_void, _: *mut c_void, pages: usize) {
     }
 }
 
+/// The world's pages at an address.
+fn pages_of(world: &World, memory: *mut c_void, pages: usize) -> &[Page] {
+    let first = (memory.addr() - world.host.ram.pages.as_ptr().addr()) / 4096;
+    &world.host.ram.pages[first..first + pages]
+}
+
 unsafe extern "C" fn share(ctx: *mut c_void, memory: *mut c_void, pages: usize) -> c_int {
-    let mut shared = context(ctx).seen.shared.lock().unwrap();
+    let Context { world, seen } = context(ctx);
+    world.host.ram.share(pages_of(world, memory, pages), true);
+    let mut shared = seen.shared.lock().unwrap();
     shared.extend((0..pages).map(|page| memory.addr() + page * 4096));
     0
 }
 
 unsafe extern "C" fn unshare(ctx: *mut c_void, memory: *mut c_void, pages: usize) {
-    let mut shared = context(ctx).seen.shared.lock().unwrap();
+    let Context { world, seen } = context(ctx);
+    world.host.ram.share(pages_of(world, memory, pages), false);
+    let mut shared = seen.shared.lock().unwrap();
     for page in (0..pages).map(|page| memory.addr() + page * 4096) {
         let place = shared.iter().position(|shared| *shared == page).expect("it was shared");
         shared.swap_remove(place);

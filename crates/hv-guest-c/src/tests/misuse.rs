@@ -51,11 +51,18 @@ fn a_kernel_without_memory_gets_an_error_and_the_bus_is_closed_again() {
     unsafe extern "C" fn none(_: *mut c_void, _: usize) -> *mut c_void {
         null_mut()
     }
-    let config = hv_bus_config { allocate: Some(none), ..machine.config() };
-    // SAFETY: zeros, and a configuration whose callbacks are the test's own.
-    assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), &config) }, HV_E_NO_MEMORY);
-    // SAFETY: a bus that is closed.
-    assert_eq!(unsafe { hv_bus_connect(machine.bus) }, HV_E_CLOSED);
+    unsafe extern "C" fn private(_: *mut c_void, _: *mut c_void, _: usize) -> c_int {
+        1
+    }
+    let without = hv_bus_config { allocate: Some(none), ..machine.config() };
+    let unshared = hv_bus_config { share: Some(private), ..machine.config() };
+    for config in [without, unshared] {
+        // SAFETY: zeros, and a configuration whose callbacks are the test's own.
+        assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), &config) }, HV_E_NO_MEMORY);
+        // SAFETY: a bus that is closed.
+        assert_eq!(unsafe { hv_bus_connect(machine.bus) }, HV_E_CLOSED);
+        assert_eq!(machine.world.host.ram.live(), 0);
+    }
     machine.connect();
     machine.close();
 }

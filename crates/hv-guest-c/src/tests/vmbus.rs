@@ -27,7 +27,7 @@ fn a_kernel_reads_and_writes_disks_with_requests_in_flight_and_takes_frames() {
     let mut offers = std::vec![*zeros::<hv_offer>(); 16];
     // SAFETY: a bus that is open; room for sixteen.
     let count = unsafe { hv_bus_offers(machine.bus, offers.as_mut_ptr(), 16) };
-    assert_eq!(count, 7, "one of each device");
+    assert_eq!(count, 8, "one of each device");
     assert_eq!(offers.iter().filter(|offer| offer.kind == HV_DEVICE_STORAGE).count(), 1);
     let disks = machine.open_storage();
     assert_eq!((disks[0].lun, disks[1].lun, disks[1].block_size, disks[1].blocks), (0, 1, 512, 2048));

@@ -103,7 +103,7 @@ impl core::fmt::Debug for Page {
 }
 
 /// Words at a time that are copied from or to where words are not aligned.
-const STAGED: usize = 8;
+const STAGED: usize = 4;
 
 impl Page {
     /// Creates a page of zeros.

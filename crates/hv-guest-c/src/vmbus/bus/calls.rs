@@ -99,7 +99,13 @@ unsafe fn init(bus: *mut hv_bus, size: usize, config: *const hv_bus_config) -> R
             let page = dma.allocate(1).ok_or(HV_E_NO_MEMORY)?;
             // SAFETY: `allocate` has just returned it, as a page that is valid and unused until it is freed, which
             // happens when the client is gone.
-            let call = CallPage::new(unsafe { page.cast::<Page>().as_ref() }, &dma);
+            let input: &'static Page = unsafe { page.cast().as_ref() };
+            if dma.share(core::slice::from_ref(input)).is_err() {
+                // SAFETY: `allocate` has just returned it, and nothing uses it.
+                unsafe { dma.free(page) };
+                return Err(HV_E_NO_MEMORY);
+            }
+            let call = CallPage::new(input, &dma);
             // SAFETY: the messages that it is given are what the hypervisor has put into the slot of the source in the
             // message page of the VP that connects, in their order (`deliver`), and the memory is what the kernel's
             // `virt_to_phys` translates: all of this partition. The kernel has one bus, by this function's contract.
@@ -295,8 +301,12 @@ pub unsafe extern "C" fn hv_bus_close(bus: *mut hv_bus) -> c_int {
         return shared.note(code);
     }
     entered.close(|inner| {
+        let dma = KernelDma::new(shared);
         // SAFETY: `allocate` returned this page, and the client, which alone uses it, is dropped next, without a call.
-        unsafe { KernelDma::new(shared).free(inner.page) };
+        unsafe {
+            dma.unshare(inner.page.as_ref());
+            dma.free(inner.page);
+        }
     });
     0
 }
