@@ -115,8 +115,8 @@ impl ThisCpu {
     pub(crate) fn program_timer(&self) {
         // CNTHP_CTL_EL2: ENABLE, IMASK clear.
         const ON: u64 = 1;
-        let look = self.has_timed_faults().then(|| mrs!("cntvct_el0") + mrs!("cntfrq_el0") / 1000);
-        match self.requests().deadline().into_iter().chain(look).min() {
+        let deadline = self.requests().deadline();
+        match if self.observed { self.or_next_look(deadline) } else { deadline } {
             None => msr!("cnthp_ctl_el2", 0),
             Some(counter) => {
                 msr!("cnthp_cval_el2", counter.saturating_add(self.hypervisor.counter_offset));
@@ -125,8 +125,24 @@ impl ThisCpu {
         }
     }
 
-    /// Returns whether this run has a fault plan with times.
-    pub(crate) fn has_timed_faults(&self) -> bool {
+    /// Returns the deadline, or the next look at the faults that have times, whichever is first.
+    #[cold]
+    #[inline(never)]
+    fn or_next_look(&self, deadline: Option<u64>) -> Option<u64> {
+        let look = self.has_timed_faults().then(|| mrs!("cntvct_el0") + mrs!("cntfrq_el0") / 1000);
+        deadline.into_iter().chain(look).min()
+    }
+
+    /// Programs this CPU's timer if this run has a fault plan with times.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn look_again(&self) {
+        if self.has_timed_faults() {
+            self.program_timer();
+        }
+    }
+
+    fn has_timed_faults(&self) -> bool {
         self.observed && self.hypervisor.injector.as_ref().is_some_and(Injector::has_times)
     }
 

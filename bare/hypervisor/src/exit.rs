@@ -53,7 +53,5 @@ fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
         }
     });
     faults::note(host.cpu, injector);
-    if injector.has_times() {
-        host.cpu.program_timer();
-    }
+    host.cpu.look_again();
 }

@@ -36,8 +36,8 @@ pub(crate) fn handle(cpu: &ThisCpu) {
             msr!("cnthp_ctl_el2", 0);
             gic::deactivate(intid);
             cpu.hypervisor.partition.timer_expired(&host, cpu.index());
-            if cpu.has_timed_faults() {
-                cpu.program_timer();
+            if cpu.observed() {
+                cpu.look_again();
             }
         }
         _ if outcomes::CONTROL.owns(intid) => {
