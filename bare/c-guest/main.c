@@ -117,7 +117,7 @@ static void hypercalls(void)
           (hv_do_rep_hypercall(HVCALL_SET_VP_REGISTERS, 1, 0, call_page, NULL) & 0xffff) != 0);
 }
 
-/* A hypercall with a memory block, as so many words; the status. */
+/* Makes a hypercall with a block of these words in memory. Returns its status. */
 static uint64_t call(uint64_t control, const uint64_t *words, size_t count)
 {
     uint64_t *page = (uint64_t *)call_page;

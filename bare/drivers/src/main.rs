@@ -9,7 +9,7 @@
 //! | `bus.hvc=1` | calls by `hvc #1`; without it by what the host answers |
 //! | `drivers.screen=1` | uses screen and keyboard until the host asks for the end |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
-//! | `drivers.limit=MS` | use each device with a limit for every wait, and print what comes of it: for a host with faults |
+//! | `drivers.limit=MS` | use each device with a limit for every wait, and print the outcome: for a host with faults |
 #![no_std]
 #![no_main]
 

@@ -81,7 +81,7 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let log = kept.create("console.txt");
     // From here on neither a signal nor a slow reader of the output prevents the report from being written.
     let orderly = interrupt::orderly();
-    ui::wait_for_nobody();
+    ui::never_wait();
     if args.agent.is_none() {
         ui::note(&plan.announcement());
     }

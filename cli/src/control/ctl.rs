@@ -114,7 +114,7 @@ enum What {
     },
     /// Take the link of the guest's network card up or down
     Net {
-        /// What becomes of it
+        /// Its new state
         link: NetLink,
     },
     /// Set the guest's clock to the host's

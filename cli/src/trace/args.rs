@@ -98,7 +98,7 @@ Examples:
   cargo hv trace boot.pftrace --html boot.html
   cargo hv trace boot.pftrace --strict
 
-Exit codes: 0 success, 2 a bad option, or a file that is no good trace"
+Exit codes: 0 success, 2 a bad option, or an invalid trace"
     )
 }
 

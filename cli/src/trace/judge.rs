@@ -69,11 +69,16 @@ pub(super) fn judge(mut reader: Reader<impl io::Read>) -> anyhow::Result<Verdict
     let mut verdict = Verdict::default();
     let mut broken = BTreeMap::<usize, Broken>::new();
     let mut during = BTreeMap::<usize, u64>::new();
+    let mut told = BTreeMap::<usize, u64>::new();
     for record in reader.by_ref() {
         let record = record?;
         let time = run.nanoseconds(record.time);
         let missing = match record.what {
-            What::Lost { count } => Some(format!("{count} records dropped, the ring was full")),
+            What::Lost { count } => {
+                let told = told.entry(record.vp as usize).or_default();
+                *told = told.saturating_add(count);
+                Some(format!("{count} records dropped, the ring was full"))
+            }
             What::Restored {} => Some("the partition was restored: its state is not in the trace".to_owned()),
             What::Unknown { kind, .. } => Some(format!("a record of unknown kind {kind}")),
             _ => None,
@@ -103,10 +108,13 @@ pub(super) fn judge(mut reader: Reader<impl io::Read>) -> anyhow::Result<Verdict
             broken.uncertain += u64::from(uncertain);
         });
     }
-    let told: u64 = verdict.gaps.len() as u64;
     let run = reader.run();
-    if run.all_dropped() != 0 && told == 0 {
-        verdict.gap(u64::MAX, None, format!("{} records dropped at the end", run.all_dropped()));
+    for (vp, &dropped) in run.dropped.iter().enumerate() {
+        // A ring tells what it dropped with its next record, if there is one.
+        let last = dropped.saturating_sub(told.get(&vp).copied().unwrap_or_default());
+        if last != 0 {
+            verdict.gap(u64::MAX, None, format!("{last} records of VP {vp} dropped at the end"));
+        }
     }
     if run.all_left_out() != 0 {
         verdict.gap(u64::MAX, None, format!("{} records at the end are not in the file", run.all_left_out()));
@@ -214,6 +222,14 @@ mod tests {
         let broken = found.findings.iter().find(|broken| broken.rule.contains("reserved")).unwrap();
         assert_eq!((broken.count, broken.uncertain), (2, 1));
         assert!(found.to_string().contains("missing at 0.000001500 s on VP 0: 7 records dropped"), "{found}");
+    }
+
+    #[test]
+    fn what_a_vp_dropped_at_the_end_is_told_whatever_others_did() {
+        let lost = record(0, 2500, What::Lost { count: 7 });
+        let found = judged(Run { dropped: vec![7, 5], ..with_memory() }, &[lost]);
+        let gaps: Vec<&str> = found.gaps.iter().map(|gap| &*gap.what).collect();
+        assert_eq!(gaps, ["7 records dropped, the ring was full", "5 records of VP 1 dropped at the end"]);
     }
 
     #[test]

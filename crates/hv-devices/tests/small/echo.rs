@@ -19,8 +19,8 @@ impl At {
 
 impl Opened {
     /// The guest gives packet bytes that need not make sense, and the host looks at them.
-    fn spoil(&mut self, spoil: impl FnOnce(&GuestRing, &Memory)) {
-        spoil(&self.outbound, &self.port.memory);
+    fn corrupt(&mut self, corrupt: impl FnOnce(&GuestRing, &Memory)) {
+        corrupt(&self.outbound, &self.port.memory);
         self.server.signal(0x2001, &mut self.port).unwrap();
     }
 }
@@ -252,10 +252,10 @@ fn an_index_out_of_range_or_unaligned_ends_the_channels_service() {
     for index in [4, 1, 0x4000, 0x4008, u32::MAX, 1 << 31] {
         let mut guest = echo();
         let size = guest.outbound.size();
-        guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, index));
+        guest.corrupt(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, index));
         assert_eq!(corrupt(&mut guest), Some(RingError::Index { index, size }));
         // Once, and for good.
-        guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, 0));
+        guest.corrupt(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, 0));
         assert_eq!(corrupt(&mut guest), None);
         guest.send(&packet(1, &[]));
         assert_eq!(guest.receive(), None);
@@ -291,7 +291,7 @@ fn a_read_index_that_makes_no_sense_ends_the_service() {
 fn less_than_a_descriptor_and_a_trailer_is_no_packet() {
     for written in [8, 16] {
         let mut guest = echo();
-        guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, written));
+        guest.corrupt(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, written));
         assert_eq!(corrupt(&mut guest), Some(RingError::Length { len: 0, available: written }));
     }
 }
@@ -310,7 +310,7 @@ fn a_packets_lengths_must_lie_within_what_was_written() {
         (u16::MAX, 5, RingError::DataOffset { offset: 0x7fff8, len: 40 }),
     ] {
         let mut guest = echo();
-        guest.spoil(|ring, memory| {
+        guest.corrupt(|ring, memory| {
             ring.send(memory, &packet(1, &[0; 24]));
             ring.poke(memory, 2, &u16::to_le_bytes(offset8));
             ring.poke(memory, 4, &u16::to_le_bytes(length8));
@@ -323,7 +323,7 @@ fn a_packets_lengths_must_lie_within_what_was_written() {
 fn a_payload_may_begin_anywhere_behind_the_descriptor() {
     for offset8 in [2u16, 3, 5] {
         let mut guest = echo();
-        guest.spoil(|ring, memory| {
+        guest.corrupt(|ring, memory| {
             ring.send(memory, &packet(1, &[9; 24]));
             ring.poke(memory, 2, &offset8.to_le_bytes());
         });
@@ -335,7 +335,7 @@ fn a_payload_may_begin_anywhere_behind_the_descriptor() {
 #[test]
 fn a_spoilt_channel_serves_again_when_it_is_opened_anew() {
     let mut guest = echo();
-    guest.spoil(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, 4));
+    guest.corrupt(|ring, memory| ring.set_word(memory, At::WRITE_INDEX, 4));
     assert!(corrupt(&mut guest).is_some());
     send(&mut guest.server, &mut guest.port, &close(1));
     guest.outbound.set_word(&guest.port.memory, At::WRITE_INDEX, 0);

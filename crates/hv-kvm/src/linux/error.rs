@@ -16,7 +16,7 @@ pub enum Error {
     #[error("this kernel's KVM has no SMCCC filter: expected Linux 6.4 or later; boot a newer kernel")]
     NoFilter,
     /// The machine has no GICv3.
-    #[error("KVM cannot give a guest a GICv3 ({0}): this machine's GIC is older, and a GICv2 does not do")]
+    #[error("KVM cannot give a guest a GICv3 ({0}): this machine's GIC is older, and GICv3 is required")]
     NoGic(#[source] io::Error),
     /// The number of VPs is invalid.
     #[error("{vps} virtual processors: expected 1 to {max}")]

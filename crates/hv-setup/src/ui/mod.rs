@@ -112,7 +112,7 @@ pub fn restore_at_once(stream: Stream, screen: &mut Screen) {
 }
 
 /// Stops waiting for the readers of stdout and stderr from now on: a guest is running.
-pub fn wait_for_nobody() {
+pub fn never_wait() {
     for stream in [Stream::Stdout, Stream::Stderr] {
         door::of(stream).set_manner(Manner::Drop);
     }
