@@ -14,17 +14,23 @@
  *
  *   any context, on any CPU    hv_error_name, hv_strerror, hv_bus_events, hv_storage_submit_*, hv_storage_poll,
  *                              hv_storage_max_transfer, hv_storage_changed, hv_net_send, hv_net_receive,
- *                              hv_net_info, hv_net_link_changed, hv_bus_offers, hv_bus_find, hv_bus_status
- *   any context, on the VP     hv_bus_interrupt
+ *                              hv_net_info, hv_net_link_changed, hv_bus_status
+ *   any context, on the VP     hv_bus_interrupt, hv_bus_offers, hv_bus_find
  *   that connected
  *   where the kernel can wait  hv_storage_disks, _read, _write, _flush
- *   where the kernel can wait, hv_bus_connect (it is this VP from then on), hv_bus_unload, hv_bus_close,
+ *   where the kernel can wait, hv_bus_connect (it is this VP until hv_bus_close), hv_bus_unload, hv_bus_close,
  *   on the VP that connected   hv_storage_open, _close, hv_net_open, _close
+ *
+ * A call stays on its VP until it returns: a kernel that moves threads pins this one. On another VP than the one that
+ * connected, the calls that are bound to it do nothing and return HV_E_WRONG_VP; do not make them there, because the
+ * interrupt handler may find the bus in use meanwhile. A handler that gets HV_E_IN_USE from hv_bus_interrupt has
+ * nothing more to do: the call that has the bus takes the messages before it returns, whether it fails or not.
  *
  * A call that waits looks at the host's messages or at the ring, and calls `wait` when there is nothing new. `wait`
  * comes back on the same VP; with interrupts masked, it looks at the event flags (hv_bus_events) before it sleeps. A
- * call on a device leaves the bus to the interrupt handler (or to `wait`), unless there is no `wait`. While a device
- * that interrupts another VP is opened, `wait` sleeps for a moment alone.
+ * call on a device leaves the bus to the interrupt handler (or to `wait`). Without `wait` it takes the messages itself,
+ * on the VP that connected; on the others it leaves them. While a device that interrupts another VP is opened, `wait`
+ * sleeps for a moment alone.
  *
  * Stack. hv_net_open and hv_net_close take up to 32 KiB, hv_storage_open and hv_storage_close 16 KiB, other calls
  * 4 KiB, the kernel's callbacks not counted.
@@ -274,18 +280,20 @@ extern "C" {
 // # Safety
 //
 // `bus` is null or points to a `struct hv_bus` of zeros, or one that was closed, which stays in place until it is
-// closed. `config` is null or points to a structure whose callbacks do what their fields say, from the contexts in
-// which the calls of this header are made, and do not use the object of the call that they serve. Memory that
-// `allocate` returns is valid for reads and writes and used by nothing else until `free`, and `virt_to_phys` of
-// `struct hv_guest_os` translates it. `messages` is null or the enabled message page of the VP that connects, which
-// nothing else uses but by aligned words until the bus is closed. There is one bus.
+// closed. `config` is null or points to a structure that begins with its size and is as long as that says. Its
+// callbacks do what their fields say, from the contexts in which the calls of this header are made, and do not use the
+// object of the call that they serve. Memory that `allocate` returns is valid for reads and writes and used by nothing
+// else until `free`, and `virt_to_phys` of `struct hv_guest_os` translates it. `messages` is null or the enabled
+// message page of the VP that connects, which nothing else uses but by aligned words until the bus is closed. There is
+// one bus.
 int hv_bus_init(struct hv_bus *bus,
                 size_t size,
                 const struct hv_bus_config *config);
 
 // Makes contact with the host, has it send its messages to the calling VP, and waits for all offers. A connection that
 // stands, of this kernel or of one before, ends with that. Returns the version of VMBus, the major number in bits
-// 31:16, or an error: HV_E_IN_USE while devices are open, HV_E_NO_VERSION, HV_E_REFUSED, HV_E_TIMED_OUT, HV_E_POST.
+// 31:16, or an error: HV_E_IN_USE while devices are open, HV_E_NO_VERSION, HV_E_REFUSED, HV_E_TIMED_OUT, HV_E_POST,
+// HV_E_WRONG_VP on another VP than before.
 //
 // # Safety
 //
@@ -294,7 +302,7 @@ int hv_bus_connect(struct hv_bus *bus);
 
 // Takes the messages that the host has sent: in the handler of the VMBus interrupt on the VP that connected, or now
 // and then in a kernel that polls. Does not wait. Returns how many they were, or an error. HV_E_IN_USE is none in an
-// interrupt handler: the call that has the bus takes them.
+// interrupt handler on that VP: the call that has the bus is on the same VP, and takes them before it returns.
 //
 // # Safety
 //
@@ -315,7 +323,7 @@ int hv_bus_events(void *events,
                   void *context);
 
 // Writes the channels that are offered to `offers`, which has room for `room` of them, by no order. Returns how many
-// there are, which may be more, or an error.
+// there are, which may be more, or an error: HV_E_WRONG_VP on another VP than the one that connected.
 //
 // # Safety
 //
@@ -327,7 +335,7 @@ int hv_bus_offers(struct hv_bus *bus,
 
 // Finds device number `n`, from 0 on, of a kind: HV_DEVICE_STORAGE, HV_DEVICE_NET. Their order is that of their
 // channels. Returns the channel, for `hv_storage_open` or `hv_net_open`, or an error: HV_E_NOT_FOUND,
-// HV_E_NOT_CONNECTED.
+// HV_E_NOT_CONNECTED, HV_E_WRONG_VP.
 //
 // # Safety
 //
@@ -338,7 +346,7 @@ int hv_bus_find(struct hv_bus *bus,
 
 // Returns the host's own number behind the last error of the bus or of a device: an NTSTATUS, a hypercall status, the
 // status of a card, or of a disk's command its sense key, code and qualifier in bits 23:16, 15:8 and 7:0; or, with bit
-// 31 set, SRB status and SCSI status in bits 15:8 and 7:0. 0: there was none, or the bus is in use.
+// 31 set, SRB status and SCSI status in bits 15:8 and 7:0. 0: there was none since `hv_bus_init`. Any context.
 //
 // # Safety
 //
@@ -346,7 +354,7 @@ int hv_bus_find(struct hv_bus *bus,
 uint32_t hv_bus_status(struct hv_bus *bus);
 
 // Ends the connection and waits for the host, whatever is open: before another kernel starts, or after a crash. All
-// devices are gone then, and can be closed. Returns 0 or an error: HV_E_TIMED_OUT, HV_E_POST.
+// devices are gone then, and can be closed. Returns 0 or an error: HV_E_TIMED_OUT, HV_E_POST, HV_E_WRONG_VP.
 //
 // # Safety
 //
@@ -354,7 +362,7 @@ uint32_t hv_bus_status(struct hv_bus *bus);
 int hv_bus_unload(struct hv_bus *bus);
 
 // Ends the connection, if there is one, and closes the bus: its memory is the kernel's again. Returns 0 or an error,
-// and the bus is still open: HV_E_IN_USE while devices are open, HV_E_TIMED_OUT, HV_E_POST.
+// and the bus is still open: HV_E_IN_USE while devices are open, HV_E_TIMED_OUT, HV_E_POST, HV_E_WRONG_VP.
 //
 // # Safety
 //

@@ -28,6 +28,7 @@ const DISK: usize = 1 << 20;
 struct Bridge {
     bed: &'static Testbed,
     world: &'static World,
+    seen: &'static Seen,
 }
 
 impl Bridge {
@@ -46,6 +47,12 @@ impl Bridge {
 
 impl Vmbus for Bridge {
     fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> Option<HypercallOutput> {
+        let asks =
+            (control.code(), block[2] as u32) == (HypercallCode::GET_VP_REGISTERS, RegisterName::VP_INDEX.0);
+        let act = self.seen.while_asking.lock().unwrap().take_if(|_| asks);
+        if let Some(act) = act {
+            act();
+        }
         let served = matches!(control.code(), HypercallCode::POST_MESSAGE | HypercallCode::SIGNAL_EVENT);
         // SAFETY: a model: it reads and writes the memory of its own world.
         let output = served.then(|| unsafe { Wire(self.world).call(control, block) });
@@ -73,6 +80,8 @@ pub(super) struct Seen {
     pub(super) patience: Mutex<usize>,
     /// Is called when the kernel waits.
     pub(super) while_waiting: Mutex<Option<Box<dyn FnMut() + Send>>>,
+    /// Is called once, when the library asks which VP is calling.
+    pub(super) while_asking: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     /// Is called once, when rings are freed.
     pub(super) while_freeing: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
@@ -174,7 +183,8 @@ impl Machine {
             storage.attach(0, lun, lun.into(), Disk::new(DISK as u64, [lun; 16], MAX_TRANSFER)).unwrap();
         }
         let world = World::new(storage, &[DISK, DISK]);
-        let bridge = Box::leak(Box::new(Bridge { bed: kernel.bed, world }));
+        let seen: &'static Seen = Box::leak(Box::default());
+        let bridge = Box::leak(Box::new(Bridge { bed: kernel.bed, world, seen }));
         machine::serve(Some(bridge));
         let (messages, events) = (kernel.bed.page(), kernel.bed.page());
         let at = |page: &Page| super::virt_to_phys_of(page);
@@ -187,7 +197,6 @@ impl Machine {
             // SAFETY: pages of the testbed, which nothing else uses.
             assert_eq!(unsafe { hv_set_vpreg(register.0, value) }, 0);
         }
-        let seen: &'static Seen = Box::leak(Box::default());
         *seen.patience.lock().unwrap() = 1000;
         let (bus, storage, net) = (zeros(), zeros(), zeros());
         Self { kernel, world, seen, messages, events, bus, storage, net }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use hv_guest::page::Page;
 
 use super::devices::{Machine, pointer, rescind, zeros};
-use crate::machine::be;
+use crate::machine::{be, current};
 use crate::*;
 
 #[test]
@@ -43,6 +43,40 @@ fn a_bus_needs_its_size_its_callbacks_and_hyper_v() {
     assert_eq!(hyperv_cleanup(), 0);
     // SAFETY: a closed bus, and a good configuration.
     assert_eq!(unsafe { hv_bus_init(machine.bus, size, &good) }, HV_E_NO_HYPERV);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_a_configuration_of_another_version_only_the_size_is_read() {
+    unsafe extern "C" {
+        fn mmap(
+            at: *mut c_void,
+            bytes: usize,
+            prot: c_int,
+            flags: c_int,
+            fd: c_int,
+            from: isize,
+        ) -> *mut c_void;
+        fn mprotect(at: *mut c_void, bytes: usize, prot: c_int) -> c_int;
+        fn munmap(at: *mut c_void, bytes: usize) -> c_int;
+    }
+    const PAGE: usize = 0x1_0000;
+    // PROT_READ and PROT_WRITE; MAP_PRIVATE and MAP_ANONYMOUS.
+    // SAFETY: new memory.
+    let memory = unsafe { mmap(null_mut(), 2 * PAGE, 3, 0x22, -1, 0) };
+    assert_ne!(memory.addr(), usize::MAX);
+    // The structure has its size alone. What is behind it faults.
+    let behind = memory.wrapping_byte_add(PAGE);
+    let short = behind.cast::<usize>().wrapping_sub(1);
+    // SAFETY: the second half of the new memory.
+    assert_eq!(unsafe { mprotect(behind, PAGE, 0) }, 0);
+    // SAFETY: the last word of the first half.
+    unsafe { short.write(size_of::<usize>()) };
+    let machine = Machine::boot();
+    // SAFETY: zeros, and a structure that is as long as its size says.
+    assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), short.cast()) }, HV_E_SIZE);
+    // SAFETY: the memory from above.
+    assert_eq!(unsafe { munmap(memory, 2 * PAGE) }, 0);
 }
 
 #[test]
@@ -283,18 +317,93 @@ fn messages_are_taken_on_the_vp_that_connected_alone() {
     let mut machine = Machine::boot();
     machine.connect();
     let card = machine.find(HV_DEVICE_NET);
+    let channel = machine.find(HV_DEVICE_STORAGE);
     machine.rescind(card);
     be(machine.kernel.bed, 1);
     // SAFETY: a bus that is open.
     let take = |machine: &mut Machine| unsafe { hv_bus_interrupt(machine.bus) };
     assert_eq!(take(&mut machine), HV_E_WRONG_VP);
-    let channel = machine.find(HV_DEVICE_STORAGE);
+    // SAFETY: a bus that is open.
+    let bound = unsafe {
+        [
+            hv_bus_offers(machine.bus, null_mut(), 0),
+            hv_bus_find(machine.bus, HV_DEVICE_STORAGE, 0),
+            hv_bus_connect(machine.bus),
+            hv_bus_unload(machine.bus),
+            hv_bus_close(machine.bus),
+        ]
+    };
+    assert_eq!(bound, [HV_E_WRONG_VP; 5]);
     // SAFETY: zeros, and a bus that is open.
     let opened =
         unsafe { hv_storage_open(machine.storage, size_of::<hv_storage>(), machine.bus, channel, 0) };
     assert_eq!(opened, HV_E_WRONG_VP);
     be(machine.kernel.bed, 0);
     assert!(take(&mut machine) > 0);
+}
+
+/// Has the handler on VP 0 interrupt the library when it asks which VP is calling, after `before`. Returns what
+/// `hv_bus_interrupt` returns there.
+fn interrupt_while_asking(
+    machine: &mut Machine,
+    before: impl FnOnce() + Send + 'static,
+) -> Arc<Mutex<Vec<c_int>>> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let (bed, taken) = (machine.kernel.bed, Arc::clone(&log));
+    let bus = core::ptr::from_mut(machine.bus).expose_provenance();
+    *machine.seen.while_asking.lock().unwrap() = Some(Box::new(move || {
+        let (_, vp) = current();
+        before();
+        be(bed, 0);
+        // SAFETY: the bus, which the interrupted call may use.
+        let count = unsafe { hv_bus_interrupt(core::ptr::with_exposed_provenance_mut(bus)) };
+        taken.lock().unwrap().push(count);
+        be(bed, vp);
+    }));
+    log
+}
+
+#[test]
+fn a_call_on_a_device_does_not_keep_the_bus_from_the_handler_on_another_vp() {
+    let mut machine = Machine::boot();
+    let config = hv_bus_config { wait: None, timeout: 1000, ..machine.config() };
+    // SAFETY: zeros, and a configuration whose callbacks are the test's own.
+    assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), &config) }, 0);
+    // SAFETY: a bus that is open.
+    assert_eq!(unsafe { hv_bus_connect(machine.bus) }, 0x60000);
+    let (disks, card) = (machine.open_storage(), machine.find(HV_DEVICE_NET));
+    machine.world.host.hold.store(true, Ordering::Relaxed);
+    machine.kernel.bed.set_counter_step(24);
+    machine.rescind(card);
+    be(machine.kernel.bed, 1);
+    let taken = interrupt_while_asking(&mut machine, || ());
+    let mut block = [0_u8; 512];
+    // SAFETY: a controller that is open, a disk, and room for a block.
+    let read = unsafe { hv_storage_read(machine.storage, &disks[0], 0, block.as_mut_ptr().cast(), 512) };
+    assert_eq!(read, HV_E_TIMED_OUT);
+    assert_eq!(*taken.lock().unwrap(), [1]);
+    assert_eq!(machine.seen.notices.lock().unwrap().last(), Some(&(HV_NOTICE_REMOVED, card)));
+    be(machine.kernel.bed, 0);
+    assert!(machine.world.end_one(0));
+    // SAFETY: a controller that is open, and its bus.
+    assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
+    machine.close();
+}
+
+#[test]
+fn a_call_that_fails_takes_the_messages_that_the_handler_left_to_it() {
+    let mut machine = Machine::boot();
+    machine.connect();
+    machine.open_storage();
+    let (world, card) = (machine.world, machine.find(HV_DEVICE_NET));
+    let taken = interrupt_while_asking(&mut machine, move || rescind(world, card));
+    // SAFETY: a bus that is open.
+    assert_eq!(unsafe { hv_bus_close(machine.bus) }, HV_E_IN_USE, "the controller is open");
+    assert_eq!(*taken.lock().unwrap(), [HV_E_IN_USE]);
+    assert_eq!(machine.seen.notices.lock().unwrap().last(), Some(&(HV_NOTICE_REMOVED, card)));
+    // SAFETY: a controller that is open, and its bus.
+    assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
+    machine.close();
 }
 
 #[test]
@@ -310,6 +419,14 @@ fn the_status_of_a_failure_is_told() {
     assert_eq!(read, HV_E_IO);
     // SAFETY: a bus that is open.
     assert_eq!(unsafe { hv_bus_status(machine.bus) } >> 16, 3, "sense key: medium error (SPC-4)");
+    // On every VP, and while a call uses the bus.
+    be(machine.kernel.bed, 1);
+    let bus = core::ptr::from_mut(machine.bus).expose_provenance();
+    // SAFETY: the bus, which a call may use.
+    let status = move || unsafe { hv_bus_status(core::ptr::with_exposed_provenance_mut(bus)) };
+    assert_eq!(status() >> 16, 3);
+    be(machine.kernel.bed, 0);
+    *machine.seen.while_freeing.lock().unwrap() = Some(Box::new(move || assert_eq!(status() >> 16, 3)));
     *machine.world.host.failure.lock().unwrap() = Some(Failure::Medium);
     let page = &machine.memory(1)[0];
     // SAFETY: a controller that is open, a disk, and a page that nothing else uses.
@@ -320,5 +437,6 @@ fn the_status_of_a_failure_is_told() {
     assert_eq!((done.error, done.status >> 16, done.bytes), (HV_E_IO, 3, 0));
     // SAFETY: a controller that is open, and its bus.
     assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
+    assert!(machine.seen.while_freeing.lock().unwrap().is_none(), "it was called");
     machine.close();
 }

@@ -84,7 +84,7 @@ unsafe fn enter<T>(net: *mut hv_net, call: impl FnOnce(&mut NetCard) -> Result<T
     let object = unsafe { NetObject::at(net.cast()) }?;
     let mut entered = object.enter()?;
     let outcome = entered.card().and_then(call);
-    outcome.map_err(|code| entered.user.shared().note(code))
+    outcome.map_err(|code| entered.user.bus().note(code))
 }
 
 /// Opens the network card with this channel (`hv_bus_find`), and waits until it is initialized. The host interrupts

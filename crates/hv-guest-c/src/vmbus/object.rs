@@ -25,6 +25,8 @@ const ASKED: u32 = 0x6876_0003;
 #[repr(C)]
 pub(super) struct Object<S, T> {
     gate: AtomicU32,
+    /// A number that every call may read and write at any time, whether the object is open or not.
+    pub(super) number: AtomicU32,
     shared: UnsafeCell<MaybeUninit<S>>,
     own: UnsafeCell<MaybeUninit<T>>,
 }
@@ -43,7 +45,7 @@ impl<S, T> Object<S, T> {
     pub(super) unsafe fn at<'a>(address: *mut c_void) -> Result<&'a Self, c_int> {
         let object = NonNull::new(address.cast::<Self>()).filter(|object| object.is_aligned());
         // SAFETY: the address is not null and aligned, as was just seen; the caller vouches that the memory has room,
-        // lives for `'a`, and holds zeros or what this module has written: an atomic and bytes without a meaning of
+        // lives for `'a`, and holds zeros or what this module has written: atomics and bytes without a meaning of
         // their own, for which any content is valid.
         object.map(|object| unsafe { object.as_ref() }).ok_or(HV_E_ARGUMENT)
     }

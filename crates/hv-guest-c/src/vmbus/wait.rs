@@ -40,10 +40,11 @@ impl Pause {
         if unsafe { wait(config.context) } == 0 { Ok(()) } else { Err(Error::TimedOut) }
     }
 
-    /// Waits on behalf of a device. A kernel that polls by this library alone has its messages taken here; else the
-    /// bus is left to others: to the interrupt handler, or to the kernel's `wait`.
+    /// Waits on behalf of a device. A kernel that polls by this library alone has its messages taken here, on the VP
+    /// that connected; else the bus is left to others: to the interrupt handler, or to the kernel's `wait`.
     pub(super) fn device(&mut self, bus: &BusObject) -> Result<(), Error> {
-        if self.shared.config.wait.is_none() {
+        // It does not enter the bus on another VP: it could not take the messages that the handler leaves to it.
+        if self.shared.config.wait.is_none() && self.shared.has_messages() {
             let _ = pump(bus);
         }
         self.pause()

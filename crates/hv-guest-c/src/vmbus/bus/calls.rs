@@ -19,9 +19,6 @@ use crate::vmbus::wait::Pause;
 
 /// Checks a configuration, and returns its source and its message page.
 fn check(config: &hv_bus_config) -> Result<(SintIndex, NonNull<u8>), c_int> {
-    if config.size != size_of::<hv_bus_config>() {
-        return Err(HV_E_SIZE);
-    }
     let page = NonNull::new(config.messages.cast::<u8>()).filter(|page| page.cast::<Page>().is_aligned());
     let sint = u8::try_from(config.sint).ok().and_then(SintIndex::new);
     let (Some(page), Some(sint), Some(_), Some(_)) = (page, sint, config.allocate, config.free) else {
@@ -48,8 +45,7 @@ fn fill(shared: &mut MaybeUninit<Shared>, config: hv_bus_config, sint: SintIndex
     put!(place, messages, messages);
     put!(place, slots, Slots::new());
     put!(place, users, AtomicU32::new(0));
-    put!(place, status, AtomicU32::new(0));
-    put!(place, vp, AtomicU32::new(0));
+    put!(place, vp, AtomicU32::new(HV_VP_NONE));
 }
 
 /// Opens a bus, which is not connected yet. `size` is sizeof(struct hv_bus). Returns 0 or an error: HV_E_ARGUMENT,
@@ -58,16 +54,20 @@ fn fill(shared: &mut MaybeUninit<Shared>, config: hv_bus_config, sint: SintIndex
 /// # Safety
 ///
 /// `bus` is null or points to a `struct hv_bus` of zeros, or one that was closed, which stays in place until it is
-/// closed. `config` is null or points to a structure whose callbacks do what their fields say, from the contexts in
-/// which the calls of this header are made, and do not use the object of the call that they serve. Memory that
-/// `allocate` returns is valid for reads and writes and used by nothing else until `free`, and `virt_to_phys` of
-/// `struct hv_guest_os` translates it. `messages` is null or the enabled message page of the VP that connects, which
-/// nothing else uses but by aligned words until the bus is closed. There is one bus.
+/// closed. `config` is null or points to a structure that begins with its size and is as long as that says. Its
+/// callbacks do what their fields say, from the contexts in which the calls of this header are made, and do not use the
+/// object of the call that they serve. Memory that `allocate` returns is valid for reads and writes and used by nothing
+/// else until `free`, and `virt_to_phys` of `struct hv_guest_os` translates it. `messages` is null or the enabled
+/// message page of the VP that connects, which nothing else uses but by aligned words until the bus is closed. There is
+/// one bus.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_bus_init(bus: *mut hv_bus, size: usize, config: *const hv_bus_config) -> c_int {
     // SAFETY: `bus` is null or points to zeros or a closed bus that stays in place, by this function's contract.
     number(unsafe { init(bus, size, config) }.map(|()| 0))
 }
+
+// `init` reads the size of a configuration of any version.
+const _: () = assert!(core::mem::offset_of!(hv_bus_config, size) == 0);
 
 /// # Safety
 ///
@@ -79,17 +79,26 @@ unsafe fn init(bus: *mut hv_bus, size: usize, config: *const hv_bus_config) -> R
     if size != size_of::<hv_bus>() {
         return Err(HV_E_SIZE);
     }
-    let config = NonNull::new(config.cast_mut()).filter(|config| config.is_aligned());
+    let config = NonNull::new(config.cast_mut()).filter(|config| config.is_aligned()).ok_or(HV_E_ARGUMENT)?;
     // SAFETY: the pointer is not null and aligned, as was just seen, and points to a configuration, by this function's
-    // contract: numbers, pointers, and functions that may be null.
-    let config = unsafe { config.ok_or(HV_E_ARGUMENT)?.read() };
+    // contract: one of any version begins with its size, which is asserted above.
+    if unsafe { config.cast::<usize>().read() } != size_of::<hv_bus_config>() {
+        return Err(HV_E_SIZE);
+    }
+    // SAFETY: the pointer is not null and aligned and points to a configuration that is as long as its size says, by
+    // this function's contract. The size, which was just read, is that of this version: numbers, pointers, and
+    // functions that may be null.
+    let config = unsafe { config.read() };
     let (sint, page) = check(&config)?;
     // SAFETY: the page is aligned, as `check` has seen, and the enabled message page of the VP that connects, which
     // hypervisor and kernel access by aligned words alone until the bus is closed, by this function's contract. The
     // reference is not used after that.
     let messages = unsafe { Page::at(page) };
     let opened = object.open(
-        |shared| fill(shared, config, sint, messages),
+        |shared| {
+            object.number.store(0, Ordering::Relaxed);
+            fill(shared, config, sint, messages);
+        },
         |shared| {
             // SAFETY: `fill` has just written this part. Only `hv_bus_close` empties the object, after it has dropped
             // all that has this reference; it refuses while a device is open.
@@ -113,12 +122,13 @@ unsafe fn init(bus: *mut hv_bus, size: usize, config: *const hv_bus_config) -> R
             Ok(Inner { client, page, contacted: false })
         },
     );
-    opened.map(drop)
+    leave(opened?).map(drop)
 }
 
 /// Makes contact with the host, has it send its messages to the calling VP, and waits for all offers. A connection that
 /// stands, of this kernel or of one before, ends with that. Returns the version of VMBus, the major number in bits
-/// 31:16, or an error: HV_E_IN_USE while devices are open, HV_E_NO_VERSION, HV_E_REFUSED, HV_E_TIMED_OUT, HV_E_POST.
+/// 31:16, or an error: HV_E_IN_USE while devices are open, HV_E_NO_VERSION, HV_E_REFUSED, HV_E_TIMED_OUT, HV_E_POST,
+/// HV_E_WRONG_VP on another VP than before.
 ///
 /// # Safety
 ///
@@ -144,7 +154,7 @@ pub unsafe extern "C" fn hv_bus_connect(bus: *mut hv_bus) -> c_int {
 
 /// Takes the messages that the host has sent: in the handler of the VMBus interrupt on the VP that connected, or now
 /// and then in a kernel that polls. Does not wait. Returns how many they were, or an error. HV_E_IN_USE is none in an
-/// interrupt handler: the call that has the bus takes them.
+/// interrupt handler on that VP: the call that has the bus is on the same VP, and takes them before it returns.
 ///
 /// # Safety
 ///
@@ -190,7 +200,7 @@ pub unsafe extern "C" fn hv_bus_events(
 }
 
 /// Writes the channels that are offered to `offers`, which has room for `room` of them, by no order. Returns how many
-/// there are, which may be more, or an error.
+/// there are, which may be more, or an error: HV_E_WRONG_VP on another VP than the one that connected.
 ///
 /// # Safety
 ///
@@ -222,7 +232,7 @@ pub unsafe extern "C" fn hv_bus_offers(bus: *mut hv_bus, offers: *mut hv_offer, 
 
 /// Finds device number `n`, from 0 on, of a kind: HV_DEVICE_STORAGE, HV_DEVICE_NET. Their order is that of their
 /// channels. Returns the channel, for `hv_storage_open` or `hv_net_open`, or an error: HV_E_NOT_FOUND,
-/// HV_E_NOT_CONNECTED.
+/// HV_E_NOT_CONNECTED, HV_E_WRONG_VP.
 ///
 /// # Safety
 ///
@@ -244,19 +254,21 @@ pub unsafe extern "C" fn hv_bus_find(bus: *mut hv_bus, kind: u32, n: u32) -> c_i
 
 /// Returns the host's own number behind the last error of the bus or of a device: an NTSTATUS, a hypercall status, the
 /// status of a card, or of a disk's command its sense key, code and qualifier in bits 23:16, 15:8 and 7:0; or, with bit
-/// 31 set, SRB status and SCSI status in bits 15:8 and 7:0. 0: there was none, or the bus is in use.
+/// 31 set, SRB status and SCSI status in bits 15:8 and 7:0. 0: there was none since `hv_bus_init`. Any context.
 ///
 /// # Safety
 ///
 /// `bus` is null or points to a `struct hv_bus` that was zeros before its first use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_bus_status(bus: *mut hv_bus) -> u32 {
-    // SAFETY: `bus` is null or points to a bus, by this function's contract.
-    unsafe { with(bus, |_, shared| Ok(shared.status.load(Ordering::Relaxed))) }.unwrap_or(0)
+    // SAFETY: `bus` is null or points to a bus, by this function's contract; a bus has the size and the alignment of
+    // the object, which is asserted above.
+    let object: Result<&BusObject, c_int> = unsafe { BusObject::at(bus.cast()) };
+    object.map_or(0, |object| object.number.load(Ordering::Relaxed))
 }
 
 /// Ends the connection and waits for the host, whatever is open: before another kernel starts, or after a crash. All
-/// devices are gone then, and can be closed. Returns 0 or an error: HV_E_TIMED_OUT, HV_E_POST.
+/// devices are gone then, and can be closed. Returns 0 or an error: HV_E_TIMED_OUT, HV_E_POST, HV_E_WRONG_VP.
 ///
 /// # Safety
 ///
@@ -277,36 +289,30 @@ fn unload(inner: &mut Inner, shared: &'static Shared) -> Result<(), Code> {
 }
 
 /// Ends the connection, if there is one, and closes the bus: its memory is the kernel's again. Returns 0 or an error,
-/// and the bus is still open: HV_E_IN_USE while devices are open, HV_E_TIMED_OUT, HV_E_POST.
+/// and the bus is still open: HV_E_IN_USE while devices are open, HV_E_TIMED_OUT, HV_E_POST, HV_E_WRONG_VP.
 ///
 /// # Safety
 ///
 /// `bus` is null or points to a `struct hv_bus` that was zeros before its first use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_bus_close(bus: *mut hv_bus) -> c_int {
-    // SAFETY: `bus` is null or points to a bus, by this function's contract; a bus has the size and the alignment of
-    // the object, which is asserted above.
-    let object: Result<&'static BusObject, c_int> = unsafe { BusObject::at(bus.cast()) };
-    let entered = object.and_then(Object::enter);
-    let mut entered = match entered {
-        Ok(entered) => entered,
+    let end = |entered: &mut Entered<'static, Shared, Inner>, shared: &'static Shared| {
+        if shared.users.load(Ordering::Acquire) != 0 {
+            return Err(HV_E_IN_USE.into());
+        }
+        unload(entered, shared).map(|()| shared)
+    };
+    // SAFETY: `bus` is null or points to a bus, by this function's contract.
+    let (entered, shared) = match unsafe { hold(bus, end) } {
+        Ok(held) => held,
         Err(error) => return error,
     };
-    // SAFETY: the object is open, and this call, which empties it last, has it.
-    let shared: &'static Shared = unsafe { entered.object().shared() };
-    if shared.users.load(Ordering::Acquire) != 0 {
-        return HV_E_IN_USE;
-    }
-    if let Err(code) = unload(&mut entered, shared) {
-        return shared.note(code);
-    }
     entered.close(|inner| {
         let dma = KernelDma::new(shared);
+        // SAFETY: `allocate` returned this page, which is valid until it is freed.
+        dma.unshare(unsafe { inner.page.as_ref() });
         // SAFETY: `allocate` returned this page, and the client, which alone uses it, is dropped next, without a call.
-        unsafe {
-            dma.unshare(inner.page.as_ref());
-            dma.free(inner.page);
-        }
+        unsafe { dma.free(inner.page) };
     });
     0
 }

@@ -111,9 +111,7 @@ pub(super) struct Shared {
     slots: Slots<HV_BUS_CHANNELS, HV_BUS_GPADLS>,
     /// Devices that are open.
     users: AtomicU32,
-    /// The host's number behind the last error.
-    status: AtomicU32,
-    /// The VP that connected.
+    /// The VP that connected, or `HV_VP_NONE` before that.
     vp: AtomicU32,
 }
 
@@ -148,13 +146,27 @@ impl Wake for Shared {
     }
 }
 
-impl Shared {
+impl BusObject {
     /// Notes the host's number behind an error, and returns the error.
     pub(super) fn note(&self, code: Code) -> c_int {
         if code.status != 0 {
-            self.status.store(code.status, Ordering::Relaxed);
+            self.number.store(code.status, Ordering::Relaxed);
         }
         code.error
+    }
+}
+
+impl Shared {
+    /// Returns false on another VP than the one that connected.
+    fn is_here(&self) -> bool {
+        let vp = self.vp.load(Ordering::Relaxed);
+        let elsewhere = || registers::get(&conduit(), Register::VP_INDEX).is_ok_and(|here| here.0 != vp);
+        vp == HV_VP_NONE || !elsewhere()
+    }
+
+    /// Returns true if there are messages that the calling VP can take.
+    pub(super) fn has_messages(&self) -> bool {
+        SynicPages::pending_in(self.messages, self.sint).is_some() && self.is_here()
     }
 
     /// Takes the messages that have come, 64 at most, and gives them to the client. Returns how many they were.
@@ -165,8 +177,7 @@ impl Shared {
             && let Some(pending) = SynicPages::pending_in(self.messages, self.sint)
         {
             // The end of a message makes the hypervisor look at the queue of the calling VP.
-            let here = registers::get(&conduit(), Register::VP_INDEX);
-            if count == 0 && here.is_ok_and(|here| here.0 != self.vp.load(Ordering::Relaxed)) {
+            if count == 0 && !self.is_here() {
                 return Err(HV_E_WRONG_VP);
             }
             let message = pending.read();
@@ -184,20 +195,28 @@ impl Shared {
 /// Gives a bus the messages that have come, or asks the call that has it to do so. Returns how many they were.
 pub(super) fn pump(bus: &BusObject) -> Result<u32, c_int> {
     let mut entered = bus.enter_or_ask()?;
-    let mut total = 0;
-    loop {
-        // SAFETY: the object is open, and this call has it: it is not emptied before `entered` is gone.
-        let shared: &Shared = unsafe { bus.shared() };
-        total += shared.deliver(&mut entered.client)?;
-        match entered.leave() {
-            None => return Ok(total),
-            Some(again) => entered = again,
-        }
-    }
+    // SAFETY: the object is open, and this call has it: it is not emptied before `entered` is gone.
+    let shared: &Shared = unsafe { bus.shared() };
+    let count = shared.deliver(&mut entered.client);
+    let more = leave(entered);
+    Ok(count? + more?)
 }
 
-/// Calls a function with a bus that no other call uses. An interrupt handler that found it in use has asked for another
-/// look at the messages, which is taken at the end.
+/// Frees a bus: every call that does not close it ends with this. An interrupt handler that found the bus in use has
+/// asked for another look at the messages, which is taken first. Returns how many they were.
+fn leave(mut entered: Entered<'_, Shared, Inner>) -> Result<u32, c_int> {
+    // SAFETY: the object is open, and this call has it: it is not emptied before `entered` is gone.
+    let shared: &Shared = unsafe { entered.object().shared() };
+    let mut total = Ok(0);
+    while let Some(mut again) = entered.leave() {
+        let count = shared.deliver(&mut again.client);
+        total = total.and_then(|total| Ok(total + count?));
+        entered = again;
+    }
+    total
+}
+
+/// Calls a function with a bus that no other call uses.
 ///
 /// # Safety
 ///
@@ -206,20 +225,42 @@ pub(super) unsafe fn with<T>(
     bus: *mut hv_bus,
     call: impl FnOnce(&mut Entered<'static, Shared, Inner>, &'static Shared) -> Result<T, Code>,
 ) -> Result<T, c_int> {
+    // SAFETY: `bus` is null or points to such an object, by this function's contract.
+    let (entered, value) = unsafe { hold(bus, call) }?;
+    // It fails if the call came back on another VP than it began on, which the header forbids.
+    let _ = leave(entered);
+    Ok(value)
+}
+
+/// Calls a function with a bus that no other call uses, and keeps the bus if the function returns no error.
+///
+/// Another VP than the one that connected is refused: the handler there would find the bus in use, and the messages
+/// could not be taken here.
+///
+/// # Safety
+///
+/// `bus` is null or points to a `struct hv_bus` that was zeros before its first use.
+unsafe fn hold<T>(
+    bus: *mut hv_bus,
+    call: impl FnOnce(&mut Entered<'static, Shared, Inner>, &'static Shared) -> Result<T, Code>,
+) -> Result<(Entered<'static, Shared, Inner>, T), c_int> {
     // SAFETY: `bus` is null or points to such an object, which stays in place while it is open, by this function's
     // contract; a bus has the size and the alignment of one, which is asserted above.
-    let object = unsafe { BusObject::at(bus.cast()) }?;
+    let object: &'static BusObject = unsafe { BusObject::at(bus.cast()) }?;
     let mut entered = object.enter()?;
     // SAFETY: the object is open. It is emptied by `hv_bus_close` alone, which has to enter it, and refuses while a
     // device is open; devices alone keep this reference longer than this call has the bus.
     let shared = unsafe { object.shared() };
-    let outcome = call(&mut entered, shared).map_err(|code| shared.note(code));
-    while let Some(mut again) = entered.leave() {
-        // On another VP than the one that connected there is nothing to take.
-        let _ = shared.deliver(&mut again.client);
-        entered = again;
+    let outcome = if shared.is_here() { call(&mut entered, shared) } else { Err(HV_E_WRONG_VP.into()) };
+    match outcome {
+        Ok(value) => Ok((entered, value)),
+        Err(code) => {
+            let error = object.note(code);
+            // The error of the call is the one to return.
+            let _ = leave(entered);
+            Err(error)
+        }
     }
-    outcome
 }
 
 /// Returns the number for C of an outcome.

@@ -133,7 +133,7 @@ unsafe fn enter<T>(
     let object = unsafe { StorageObject::at(storage.cast()) }?;
     let mut entered = object.enter()?;
     let outcome = entered.parts().and_then(|(scsi, user)| call(scsi, user));
-    outcome.map_err(|code| entered.user.shared().note(code))
+    outcome.map_err(|code| entered.user.bus().note(code))
 }
 
 /// Reads the kernel's description of a disk.
