@@ -1,5 +1,6 @@
 //! A host whose every word is the test's own: for drivers, against hosts that break the rules.
 
+use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize, Ordering};
@@ -23,9 +24,19 @@ pub struct ScriptedHost {
     live: AtomicUsize,
     posted: Mutex<Vec<(u32, Vec<u8>)>>,
     signals: Mutex<Vec<u32>>,
+    signalled: Mutex<Option<Signalled>>,
     status: AtomicU16,
     /// A connection that does not exist, or 0.
     missing: AtomicU32,
+}
+
+/// What the test does when the guest signals the host.
+struct Signalled(Box<dyn FnMut() + Send>);
+
+impl fmt::Debug for Signalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signalled")
+    }
 }
 
 impl ScriptedHost {
@@ -38,6 +49,7 @@ impl ScriptedHost {
             live: AtomicUsize::new(0),
             posted: Mutex::default(),
             signals: Mutex::default(),
+            signalled: Mutex::default(),
             status: AtomicU16::new(0),
             missing: AtomicU32::new(0),
         }
@@ -93,6 +105,12 @@ impl ScriptedHost {
         std::mem::take(&mut *lock(&self.signals))
     }
 
+    /// Calls this at each signal of the guest, before the hypercall returns: what a host on another processor does
+    /// meanwhile. It signals nothing itself.
+    pub fn on_signal(&self, act: impl FnMut() + Send + 'static) {
+        *lock(&self.signalled) = Some(Signalled(Box::new(act)));
+    }
+
     /// Answers hypercalls with this status from now on. What is refused is not noted.
     pub fn set_status(&self, status: HvStatus) {
         self.status.store(status.0, Ordering::Relaxed);
@@ -128,6 +146,9 @@ impl Conduit for ScriptedHost {
             lock(&self.posted).push((word(0), payload));
         } else if status == 0 && control.code() == HypercallCode::SIGNAL_EVENT {
             lock(&self.signals).push(block[0] as u32);
+            if let Some(Signalled(act)) = &mut *lock(&self.signalled) {
+                act();
+            }
         }
         HypercallOutput::from_bits(status.into())
     }

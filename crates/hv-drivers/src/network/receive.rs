@@ -107,7 +107,8 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     }
 
     /// Completes the packet whose messages were taken: its sections are the host's again. Returns false if there is no
-    /// room for that.
+    /// room for that: the host was asked for a signal, and the call has to end. A commit gives the host room for more
+    /// packets, so a host that goes on to fill both rings would hold a call that commits and reads on for ever.
     fn settle(&mut self) -> Result<bool, Error> {
         let Some(transaction) = self.arrived.transaction else { return Ok(true) };
         let body = SendRndisPacketComplete { status: NvspStatus::SUCCESS };
@@ -121,9 +122,9 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
                     return Ok(true);
                 }
                 Err(error) if error.may_retry() => {
-                    // The host may wait for the room of what was read.
-                    self.queue.from_host().commit()?;
                     if !self.queue.to_host().wait_for(COMPLETION)? {
+                        // The host may wait for the room of what was read.
+                        self.queue.from_host().commit()?;
                         return Ok(false);
                     }
                 }

@@ -1,5 +1,8 @@
 //! The network card's driver against hosts that lie, and against other hosts than this project's.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
 use hv_drivers::hv_vmbus_client::hv_guest::page::Page;
 use hv_drivers::hv_vmbus_client::{self, Channel, Client, Contact, Open, PageRun, Slots};
 use hv_drivers::network::{Buffers, Card, Checksums, Error, Frames};
@@ -378,6 +381,50 @@ fn several_frames_of_a_packet_come_one_by_one_and_the_packet_is_completed_after_
     }
     assert_eq!(world.take(), None);
     assert_eq!(world.end.serve(), [id]);
+}
+
+/// A host that leaves the ring to it full, takes a few completions when the guest gives it room, and uses that room
+/// for the next packets, none of which has a frame.
+#[test]
+fn packets_without_end_end_a_call_all_the_same() {
+    /// Packets that the host sends at most, and those that a ring holds.
+    const PACKETS: usize = 20_000;
+    const HELD: u64 = (RING as u64 - 1) * 4096 / 56;
+    let World { host, mut card, mut end, .. } = World::ready();
+    let left = Arc::new(Mutex::new((PACKETS, Vec::new())));
+    let state = Arc::clone(&left);
+    // The guest signals when there is room for a packet, and only then.
+    end.rings()[1][0].store_u32(12, 56);
+    end.rings()[0][0].store_u32(8, 1);
+    let mut act = move |most: usize| {
+        let (left, completed) = &mut *state.lock().unwrap();
+        completed.extend(std::iter::from_fn(|| end.hear()).take(most).map(|heard| heard.transaction));
+        while *left > 0 && end.name(0xcafe, &[(7, 0)], &words(&[107, 0, u32::MAX, 0])) > 0 {
+            *left -= 1;
+        }
+    };
+    act(0);
+    let act = Arc::new(Mutex::new(act));
+    let signalled = Arc::clone(&act);
+    host.on_signal(move || signalled.lock().unwrap()(3));
+    let mut drops = 0;
+    for call in 0..100 {
+        assert_eq!(card.receive(&mut [0; 1518]), Ok(None));
+        let now = card.counts().receive_drops;
+        assert!((1..=HELD).contains(&(now - drops)), "{} packets in call {call}", now - drops);
+        drops = now;
+    }
+    assert!(left.lock().unwrap().0 > PACKETS / 2, "the ring to the host was never full");
+    // The host goes on to take them, and each was completed once.
+    for _ in 0..PACKETS {
+        act.lock().unwrap()(usize::MAX);
+        assert_eq!(card.receive(&mut [0; 1518]), Ok(None));
+    }
+    act.lock().unwrap()(usize::MAX);
+    let completed = &left.lock().unwrap().1;
+    assert_eq!((completed.len(), card.counts().receive_drops), (PACKETS, PACKETS as u64));
+    let ids: BTreeSet<u64> = completed.iter().copied().collect();
+    assert_eq!(ids.len(), PACKETS);
 }
 
 #[test]
