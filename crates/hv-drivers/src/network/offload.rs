@@ -6,8 +6,9 @@
 
 use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::ndis::{
-    CHECKSUM_IP4, CHECKSUM_TCP4, CHECKSUM_TCP6, CHECKSUM_UDP4, CHECKSUM_UDP6, ENCAPSULATION_802_3,
-    OBJECT_DEFAULT, OBJECT_OFFLOAD, OFFLOAD_BOTH, OFFLOAD_OFF, ObjectHeader, Offload, OffloadParameters,
+    CHECKSUM_IP4, CHECKSUM_IP4_OPTIONS, CHECKSUM_TCP4, CHECKSUM_TCP4_OPTIONS, CHECKSUM_TCP6,
+    CHECKSUM_TCP6_OPTIONS, CHECKSUM_UDP4, CHECKSUM_UDP6, ENCAPSULATION_802_3, OBJECT_DEFAULT, OBJECT_OFFLOAD,
+    OFFLOAD_BOTH, OFFLOAD_OFF, ObjectHeader, Offload, OffloadParameters,
 };
 use hv_tlfs::vmbus::nvsp::Version;
 use hv_tlfs::vmbus::rndis::{INFO_CHECKSUM, PacketMessage, PerPacketInfo, ReceiveChecksum, TransmitChecksum};
@@ -57,16 +58,21 @@ impl Checksums {
     /// All of them.
     pub const ALL: Self = Self { ipv4: true, tcp4: true, udp4: true, tcp6: true, udp6: true };
 
-    /// Returns those of them that a card can compute.
+    /// Returns those of them that a card can compute for every frame: for headers with options as well, which the stack
+    /// may send in any frame after it was told of a checksum. Linux asks for the options of TCP too
+    /// (`NDIS_TXCSUM_ALL_TCP4`); IPv6 behind extension headers is left to the stack.
     fn granted(self, card: &Offload) -> Self {
-        let ethernet = |encapsulation: u32| encapsulation & ENCAPSULATION_802_3 != 0;
-        let can4 = |bit: u32| ethernet(card.ipv4_transmit_encapsulation) && card.ipv4_transmit & bit != 0;
-        let can6 = |bit: u32| ethernet(card.ipv6_transmit_encapsulation) && card.ipv6_transmit & bit != 0;
+        let all = |encapsulation: u32, can: u32, bits: u32| {
+            encapsulation & ENCAPSULATION_802_3 != 0 && can & bits == bits
+        };
+        let can4 =
+            |bits| all(card.ipv4_transmit_encapsulation, card.ipv4_transmit, bits | CHECKSUM_IP4_OPTIONS);
+        let can6 = |bits| all(card.ipv6_transmit_encapsulation, card.ipv6_transmit, bits);
         Self {
             ipv4: self.ipv4 && can4(CHECKSUM_IP4),
-            tcp4: self.tcp4 && can4(CHECKSUM_TCP4),
+            tcp4: self.tcp4 && can4(CHECKSUM_TCP4 | CHECKSUM_TCP4_OPTIONS),
             udp4: self.udp4 && can4(CHECKSUM_UDP4),
-            tcp6: self.tcp6 && can6(CHECKSUM_TCP6),
+            tcp6: self.tcp6 && can6(CHECKSUM_TCP6 | CHECKSUM_TCP6_OPTIONS),
             udp6: self.udp6 && can6(CHECKSUM_UDP6),
         }
     }
@@ -296,7 +302,8 @@ mod tests {
     fn a_card_grants_what_it_can_over_ethernet() {
         let mut card = Offload::new_zeroed();
         card.header.object_type = OBJECT_OFFLOAD;
-        (card.ipv4_transmit, card.ipv6_transmit) = (CHECKSUM_TCP4 | CHECKSUM_IP4, CHECKSUM_UDP6);
+        let tcp4 = CHECKSUM_TCP4 | CHECKSUM_TCP4_OPTIONS | CHECKSUM_IP4_OPTIONS;
+        (card.ipv4_transmit, card.ipv6_transmit) = (tcp4 | CHECKSUM_IP4, CHECKSUM_UDP6);
         assert_eq!(Checksums::ALL.judge(card.as_bytes()), Checksums::NONE);
         card.ipv4_transmit_encapsulation = ENCAPSULATION_802_3;
         let some = Checksums { ipv4: true, tcp4: true, ..Checksums::NONE };
@@ -310,6 +317,24 @@ mod tests {
         assert_eq!(Checksums::ALL.judge(&[]), Checksums::NONE);
         card.header.object_type = OBJECT_DEFAULT;
         assert_eq!(Checksums::ALL.judge(card.as_bytes()), Checksums::NONE);
+    }
+
+    #[test]
+    fn a_card_without_options_does_not_grant_what_may_have_them() {
+        let mut card = Offload::new_zeroed();
+        card.header.object_type = OBJECT_OFFLOAD;
+        (card.ipv4_transmit_encapsulation, card.ipv6_transmit_encapsulation) = (2, 2);
+        let mut granted = |ipv4, ipv6| {
+            (card.ipv4_transmit, card.ipv6_transmit) = (ipv4, ipv6);
+            Checksums::ALL.judge(card.as_bytes())
+        };
+        let (all4, all6) = (0x155, 0x54);
+        assert_eq!(granted(all4, all6), Checksums::ALL);
+        // Without options of IPv4, of TCP over either.
+        assert_eq!(granted(all4 & !1, 0), Checksums::NONE);
+        let but_tcp = Checksums { tcp4: false, tcp6: false, ..Checksums::ALL };
+        assert_eq!(granted(all4 & !4, all6 & !4), but_tcp);
+        assert_eq!(granted(all4 & !0x10, all6 & !0x10), but_tcp);
     }
 
     #[test]

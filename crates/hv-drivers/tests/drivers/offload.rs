@@ -121,11 +121,12 @@ fn only_what_was_asked_for_is_computed() {
 #[test]
 fn a_card_that_grants_nothing_is_a_card_all_the_same() {
     // The fourth control message is the question, and the fifth turns on what was granted.
-    let object = |kind: u32, encapsulation: u32| {
-        let mut words = vec![kind | 3 << 8 | 156 << 16, encapsulation, 0x151];
+    let object_with = |kind: u32, encapsulation: u32, transmit: u32| {
+        let mut words = vec![kind | 3 << 8 | 156 << 16, encapsulation, transmit];
         words.resize(39, 0);
         words
     };
+    let object = |kind, encapsulation| object_with(kind, encapsulation, 0x155);
     let query = |id: u32, status: u32, value: &[u32]| {
         let head = [0x8000_0004, 24 + value.len() as u32 * 4, id, status, value.len() as u32 * 4, 16];
         words(&[&head[..], value].concat())
@@ -133,6 +134,8 @@ fn a_card_that_grants_nothing_is_a_card_all_the_same() {
     let all4 = Checksums { tcp6: false, udp6: false, ..Checksums::ALL };
     for (status, value, granted) in [
         (0, object(0xa7, 2), all4),
+        (0, object_with(0xa7, 2, 0x151), Checksums { tcp4: false, ..all4 }),
+        (0, object_with(0xa7, 2, 0x154), Checksums::NONE),
         (0, object(0xa7, 0), Checksums::NONE),
         (0, object(0x80, 2), Checksums::NONE),
         (0, object(0xa7, 2)[..27].to_vec(), Checksums::NONE),
