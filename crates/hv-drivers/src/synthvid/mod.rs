@@ -193,7 +193,8 @@ pub struct Screen<'t, 'w, D: Dma, C> {
     /// Width and height; zeros until the screen is ready.
     size: (u32, u32),
     due: Due,
-    /// The host has a use for changes.
+    /// The host has a use for changes, as it said last, at any time since the channel was opened. Until it says so it
+    /// has none, as in Linux since 19b5e6659eaf.
     reports: bool,
     changes: Changes,
     transaction: u64,
@@ -247,7 +248,7 @@ impl<'t, 'w, D: Dma, C> Screen<'t, 'w, D, C> {
         self.size
     }
 
-    /// Returns true while the host asks for changes.
+    /// Returns true while the host asks for changes. It may do so before the screen is ready.
     #[must_use]
     pub const fn is_watched(&self) -> bool {
         self.reports
@@ -471,6 +472,8 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
                 };
             }
             (State::Await(Step::Location), Heard::Located(context)) => self.located(context),
+            // The pointer and the situation are sent once the screen is ready, whatever the host wants.
+            (State::Send(_) | State::Await(_), Heard::Wants { changes, .. }) => self.reports = changes,
             (State::Ready, Heard::Wants { changes, pointer, situation }) => {
                 (self.due.position, self.due.shape) = (pointer, pointer);
                 self.due.situation |= situation;

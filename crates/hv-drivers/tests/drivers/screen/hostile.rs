@@ -172,7 +172,6 @@ fn messages_out_of_turn_change_nothing() {
     let not_yet = [
         told(4, &WINDOW.to_le_bytes()),
         told(14, &list(1, 0, &[(640, 400)])),
-        told(9, &[1; 4]),
         told(6, &[0; 8]),
         // No messages at all.
         told(2, &[]),
@@ -192,17 +191,48 @@ fn messages_out_of_turn_change_nothing() {
     }
     assert!(end.put(11, 0, 1, &[], &told(2, &[3, 0, 5, 0, 1, 1])), "a completion");
     screen.poll().unwrap();
-    assert_eq!((screen.ignored(), screen.version(), kinds(&mut end)), (14, 0, vec![1]));
+    assert_eq!((screen.ignored(), screen.version(), kinds(&mut end)), (13, 0, vec![1]));
     // The answer, twice.
     tell(&mut end, &told(2, &[3, 0, 5, 0, 1, 1]));
     tell(&mut end, &told(2, &[3, 0, 5, 0, 0, 1]));
     screen.poll().unwrap();
-    assert_eq!((screen.ignored(), screen.version()), (15, VERSION_3_5));
+    assert_eq!((screen.ignored(), screen.version()), (14, VERSION_3_5));
     let (mut screen, mut end, _) = scripted_ready();
     tell(&mut end, &told(4, &[0; 8]));
     tell(&mut end, &told(2, &[3, 0, 5, 0, 0, 1]));
     screen.poll().unwrap();
     assert!(screen.is_ready() && screen.ignored() == 2);
+}
+
+/// Hosts may ask for changes as soon as the channel is open, and once (Linux, "drm/hyperv: Don't overwrite dirt_needed
+/// value set by host").
+#[test]
+fn changes_that_were_asked_for_early_are_told() {
+    let answers =
+        [told(2, &[3, 0, 5, 0, 1, 1]), told(14, &list(1, 0, &[(640, 400)])), told(4, &WINDOW.to_le_bytes())];
+    for early in 0..=answers.len() {
+        // The last word counts.
+        for (wants, reports) in [(&[1][..], 1), (&[1, 0], 0), (&[0, 1], 1)] {
+            let (mut screen, mut end, _) = scripted();
+            screen.poll().unwrap();
+            let mut sent = kinds(&mut end);
+            for n in 0..=answers.len() {
+                for wants in wants.iter().filter(|_| n == early) {
+                    tell(&mut end, &told(9, &[*wants, 1, 1, 1]));
+                }
+                if let Some(answer) = answers.get(n) {
+                    tell(&mut end, answer);
+                }
+                screen.poll().unwrap();
+                sent.extend(kinds(&mut end));
+            }
+            screen.flush().unwrap();
+            assert_eq!(kinds(&mut end), vec![10; reports], "{wants:?} at {early}");
+            assert_eq!((screen.is_watched(), screen.ignored()), (reports == 1, 0));
+            // The pointer is not sent before there is a screen.
+            assert_eq!(sent[..6], [1, 13, 3, 7, 8, 5], "{wants:?} at {early}");
+        }
+    }
 }
 
 #[test]
