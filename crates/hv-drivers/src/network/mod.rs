@@ -150,7 +150,9 @@ pub trait Frames {
     fn send(&mut self, frame: &[u8]) -> Result<(), Error>;
 
     /// Returns the checksums of frames that are sent which are computed behind [`send`](Self::send), whatever the frame
-    /// has in their place: by default none.
+    /// has in their place: by default none. Those of TCP and UDP are computed where the header follows that of IPv4 or
+    /// IPv6 at once and the packet is whole: not in fragments, and not behind extension headers of IPv6. There the stack
+    /// computes them itself.
     fn checksums(&self) -> Checksums {
         Checksums::NONE
     }

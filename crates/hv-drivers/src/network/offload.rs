@@ -179,8 +179,13 @@ impl Verdict {
     }
 }
 
-/// A card that computes the checksums which were [asked for](Card::with_checksums) and granted, of every frame that is
-/// sent. What a frame has in the place of one is not looked at.
+/// A card that computes the checksums which were [asked for](Card::with_checksums) and granted, in frames that are sent.
+/// What a frame has in the place of one is not looked at.
+///
+/// It computes that of each header of IPv4, and that of TCP or UDP where their header follows that of IPv4 or IPv6 at
+/// once. These go as the stack made them: TCP and UDP in a fragment, or behind an extension header of IPv6; frames with
+/// more than one VLAN tag, or with a tag of another type than 0x8100; frames whose headers name more bytes than they
+/// have.
 #[derive(Debug)]
 pub struct Offloading<'t, D: Dma, C>(Card<'t, D, C>);
 
@@ -374,5 +379,12 @@ mod tests {
             assert!(info.ip_header_checksum() && !info.tcp_checksum() && sum.is_none());
         }
         assert_eq!(Checksums { udp4: true, ..Checksums::NONE }.of(&good), None);
+        // TCP over IPv6; behind a header for each hop, routing, fragment or destination options.
+        let v6 = changed(&[(12, 0x86), (13, 0xdd), (17, 0), (20, TCP)]);
+        let v6 = [&v6[..18], &[0, 20], &v6[20..], &[0; 20]].concat();
+        assert_eq!(Checksums::ALL.of(&v6).unwrap().1.map(|(place, _)| place), Some(70));
+        for kind in [0, 43, 44, 60] {
+            assert_eq!(Checksums::ALL.of(&[&v6[..20], &[kind], &v6[21..]].concat()), None);
+        }
     }
 }
