@@ -179,15 +179,17 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     fn frame(&mut self, at: usize, length: u32, into: &mut [u8]) -> Option<usize> {
         let packet = (length as usize >= message::PACKET).then(|| self.read::<PacketMessage>(at + HEADER))?;
         let (offset, len) = message::frame(length, &packet)?;
-        let tag = message::infos(length, &packet).and_then(|(offset, len)| {
+        let mut tag = None;
+        if let Some((offset, len)) = message::infos(length, &packet) {
             let mut infos = Aligned([0; INFOS]);
+            // Behind what is read there may be a tag, without which the frame belongs to another network.
             let infos = infos.0.get_mut(..len)?;
             self.buffers.receive.read(at + offset, infos);
             if self.checksums != Checksums::NONE {
                 self.verdict = message::checksum(infos).unwrap_or(ReceiveChecksum(0));
             }
-            message::vlan(infos)
-        });
+            tag = message::vlan(infos);
+        }
         if len < ETHERNET_HEADER {
             return None;
         }

@@ -428,6 +428,23 @@ fn packets_without_end_end_a_call_all_the_same() {
 }
 
 #[test]
+fn a_frame_whose_tag_is_not_read_is_dropped() {
+    let mut world = World::ready();
+    let good = frame(60, 3);
+    let info = |kind: u32, value: u32| words(&[16, kind, 12, value]);
+    // The tag comes last, behind hashes.
+    for (others, taken) in [(0, true), (15, true), (16, false), (40, false)] {
+        let infos = [info(8, 7).repeat(others), info(6, 0x1230)].concat();
+        let at = 36 + infos.len() as u32;
+        let head = words(&[1, 8 + at + 60, at, 60, 0, 0, 0, 36, infos.len() as u32, 0, 0]);
+        world.end.deliver(0, &[head, infos, good.clone()].concat());
+        let tagged = [&good[..12], &[0x81, 0, 1, 0x23], &good[12..]].concat();
+        assert_eq!(world.take(), taken.then_some(tagged), "{others}");
+    }
+    assert_eq!((world.card.counts().received, world.card.counts().receive_drops), (2, 2));
+}
+
+#[test]
 fn completions_that_name_nothing_change_nothing() {
     let mut world = World::ready();
     // 16 sections of 2 KiB.
