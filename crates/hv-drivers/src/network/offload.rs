@@ -144,10 +144,12 @@ impl Checksums {
         };
         let (tcp, udp) = if info.is_ipv4() { (self.tcp4, self.udp4) } else { (self.tcp6, self.udp6) };
         let (info, place) = match protocol {
-            TCP if tcp => (info.with_tcp_checksum(true).with_tcp_header_offset(next as u16), next + TCP_SUM),
+            TCP if tcp => (info.with_tcp_checksum(true), next + TCP_SUM),
             UDP if udp => (info.with_udp_checksum(true), next + UDP_SUM),
             _ => return (info.ip_header_checksum() && end <= frame.len()).then_some((info, None)),
         };
+        // Of UDP as well: Linux says it for either.
+        let info = info.with_tcp_header_offset(next as u16);
         // The rest of the sum is the card's.
         let (pairs, _) = frame.get(addresses)?.as_chunks::<2>();
         let addresses: u32 = pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
@@ -371,6 +373,9 @@ mod tests {
         for len in 0..good.len() {
             assert_eq!(Checksums::ALL.of(&good[..len]), None);
         }
+        let (info, sum) = Checksums::ALL.of(&changed(&[(23, UDP)])).unwrap();
+        assert!(info.udp_checksum() && !info.tcp_checksum() && info.tcp_header_offset() == 34);
+        assert_eq!(sum, Some((40, 37)));
         // The header alone: other protocols, fragments, lengths that lie.
         for frame in
             [changed(&[(23, 1)]), changed(&[(20, 0x20)]), changed(&[(21, 1)]), changed(&[(14, 0x41)])]
