@@ -260,6 +260,12 @@ impl<'t, 'w, D: Dma, C> Screen<'t, 'w, D, C> {
         self.ignored
     }
 
+    /// Returns true if the host has rescinded the screen. What is drawn then is shown nowhere.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.channel.is_over()
+    }
+
     /// Returns the channel, to be closed.
     pub fn into_channel(self) -> Channel<'t, D, C> {
         self.channel
@@ -273,7 +279,8 @@ pub fn needed(offer: &hv_vmbus_client::Offer) -> u64 {
 }
 
 impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
-    /// Takes what the host has sent, and sends what is to be sent next. Call it when the channel has an interrupt.
+    /// Takes what the host has sent, and sends what is to be sent next. Call it when the channel has an interrupt. After
+    /// a rescind there is nothing to take: ask [`is_over`](Self::is_over).
     ///
     /// # Errors
     ///
@@ -309,7 +316,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
             if self.is_ready() {
                 return Ok(());
             }
-            if self.channel.is_over() {
+            if self.is_over() {
                 return Err(hv_vmbus_client::Error::Rescinded.into());
             }
             wait()?;

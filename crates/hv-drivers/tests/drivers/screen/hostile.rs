@@ -277,8 +277,10 @@ fn a_corrupt_ring_and_a_rescind_end_the_screen() {
     assert_eq!(screen.poll(), Err(error));
     let world = World::new(Storage::new(), &[]);
     let (mut client, mut screen) = open(world, window(WINDOW, VRAM_BYTES));
+    assert!(!screen.is_over());
     assert!(world.bus.rescind(client.find(guid::VIDEO).unwrap().channel(), &world.host));
     world.take_all(&mut client);
+    assert!(screen.is_over());
     let rescinded = Err(Error::Client(hv_vmbus_client::Error::Rescinded));
     assert_eq!(screen.wait_ready(&mut || panic!("nothing comes")), rescinded);
 }
