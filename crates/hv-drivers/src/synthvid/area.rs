@@ -95,7 +95,7 @@ mod tests {
         let spots: [Area; MOST] = std::array::from_fn(|n| Area::new(n as u32 * 10, n as u32 * 20, 4, 6));
         spots.into_iter().for_each(|spot| changes.add(spot));
         assert_eq!(changes.areas(), spots);
-        // What lies in one of them is no more.
+        // What lies in one of them is not added.
         changes.add(Area::new(11, 21, 3, 5));
         assert_eq!(changes.areas(), spots);
         changes.add(Area::new(300, 2, 1, 1));

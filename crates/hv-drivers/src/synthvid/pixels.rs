@@ -53,7 +53,7 @@ impl<D: Dma, C> Screen<'_, '_, D, C> {
         self.changes.add(area);
     }
 
-    /// Returns the place of a pixel of the screen. The picture lies in the memory, so it is below 4 GiB.
+    /// Returns the place of a pixel of the screen. The picture lies in the window, whose bytes a `usize` counts.
     fn place(&self, column: u32, row: u32) -> usize {
         let pixel = u64::from(row) * u64::from(self.size().0) + u64::from(column);
         (pixel * u64::from(PIXEL)) as usize
