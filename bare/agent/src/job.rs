@@ -201,7 +201,7 @@ impl Job {
     }
 }
 
-/// The message of a command that has ended.
+/// Returns the message of a command that has ended.
 pub(crate) fn outcome(status: ExitStatus) -> FromAgent<'static> {
     match (status.code(), status.signal()) {
         (Some(code), _) => FromAgent::Exited { status: code as u8 },

@@ -39,7 +39,7 @@ impl Uplink {
         Ok(Self { socket, assembler: Box::new(Assembler::new()), outbox: Vec::new(), sent: 0 })
     }
 
-    /// The descriptor to wait for.
+    /// Returns the descriptor to wait for.
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -59,7 +59,7 @@ impl Order {
     }
 }
 
-/// The size of a terminal in characters.
+/// Returns the size of a terminal in characters.
 pub(crate) fn winsize(rows: u16, columns: u16) -> Winsize {
     Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }

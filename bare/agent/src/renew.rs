@@ -54,7 +54,8 @@ mod random {
         // second member says (drivers/char/random.c, `random_ioctl`), which are all in PoolInfo. It writes to no memory
         // of this process. The device is the one of that driver: this program is the first of a stock initramfs.
         let add = unsafe { Setter::<ADD, PoolInfo>::new(info) };
-        // SAFETY: the request reads memory of `add`, which lives until the call returns, and writes none of this process's.
+        // SAFETY: the request reads memory of `add`, which lives until the call returns, and writes none of this
+        // process's.
         unsafe { ioctl(&device, add) }?;
         // SAFETY: RESEED is Linux's number of a request without an argument.
         let reseed = unsafe { NoArg::<RESEED>::new() };

@@ -67,7 +67,7 @@ pub(crate) fn run(notice: &str) -> io::Result<()> {
     take_leave(&mut link)
 }
 
-/// Linux's number of an error.
+/// Returns Linux's number of an error.
 fn number(error: &io::Error) -> u32 {
     error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error()) as u32
 }
@@ -162,7 +162,7 @@ fn link_events(link: &Uplink) -> PollFlags {
     if link.has_output() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
 }
 
-/// What to wait for while the command runs.
+/// Returns what to wait for while the command runs.
 fn interests<'s>(link: &'s Uplink, job: &'s Job) -> Vec<(Who, BorrowedFd<'s>, PollFlags)> {
     let mut all =
         vec![(Who::Link, link.fd(), link_events(link)), (Who::End, job.ended.as_fd(), PollFlags::IN)];

@@ -28,7 +28,7 @@ macro_rules! call {
     };
 }
 
-/// HvCallGetVpRegisters of the VP index: the guest's own partition, the calling VP.
+/// Measures HvCallGetVpRegisters of the VP index: the guest's own partition, the calling VP.
 fn get_smccc() {
     call!(
         "0",
@@ -57,7 +57,7 @@ fn get_hvc1() {
     );
 }
 
-/// HvCallSetVpRegisters of a crash parameter.
+/// Measures HvCallSetVpRegisters of a crash parameter.
 fn set_smccc() {
     call!(
         "0",
@@ -90,7 +90,7 @@ fn set_hvc1() {
     );
 }
 
-/// PSCI_VERSION.
+/// Measures PSCI_VERSION.
 fn psci_version() {
     call!("0", "movz w0, #0x8400, lsl #16");
 }
@@ -124,7 +124,7 @@ fn flushes(bench: &Bench) {
     assert!(refused == 0, "the host refused {refused} of the calls");
 }
 
-/// A Get through hv-guest, with its check of the status.
+/// Measures a Get through hv-guest, with its check of the status.
 fn by_routine(bench: &Bench, name: &str, conduit: impl Conduit) {
     let mut refused = 0;
     bench.each(name, REPETITIONS, || {
@@ -133,8 +133,8 @@ fn by_routine(bench: &Bench, name: &str, conduit: impl Conduit) {
     assert!(refused == 0, "the host refused {refused} of the calls");
 }
 
-/// A hypercall with its input in memory, through hv-guest, which copies it to the page: HvCallNotifyLongSpinWait, for
-/// which the host does no work.
+/// Measures a hypercall with its input in memory, through hv-guest, which copies it to the page:
+/// HvCallNotifyLongSpinWait, for which the host does no work.
 fn in_memory(bench: &Bench) {
     let mut page = CallPage::new(&PAGES[0], &MEMORY);
     let control = HypercallInput::from_code(HypercallCode::NOTIFY_LONG_SPIN_WAIT);
@@ -147,7 +147,7 @@ fn in_memory(bench: &Bench) {
     assert!(refused == 0, "the host refused {refused} of the calls");
 }
 
-/// A Get of a hundred registers in one call.
+/// Measures a Get of a hundred registers in one call.
 fn many(bench: &Bench) {
     let mut page = CallPage::new(&PAGES[0], &MEMORY);
     let names = [RegisterName::VP_INDEX; 100];

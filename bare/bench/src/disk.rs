@@ -33,7 +33,7 @@ pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {
     }
 }
 
-/// READ(10) of the disk's first blocks.
+/// Returns a READ(10) of the disk's first blocks.
 fn read(blocks: u8) -> [u8; READ] {
     let len = u32::from(blocks) * 512;
     let mut request = ScsiRequest::new_zeroed();

@@ -23,7 +23,7 @@ const SGI: u32 = 1;
 /// How far ahead a timer is set, in 100 ns: enough time to reach the WFI.
 const AHEAD: u64 = 1000;
 
-/// Never called: the interrupts stay masked.
+/// Panics: the interrupts stay masked, so the handler is never called.
 pub(crate) fn unexpected(intid: u32) {
     panic!("interrupt {intid} was taken");
 }
@@ -48,7 +48,7 @@ pub(crate) fn run(bench: &Bench, hardware: &Hardware, vp: &Vp<'_, Smccc>) {
     synthetic_timer(bench, vp, intid);
 }
 
-/// The architecture's virtual timer, whose interrupt the machine raises and the host injects.
+/// Measures the architecture's virtual timer, whose interrupt the machine raises and the host injects.
 fn virtual_timer(bench: &Bench) {
     // SAFETY: only this program uses the virtual timer, whose condition holds whenever it is enabled.
     unsafe { msr!("cntv_cval_el0", 0) };
@@ -82,7 +82,7 @@ fn sleep(delay: u64) -> (u64, u64) {
     (intid, mrs!("cntvct_el0"))
 }
 
-/// Synthetic timer 0 in direct mode.
+/// Measures synthetic timer 0 in direct mode.
 fn synthetic_timer(bench: &Bench, vp: &Vp<'_, Smccc>, intid: u32) {
     irq::set_edge(intid);
     irq::enable(intid, unexpected);
@@ -129,7 +129,7 @@ impl<'a> Expiry<'a> {
         Self { clock, scale, offset }
     }
 
-    /// The first tick at which the time is not below `time`, in 100 ns.
+    /// Returns the first tick at which the time is not below `time`, in 100 ns.
     fn counter(&self, time: u64) -> u64 {
         (u128::from(time.wrapping_sub(self.offset)) << 64).div_ceil(u128::from(self.scale)) as u64
     }

@@ -63,7 +63,7 @@ impl Bench {
         self.print(name, ticks, repetitions * self.per_tick);
     }
 
-    /// The instructions to wait before the counter is read.
+    /// Returns the number of instructions to wait before the counter is read.
     pub(crate) fn delay(&self) -> u64 {
         self.delay.get()
     }
@@ -73,7 +73,7 @@ impl Bench {
     }
 }
 
-/// The counter, between what comes before and after.
+/// Returns the counter, ordered between the code before and after.
 pub(crate) fn counter() -> u64 {
     arch::isb();
     mrs!("cntvct_el0")

@@ -57,7 +57,7 @@ pub(crate) fn run(bench: &Bench, hardware: &Hardware, vp: Vp<'_, Smccc>) {
     synic.disable(&Masked).expect("it gives the pages back");
 }
 
-/// Devices on VMBus.
+/// Measures devices on VMBus.
 fn devices(bench: &Bench, synic: &Synic<'_, Smccc>) {
     // The figure without the copy comes from these two.
     let disk = bench.wants("disk-read") || bench.wants("disk-read-512");
@@ -74,7 +74,7 @@ fn devices(bench: &Bench, synic: &Synic<'_, Smccc>) {
     }
 }
 
-/// A synthetic timer that sends a message: armed for a time that is past, to the end of the message.
+/// Measures a synthetic timer's message, from arming the timer for a time in the past to the end of message.
 fn timer(bench: &Bench, synic: &Synic<'_, Smccc>) {
     let [_, timer, ..] = TimerIndex::ALL;
     let config = StimerConfig(0).with_sint(SintIndex::VMBUS.number()).with_auto_enable(true);
@@ -90,7 +90,7 @@ fn timer(bench: &Bench, synic: &Synic<'_, Smccc>) {
     registers::set(vp, Register::timer_config(timer), StimerConfig(0)).expect("it stops a timer");
 }
 
-/// A message to VMBus, HvCallPostMessage with 40 bytes, and its answer to the end of message.
+/// Measures a message to VMBus, HvCallPostMessage with 40 bytes, and its answer to the end of message.
 fn contact(bench: &Bench, synic: &Synic<'_, Smccc>) {
     let contact = InitiateContact {
         header: vmbus::MessageHeader { message_type: vmbus::MessageType::INITIATE_CONTACT, padding: 0 },
@@ -126,7 +126,7 @@ fn unmask(synic: &mut Synic<'_, Smccc>, (sint, intid): (u8, u32)) -> SintIndex {
     sint
 }
 
-/// A message of 64 bytes to this VP.
+/// Measures a message of 64 bytes to this VP.
 fn post(bench: &Bench, synic: &mut Synic<'_, Smccc>) {
     let sint = unmask(synic, MESSAGE);
     let mut page = CallPage::new(&PAGES[4], &MEMORY);
@@ -146,7 +146,7 @@ fn post(bench: &Bench, synic: &mut Synic<'_, Smccc>) {
     assert!(refused == 0, "the host refused {refused} of the messages");
 }
 
-/// An event to this VP, until its flag is taken.
+/// Measures an event to this VP, until its flag is taken.
 fn event(bench: &Bench, synic: &mut Synic<'_, Smccc>) {
     let sint = unmask(synic, EVENT);
     if connection::signal_event(&Smccc, EVENT_CONNECTION, 0).is_err() {

@@ -56,7 +56,7 @@ pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {
     }
 }
 
-/// A message of NVSP, with `len` bytes of the buffer.
+/// Builds an NVSP message, with `len` bytes of the buffer.
 fn message(message_type: MessageType, body: &[u8], len: u32) -> [u8; PACKET] {
     let mut payload = [0; PACKET_SIZE_6_1];
     payload[..4].copy_from_slice(MessageHeader { message_type }.as_bytes());
@@ -64,7 +64,7 @@ fn message(message_type: MessageType, body: &[u8], len: u32) -> [u8; PACKET] {
     packet(&payload, &BUFFER, len)
 }
 
-/// The packet of the RNDIS message in the buffer.
+/// Builds the packet of the RNDIS message in the buffer.
 fn rndis_packet(channel_type: u32, len: u32) -> [u8; PACKET] {
     let body = SendRndisPacket { channel_type, section_index: INVALID_INDEX, section_size: 0 };
     message(MessageType::SEND_RNDIS_PACKET, body.as_bytes(), len)

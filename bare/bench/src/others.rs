@@ -91,7 +91,7 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// An interrupt from VP 0 to this number of others, and to itself, until all have acknowledged and ended it.
+/// Measures an interrupt from VP 0 to this number of others, and to itself, until all have acknowledged and ended it.
 fn send(bench: &Bench, name: &str, others: usize, own: bool, mut send: impl FnMut()) {
     bench.each(name, 500, || {
         TAKEN.store(0, Ordering::Relaxed);
@@ -103,7 +103,7 @@ fn send(bench: &Bench, name: &str, others: usize, own: bool, mut send: impl FnMu
     });
 }
 
-/// The same interrupt through ICC_SGI1R_EL1.
+/// Measures the same interrupt through ICC_SGI1R_EL1.
 fn sgi(bench: &Bench, name: &str, target: u64, others: usize, own: bool) {
     send(bench, name, others, own, || {
         // SAFETY: the targets take the interrupt, and only count it.
@@ -111,7 +111,7 @@ fn sgi(bench: &Bench, name: &str, target: u64, others: usize, own: bool) {
     });
 }
 
-/// From CPU_ON to the first instruction of the VP.
+/// Measures from CPU_ON to the first instruction of the VP.
 fn start(bench: &Bench, hardware: &Hardware, vp: usize) {
     let arguments = [hardware.mpidr(vp), bench_started as *const () as u64, STARTED.as_ptr() as u64];
     bench.latency("vp-start", 4, || {

@@ -163,7 +163,7 @@ impl Channel<'_> {
     }
 }
 
-/// A packet that lists `len` bytes of a page, as it stands in a ring: 48 bytes more than its payload.
+/// Builds a packet that lists `len` bytes of a page, as it stands in a ring: 48 bytes more than its payload.
 pub(crate) fn packet<const LEN: usize>(payload: &[u8], page: &Page, len: u32) -> [u8; LEN] {
     let mut bytes = [0; LEN];
     // GPA direct; offset of the payload and length of the packet in 8 bytes; a completion is wanted.

@@ -37,7 +37,7 @@ impl Pool {
     }
 }
 
-/// A bit for each of `units` units.
+/// Returns a mask of `units` bits, one for each unit.
 const fn bits(units: usize) -> u64 {
     u64::MAX >> (UNITS - units)
 }
@@ -79,8 +79,8 @@ unsafe impl Dma for Pool {
     }
 }
 
-/// Maps the first bytes of VMBus's address window, a multiple of 64 KiB, for a device's memory. `None` if firmware names
-/// none that is as large, or it is mapped already.
+/// Maps the first bytes of VMBus's address window, a multiple of 64 KiB, for a device's memory. `None` if firmware
+/// names none that is as large, or it is mapped already.
 #[must_use]
 pub fn window(hardware: &Hardware, bytes: u64) -> Option<Window<'static>> {
     let range = hardware.vmbus_window.clone().filter(|range| range.end - range.start >= bytes)?;
@@ -90,7 +90,7 @@ pub fn window(hardware: &Hardware, bytes: u64) -> Option<Window<'static>> {
     // bytes are a page, and its cells are atomics. The range is aligned to pages, since it was mapped.
     let pages =
         unsafe { core::slice::from_raw_parts(first, usize::try_from(bytes).ok()? / size_of::<Page>()) };
-    // SAFETY: firmware names the range for VMBus's devices alone, and it is mapped to itself. It is given once: a second
-    // call finds it mapped.
+    // SAFETY: firmware names the range for VMBus's devices alone, and it is mapped to itself. It is given once: a
+    // second call finds it mapped.
     Some(unsafe { Window::new(pages, range.start) })
 }

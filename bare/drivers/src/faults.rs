@@ -62,7 +62,7 @@ fn flush(boot: &Boot) {
     rt::println!("faults: flush: {}", if flushed.is_ok() { "all" } else { "refused" });
 }
 
-/// A wait that gives the client the messages that come, so that a device that goes is noticed.
+/// Returns a wait that hands arriving messages to the client, so that a rescinded device is noticed.
 fn waiting(client: &mut Client<'static, Either>, os: &Os<'_, '_>) -> impl FnMut() -> Result<(), Error> {
     move || if os.deliver(client) { Ok(()) } else { os.wait() }
 }
@@ -102,7 +102,7 @@ fn agree(
 
 // Functions with large frames are not inlined: a stack holds one of them, not all.
 
-/// How reads have ended.
+/// Counts of reads by outcome.
 #[derive(Default)]
 struct Tally {
     right: u32,
@@ -135,7 +135,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// The byte at this place of the disk: what the scenarios put there.
+/// Returns the byte at this offset of the disk, as the scenarios put it there.
 fn at(place: usize) -> u8 {
     (place * 7 + place / 251 + 13) as u8
 }

@@ -42,7 +42,7 @@ pub(crate) fn run(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
     client.block_on(closing, &mut &*os).expect("the host gives the memory back");
 }
 
-/// An ARP request for the gateway (RFC 826).
+/// Builds an ARP request for the gateway (RFC 826).
 pub(crate) fn request(mac: [u8; 6]) -> [u8; ARP] {
     let mut frame = [0; ARP];
     frame[..6].fill(0xff);

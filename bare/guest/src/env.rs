@@ -28,6 +28,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
+    /// Creates the environment of the suite.
+    ///
     /// # Safety
     ///
     /// Only the suite uses it: its hypercalls and `hvc` name only the scratch pages as memory to write to.

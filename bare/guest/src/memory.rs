@@ -32,7 +32,7 @@ pub(crate) fn point_window(page: usize) {
     unsafe { mmu::redirect(WINDOW, shown(page), Kind::Ram) };
 }
 
-/// The number of the page at the window, as this CPU sees it.
+/// Returns the number of the page at the window, as this CPU sees it.
 pub(crate) fn look() -> usize {
     arch::dsb();
     // SAFETY: the window has been mapped since the start, to one of two static pages; a volatile read of a word that

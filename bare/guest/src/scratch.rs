@@ -20,7 +20,7 @@ pub(crate) fn page(n: usize) -> u64 {
     addr_of!(SCRATCH) as u64 + n as u64 * 4096
 }
 
-/// The word at an address in the scratch pages.
+/// Returns the word at an address in the scratch pages.
 pub(crate) fn word(gpa: u64) -> &'static AtomicU32 {
     let offset = gpa.wrapping_sub(page(0));
     assert!(offset.is_multiple_of(4), "{gpa:#x} is not a word's address");

@@ -57,7 +57,7 @@ fn main(hardware: &'static rt::Hardware) {
     panic!("deliberate");
 }
 
-/// The conduit: the one that the host answers, unless the command line says `hello.hvc=1`.
+/// Returns the conduit that the host answers, unless the command line says `hello.hvc=1`.
 fn conduit() -> Either {
     if rt::hardware::get().argument("hello.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() }
 }

@@ -54,7 +54,7 @@ pub(crate) fn tell(host: &FaultyEmbedder<'_>, send: &mut dyn FnMut(&FromHypervis
     told == Some(true)
 }
 
-/// The request is done.
+/// Handles the completion of a request.
 pub(crate) fn done(host: &FaultyEmbedder<'_>) {
     let token = DISCARDING.lock().token.take();
     if let Some(token) = token {

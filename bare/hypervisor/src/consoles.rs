@@ -29,7 +29,7 @@ static MEMORY: [Memory; CONSOLES] =
     [const { Memory(UnsafeCell::new([0; Console::<Mmio>::MEMORY])) }; CONSOLES];
 static TAKEN: [AtomicBool; CONSOLES] = [const { AtomicBool::new(false) }; CONSOLES];
 
-/// Why a console is not used.
+/// Reason why a console is not used.
 pub(crate) enum Why {
     /// The machine has none.
     Absent,

@@ -123,7 +123,8 @@ impl State {
         true
     }
 
-    /// Gives the port up. Memory that the tool was to discard is not waited for: the guest could never close its channel.
+    /// Gives the port up. Memory that the tool was to discard is not waited for: the guest could never close its
+    /// channel.
     fn lose(&mut self, host: &FaultyEmbedder<'_>, why: &dyn Display) {
         self.lost = true;
         let _ = writeln!(Log, "the control port is lost: {why}");

@@ -39,6 +39,8 @@ struct Slot {
 }
 
 impl Disks {
+    /// Creates the memory of the disks' queues.
+    ///
     /// # Safety
     ///
     /// The region is RAM, mapped at EL2 at its own address, and reached through this value only.

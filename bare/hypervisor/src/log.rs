@@ -8,7 +8,7 @@ use hv_wire::platform::UART_BASE;
 
 use crate::memory::report_field;
 
-/// Appends to the report's log while there is room.
+/// Writer that appends to the report's log while there is room.
 pub(crate) struct Log;
 
 impl Write for Log {

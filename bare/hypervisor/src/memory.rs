@@ -83,6 +83,8 @@ pub(crate) struct GuestRam {
 }
 
 impl GuestRam {
+    /// Creates the guest's memory over a range of RAM.
+    ///
     /// # Safety
     ///
     /// The range is RAM, mapped at EL2 at its own address, and Rust code uses no part of it in any other way.
@@ -241,7 +243,7 @@ impl GuestRam {
 }
 
 impl GuestMemory for GuestRam {
-    /// The length of a word is known where this is inlined, so nothing is called.
+    /// Reads guest memory; the length of a word is known where this is inlined, so nothing is called.
     #[inline]
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
         match buf.len() {
@@ -272,7 +274,7 @@ impl GuestMemory for GuestRam {
         }
     }
 
-    /// Like [`read`](Self::read).
+    /// Writes guest memory, inlined like [`read`](Self::read).
     #[inline]
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         let (words, []) = data.as_chunks::<8>() else { return self.write_any(gpa, data) };

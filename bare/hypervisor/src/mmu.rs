@@ -1,8 +1,9 @@
 //! The two maps: the hypervisor's own (EL2, stage 1) and the guest's physical memory (stage 2).
 //!
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves, except that the
-//! guest has its video memory in VMBus's window; the hypervisor does not map that memory. The tables come from a region behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its
-//! end is dynamic memory's record, which is mapped.
+//! guest has its video memory in VMBus's window; the hypervisor does not map that memory. The tables come from a region
+//! behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its end is dynamic
+//! memory's record, which is mapped.
 //!
 //! start.s turns on the first with the values defined here.
 #![expect(unsafe_code, reason = "page tables are raw memory that hardware walks")]
@@ -39,7 +40,7 @@ static POOL: Pool = Pool { region: UnsafeCell::new((0, 0)) };
 /// Bytes of a table.
 const TABLE: u64 = 4096;
 
-/// Hands out tables of the pool in order, and never takes one back.
+/// Allocator that hands out the pool's tables in order, and never takes one back.
 struct FromPool;
 
 impl<A: PagingAttributes> Translation<A> for FromPool {
@@ -146,7 +147,7 @@ pub(crate) static mut STAGE1_ROOT: u64 = 0;
 /// VTTBR_EL2 without the VMID.
 static mut STAGE2_ROOT: u64 = 0;
 
-/// Bytes that the hypervisor occupies: image, stacks and page tables.
+/// Returns the number of bytes that the hypervisor occupies: image, stacks and page tables.
 pub(crate) fn memory_used(info: &BootInfo) -> u64 {
     // SAFETY: the pool does not change after `build`, and this reads a copy.
     let (next, _) = unsafe { *POOL.region.get() };

@@ -165,7 +165,7 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
     });
 }
 
-/// The card's interrupt.
+/// Handles the card's interrupt.
 #[cold]
 pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     let Some(inward) = INWARD.get() else { return };

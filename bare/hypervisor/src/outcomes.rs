@@ -29,7 +29,7 @@ impl ToolPort {
         Self { intid: AtomicU32::new(0) }
     }
 
-    /// There is such a port, with this interrupt.
+    /// Records the interrupt of the port, which exists from then on.
     pub(crate) fn begin(&self, intid: u32) {
         self.intid.store(intid, Ordering::Relaxed);
     }
@@ -58,7 +58,7 @@ impl ToolPort {
 
 static READY: AtomicBool = AtomicBool::new(false);
 
-/// A service has an outcome for the control port. Locks may be held.
+/// Signals the control port that a service has an outcome for it. Locks may be held.
 #[cold]
 pub(crate) fn ready() {
     READY.store(true, Ordering::Release);
@@ -70,7 +70,7 @@ pub(crate) fn take() -> bool {
     READY.swap(false, Ordering::AcqRel)
 }
 
-/// An outcome has to wait for the next interrupt.
+/// Defers an outcome to the next interrupt.
 pub(crate) fn put_back() {
     READY.store(true, Ordering::Release);
 }

@@ -337,7 +337,7 @@ pub(crate) fn rule_fired(rule: usize, times: u64) -> bool {
     fired.fetch_max(times, Ordering::Relaxed) < times
 }
 
-/// How a CPU waits for the report itself: uncounted, since the count is a part of it.
+/// Relaxation of a CPU that waits for the report itself: uncounted, since the count is a part of it.
 struct Uncounted;
 
 impl hv_lock::Wait for Uncounted {

@@ -109,7 +109,7 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     }
 }
 
-/// Why the port is of no more use.
+/// Reason why the port is unusable.
 enum Lost {
     Frame,
     Broken(Broken),

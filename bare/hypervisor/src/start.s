@@ -1,7 +1,7 @@
 // Entry of every CPU: at EL2, MMU off, interrupts masked.
 //
-// CPU 0 comes from QEMU's loader. The others come from a PSCI CPU_ON that CPU 0 makes, with x0 = CPU number; by then the
-// stage-1 tables exist, and a CPU turns on its MMU before it touches anything that another CPU shares.
+// CPU 0 comes from QEMU's loader. The others come from a PSCI CPU_ON that CPU 0 makes, with x0 = CPU number; by then
+// the stage-1 tables exist, and a CPU turns on its MMU before it touches anything that another CPU shares.
 
 .section .text.start, "ax"
 .global _start
@@ -25,8 +25,8 @@ secondary_start:
     mov     x0, x19
     b       {cpu_main}
 
-// x19 = CPU number. Stack n ends at __stacks + (n + 1) * __stack_stride (hypervisor.ld). The CPU's TrapFrame is at the end, and
-// the stack begins below it.
+// x19 = CPU number. Stack n ends at __stacks + (n + 1) * __stack_stride (hypervisor.ld). The CPU's TrapFrame is at the
+// end, and the stack begins below it.
 set_stack:
     adrp    x1, __stacks
     add     x1, x1, :lo12:__stacks

@@ -42,7 +42,7 @@ impl DataAbort {
     pub(crate) fn valid(&self) -> bool {
         self.0 & 1 << 24 != 0
     }
-    /// Bytes: 1, 2, 4 or 8.
+    /// Returns the size in bytes: 1, 2, 4 or 8.
     pub(crate) fn size(&self) -> usize {
         1 << (self.0 >> 22 & 0b11)
     }

@@ -106,7 +106,7 @@ macro_rules! say {
     }};
 }
 
-/// The error number of a negative result.
+/// Converts a negative result to its error number.
 pub const fn error(result: i64) -> Result<u64, i64> {
     if result < 0 { Err(-result) } else { Ok(result as u64) }
 }

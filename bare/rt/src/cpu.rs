@@ -18,7 +18,7 @@ unsafe extern "C" {
     fn rt_secondary_start();
 }
 
-/// The number of this CPU: its place in the device tree's list.
+/// Returns the number of this CPU: its place in the device tree's list.
 #[inline(always)]
 pub fn index() -> usize {
     mrs!("tpidr_el1") as usize % MAX_CPUS

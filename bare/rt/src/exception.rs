@@ -65,28 +65,28 @@ impl Exception {
     /// Fault status code of an alignment fault.
     pub const ALIGNMENT_FAULT: u64 = 0x21;
 
-    /// ESR_ELx.EC.
+    /// Returns ESR_ELx.EC.
     pub fn class(&self) -> u64 {
         self.esr >> EsrEl1::EC_SHIFT & EsrEl1::EC_MASK
     }
 
-    /// ESR_ELx.ISS.
+    /// Returns ESR_ELx.ISS.
     pub fn iss(&self) -> u64 {
         self.esr & EsrEl1::ISS_MASK
     }
 
-    /// An undefined instruction, as the architecture reports it: no syndrome, a 32-bit instruction.
+    /// Returns true for an undefined instruction, as the architecture reports it: no syndrome, a 32-bit instruction.
     pub fn is_undefined(&self) -> bool {
         self.esr == EsrEl1::IL.bits()
     }
 
-    /// A synchronous external abort of an access or of a fetch in EL1.
+    /// Returns true for a synchronous external abort of an access or of a fetch in EL1.
     pub fn is_external_abort(&self) -> bool {
         matches!(self.class(), Self::INSTRUCTION_ABORT | Self::DATA_ABORT)
             && self.esr & 0x3f == Self::EXTERNAL_ABORT
     }
 
-    /// The access was a write (data aborts).
+    /// Returns true if the access was a write (data aborts).
     pub fn is_write(&self) -> bool {
         self.esr & 1 << 6 != 0
     }
@@ -142,12 +142,12 @@ pub fn catch(f: impl FnOnce()) -> Option<Exception> {
     })
 }
 
-/// The CPU has PAN (ID_AA64MMFR1_EL1).
+/// Returns true if the CPU has PAN (ID_AA64MMFR1_EL1).
 pub fn has_pan() -> bool {
     mrs!("id_aa64mmfr1_el1") >> 20 & 0xf != 0
 }
 
-/// PSTATE.PAN.
+/// Returns PSTATE.PAN.
 fn pan() -> bool {
     has_pan() && mrs!("s3_0_c4_c2_3") != 0
 }

@@ -24,7 +24,7 @@ pub fn by(cpu: usize) -> Option<Found> {
     *FOUND[cpu].lock()
 }
 
-/// The CPU has the architecture's PMU (ID_AA64DFR0_EL1.PMUVer).
+/// Returns true if the CPU has the architecture's PMU (ID_AA64DFR0_EL1.PMUVer).
 pub fn has_pmu() -> bool {
     !matches!(mrs!("id_aa64dfr0_el1") >> 8 & 0xf, 0 | 0xf)
 }
@@ -74,7 +74,7 @@ pub(crate) fn record(hardware: &Hardware) {
     ]);
 }
 
-/// MDCCINT_EL1. QEMU 7.2 lacks it, and a read leaves the destination unchanged.
+/// Returns MDCCINT_EL1. QEMU 7.2 lacks it, and a read leaves the destination unchanged.
 fn mdccint() -> u64 {
     let mut value = 0;
     // SAFETY: reading the register changes nothing.

@@ -22,7 +22,7 @@ impl Granule {
     /// All three.
     pub const ALL: [Self; 3] = [Self::K4, Self::K16, Self::K64];
 
-    /// Log2 of the page size.
+    /// Returns log2 of the page size.
     pub const fn bits(self) -> u32 {
         match self {
             Self::K4 => 12,
@@ -31,7 +31,7 @@ impl Granule {
         }
     }
 
-    /// Bytes per page.
+    /// Returns the number of bytes per page.
     pub const fn bytes(self) -> u64 {
         1 << self.bits()
     }
@@ -46,7 +46,7 @@ impl Granule {
         }
     }
 
-    /// TCR_EL1.TG0.
+    /// Returns TCR_EL1.TG0.
     pub(crate) const fn tg0(self) -> u8 {
         match self {
             Self::K4 => 0b00,
@@ -55,7 +55,7 @@ impl Granule {
         }
     }
 
-    /// The level at which a walk of [`ADDRESS_BITS`](crate::mmu::ADDRESS_BITS) starts.
+    /// Returns the level at which a walk of [`ADDRESS_BITS`](crate::mmu::ADDRESS_BITS) starts.
     pub(crate) const fn root_level(self) -> u32 {
         match self {
             Self::K4 => 1,
@@ -63,12 +63,12 @@ impl Granule {
         }
     }
 
-    /// Log2 of the size that one entry of a level covers; a table has 2^(bits - 3) entries.
+    /// Returns log2 of the size that one entry of a level covers; a table has 2^(bits - 3) entries.
     pub(crate) const fn shift(self, level: u32) -> u32 {
         self.bits() + (3 - level) * (self.bits() - 3)
     }
 
-    /// The granule that the command line asks for, or 4 KiB.
+    /// Returns the granule that the command line asks for, or 4 KiB.
     pub(crate) fn choose(argument: Option<&str>) -> Self {
         let granule = match argument {
             None | Some("4k") => Self::K4,

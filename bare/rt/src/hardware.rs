@@ -44,12 +44,12 @@ pub struct Hardware {
 static HARDWARE: Once<Hardware> = Once::new();
 
 impl Hardware {
-    /// Number of CPUs.
+    /// Returns the number of CPUs.
     pub fn vps(&self) -> usize {
         self.cpus
     }
 
-    /// The affinity fields of a CPU's MPIDR_EL1, as PSCI takes them.
+    /// Returns the affinity fields of a CPU's MPIDR_EL1, as PSCI takes them.
     ///
     /// # Panics
     ///
@@ -58,12 +58,12 @@ impl Hardware {
         self.mpidrs[..self.cpus][cpu]
     }
 
-    /// The value of `name=value` in the command line.
+    /// Returns the value of `name=value` in the command line.
     pub fn argument(&self, name: &str) -> Option<&'static str> {
         argument(self.bootargs, name)
     }
 
-    /// The value of `name=number` in the command line; decimal, or hexadecimal with `0x`.
+    /// Returns the value of `name=number` in the command line; decimal, or hexadecimal with `0x`.
     ///
     /// If it is not a number: a program that ignored the argument would not do what it was told.
     ///
@@ -82,7 +82,7 @@ fn argument(bootargs: &'static str, name: &str) -> Option<&'static str> {
     bootargs.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// The hardware, available once the runtime has started.
+/// Returns the hardware, available once the runtime has started.
 ///
 /// # Panics
 ///
@@ -133,7 +133,7 @@ pub(crate) fn parse(tree: *const u8) -> Hardware {
     }
 }
 
-/// The first child of the root that is compatible with `name`.
+/// Returns the first child of the root that is compatible with `name`.
 fn compatible(fdt: Fdt<'static>, name: &str) -> Option<FdtNode<'static>> {
     fdt.root()
         .children()
@@ -155,7 +155,7 @@ fn long(node: FdtNode<'static>, name: &str, index: usize) -> Option<u64> {
     Some(high? << 32 | low?)
 }
 
-/// The first range of a bus: its own address, that of its parent, and the size, two cells each.
+/// Returns the first range of a bus: its own address, that of its parent, and the size, two cells each.
 fn window(node: FdtNode<'static>) -> Option<Range<u64>> {
     let (start, size) = (long(node, "ranges", 1)?, long(node, "ranges", 2)?);
     Some(start..start.checked_add(size)?)
@@ -167,7 +167,7 @@ fn reg(node: FdtNode<'static>, index: usize) -> Option<(u64, u64)> {
     Some((entry.address().ok()?, entry.size().ok()?))
 }
 
-/// The INTID of the first interrupt, by the GICv3 binding: type (0 SPI, 1 PPI), number, trigger.
+/// Returns the INTID of the first interrupt, by the GICv3 binding: type (0 SPI, 1 PPI), number, trigger.
 fn intid(node: FdtNode<'static>) -> Option<u32> {
     let (kind, number) = (cell(node, "interrupts", 0)?, cell(node, "interrupts", 1)?);
     match kind {

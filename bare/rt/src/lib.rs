@@ -54,7 +54,7 @@ pub use stacks::MAX_CPUS;
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
-        /// Called by the runtime when it is ready.
+        /// Runs the program; the runtime calls it when it is ready.
         #[unsafe(no_mangle)]
         fn __rt_main(hardware: &'static $crate::Hardware) {
             let main: fn(&'static $crate::Hardware) = $main;

@@ -49,7 +49,7 @@ const UXN: u64 = 1 << 54;
 const ADDRESS: u64 = 0xffff_ffff_f000;
 
 impl Kind {
-    /// Attributes 0 and 1 of [`MAIR`].
+    /// Returns the attributes 0 and 1 of [`MAIR`].
     const fn attributes(self) -> u64 {
         let normal = 1 << ATTRIBUTE_INDEX | INNER_SHAREABLE;
         VALID
@@ -80,7 +80,7 @@ static LOCK: Mutex<()> = Mutex::new(());
 /// What start.s loads into TTBR0_EL1 and TCR_EL1.
 pub(crate) static TRANSLATION: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Why memory was not mapped.
+/// Reason why memory was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// Address or size is not a multiple of the page size, or beyond [`ADDRESS_BITS`].
@@ -110,12 +110,12 @@ impl Table {
         addr_of!(POOL) as u64 + self.0 as u64 * 8
     }
 
-    /// The table that a descriptor points to.
+    /// Returns the table that a descriptor points to.
     fn of(descriptor: u64) -> Self {
         Self(((descriptor & ADDRESS) - addr_of!(POOL) as u64) as usize / 8)
     }
 
-    /// The entry for an address.
+    /// Returns the entry for an address.
     fn entry(self, granule: Granule, level: u32, va: u64) -> &'static AtomicU64 {
         let index = va >> granule.shift(level) & ((1 << (granule.bits() - 3)) - 1);
         &POOL.0[self.0 + index as usize]

@@ -13,7 +13,7 @@ unsafe extern "C" {
     fn rt_restart(tree: u64, generation: u64) -> !;
 }
 
-/// How often the program has restarted.
+/// Returns the number of times that the program has restarted.
 pub fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }

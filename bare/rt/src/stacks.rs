@@ -12,12 +12,12 @@ unsafe extern "C" {
     static __stack_stride: u8;
 }
 
-/// All stacks, with their guards.
+/// Returns all stacks, with their guards.
 pub(crate) fn all() -> Range<u64> {
     &raw const __stacks as u64..&raw const __stacks_end as u64
 }
 
-/// The mapped half of a CPU's stack: the lower half is a guard.
+/// Returns the mapped half of a CPU's stack: the lower half is a guard.
 pub(crate) fn mapped(cpu: usize) -> Range<u64> {
     let stride = &raw const __stack_stride as u64;
     let end = all().start + (cpu as u64 + 1) * stride;

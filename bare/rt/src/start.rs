@@ -20,7 +20,7 @@ unsafe extern "Rust" {
     safe fn __rt_main(hardware: &'static Hardware);
 }
 
-/// CPU 0, MMU on: X0 and X1 of the start.
+/// Starts CPU 0, with the MMU on, from X0 and X1 of its start.
 extern "C" fn primary(tree: *const u8, generation: u64) -> ! {
     restart::started(tree, generation);
     let hardware = hardware::init(tree);
@@ -31,7 +31,7 @@ extern "C" fn primary(tree: *const u8, generation: u64) -> ! {
     power::off()
 }
 
-/// Any other CPU, MMU on.
+/// Starts any other CPU, with the MMU on.
 extern "C" fn secondary() -> ! {
     found::record(hardware::get());
     irq::init_cpu();

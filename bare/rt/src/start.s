@@ -78,7 +78,8 @@ rt_secondary_start:
     mov     x0, x19
     bl      {secondary}
 
-// x19 = number of the CPU. Main stack n ends at __stacks + (n + 1) * __stack_stride, exception stack n likewise (rt.ld).
+// x19 = number of the CPU. Main stack n ends at __stacks + (n + 1) * __stack_stride, exception stack n likewise
+// (rt.ld).
 prepare_cpu:
     msr     tpidr_el1, x19
     add     x2, x19, #1

@@ -10,20 +10,20 @@ pub const VIRTUAL_TIMER_INTID: u32 = 27;
 /// INTID of the EL1 physical timer's PPI, by the same.
 pub const PHYSICAL_TIMER_INTID: u32 = 30;
 
-/// CNTVCT_EL0, not read speculatively.
+/// Reads CNTVCT_EL0, not speculatively.
 #[inline]
 pub fn counter() -> u64 {
     arch::isb();
     mrs!("cntvct_el0")
 }
 
-/// Ticks of the counter per second.
+/// Returns the counter's ticks per second.
 #[inline]
 pub fn frequency() -> u64 {
     mrs!("cntfrq_el0")
 }
 
-/// A duration in ticks, rounded up.
+/// Converts a duration to ticks, rounded up.
 pub fn ticks(duration: Duration) -> u64 {
     (duration.as_nanos() * u128::from(frequency())).div_ceil(1_000_000_000) as u64
 }

@@ -1,5 +1,5 @@
-// Exceptions store all general registers, ELR and SPSR in an ExceptionFrame (exception.rs) on the exception stack, and call Rust
-// with x0 = frame. Rust's changes to the frame are loaded again.
+// Exceptions store all general registers, ELR and SPSR in an ExceptionFrame (exception.rs) on the exception stack, and
+// call Rust with x0 = frame. Rust's changes to the frame are loaded again.
 
 .macro entry handler
     .balign 128

@@ -141,8 +141,8 @@ unsafe extern "C" {
     fn rt_start_x18();
 }
 
-/// The address at which a VP that is off comes back to serve: at EL1, SCTLR_EL1 = [`SCTLR_OFF`], interrupts masked,
-/// X18 = `vp`.
+/// Returns the address at which a stopped VP is restarted to serve: at EL1, SCTLR_EL1 = [`SCTLR_OFF`], interrupts
+/// masked, X18 = `vp`.
 pub fn start_address(vp: usize) -> u64 {
     ONLINE[vp].store(false, Ordering::Release);
     cpu::prepare(vp, serve);

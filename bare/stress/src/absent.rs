@@ -45,7 +45,7 @@ const DEVICES: [Window; 15] = [
 pub(crate) const HYPERVISOR: Window =
     Window { name: "hypervisor", range: 0x4000_0000..0x4040_0000, memory: true };
 
-/// All windows of this machine. Redistributors of VPs that do not exist, and what follows RAM, depend on it.
+/// Returns all windows of this machine. Redistributors of VPs that do not exist, and what follows RAM, depend on it.
 pub(crate) fn windows() -> impl Iterator<Item = Window> {
     let hardware = rt::hardware::get();
     let redistributors = hardware.gicr + hardware.vps() as u64 * 0x2_0000;
@@ -69,7 +69,7 @@ pub(crate) fn map_windows() {
     }
 }
 
-/// Addresses in a window: its edges, and some in between.
+/// Iterates over addresses in a window: its edges, and some in between.
 fn addresses(range: &Range<u64>, step: u64) -> impl Iterator<Item = u64> + use<> {
     let last = range.end - 8;
     (range.start..last).step_by(step as usize).chain([range.start + 0xff8, last])

@@ -87,7 +87,7 @@ enum Kind {
     Leave,
 }
 
-/// Frequency of each, in 1000.
+/// Picks the kind of attack that a random number stands for: the frequency of each, in 1000.
 fn kind(number: u64) -> Kind {
     match number {
         0..450 => Kind::Hypercall,
@@ -211,7 +211,7 @@ fn smccc(rng: &mut Rng) {
     expect("a call of an SMCCC function", function, got, got.is_none());
 }
 
-/// An unassigned immediate.
+/// Issues an unassigned immediate.
 fn immediate(rng: &mut Rng) {
     let mut x = core::array::from_fn(|_| generate::value(rng));
     let immediate = (rng.next() as u16).max(2);
@@ -225,7 +225,7 @@ fn immediate(rng: &mut Rng) {
     );
 }
 
-/// An access where nothing is.
+/// Accesses addresses where nothing is.
 fn memory(rng: &mut Rng) {
     let count = absent::windows().count() as u64;
     let Some(Window { range, memory, .. }) = absent::windows().nth(rng.below(count) as usize) else { return };
@@ -250,7 +250,7 @@ fn memory(rng: &mut Rng) {
     expect("an access", address, got, got.is_some_and(|e| e.class() == Exception::DATA_ABORT));
 }
 
-/// An instruction that the hypervisor cannot emulate, or a cache operation.
+/// Executes an instruction that the hypervisor cannot emulate, or a cache operation.
 fn odd(rng: &mut Rng, address: u64) {
     const CACHE: [u32; 3] = [0xd50b_7e21, 0xd50b_7a21, 0xd508_7621]; // dc civac, dc cvac, dc ivac
     let instruction = if rng.chance(1, 8) { rng.pick(&CACHE) } else { rng.pick(&ODD_INSTRUCTIONS).1 };
@@ -261,7 +261,7 @@ fn odd(rng: &mut Rng, address: u64) {
     let _ = unsafe { probe::instruction(instruction, &mut x) };
 }
 
-/// An access to the interrupt controller.
+/// Accesses the interrupt controller.
 fn interrupt_controller(rng: &mut Rng) {
     let hardware = rt::hardware::get();
     let vp = rng.below(hardware.vps() as u64);

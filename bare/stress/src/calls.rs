@@ -14,7 +14,7 @@ fn marked() -> Registers {
     core::array::from_fn(|n| 0x1122_3344_5566_7700 + n as u64)
 }
 
-/// Immediates without a meaning: small ones, powers of two and their neighbours.
+/// Iterates over immediates without a meaning: small ones, powers of two and their neighbours.
 fn immediates() -> impl Iterator<Item = u16> {
     (2..=40).chain((6..16).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1])).chain([u16::MAX])
 }

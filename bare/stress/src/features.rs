@@ -81,7 +81,7 @@ const HIDDEN: &[(&str, Field, u64)] = &[
     ("S2PIE", (7, 3, 12), 0), ("MEC", (7, 3, 28), 0), ("D128", (7, 3, 32), 0),
 ];
 
-/// The value of a field.
+/// Reads a field of an ID register.
 fn value(check: &mut Check, (crm, op2, shift): Field) -> u64 {
     let mut x = [0; 31];
     // SAFETY: the instruction reads an ID register into X0.

@@ -104,7 +104,7 @@ impl Times {
     }
 }
 
-/// A time in microseconds.
+/// Converts ticks to microseconds.
 pub(crate) fn micros(ticks: u64) -> u128 {
     u128::from(ticks) * 1_000_000 / u128::from(time::frequency())
 }
@@ -135,7 +135,7 @@ fn signal() -> HvStatus {
     hv::fast(Convention::Smccc, call, &[UNKNOWN, 0]).0.status()
 }
 
-/// A call that holds VP 0's own locks: a Set of one of its registers, and an interrupt for it.
+/// Makes calls that hold VP 0's own locks: a Set of one of its registers, and an interrupt for it.
 fn disturb() {
     let set = HypercallInput::from_code(Code::SET_VP_REGISTERS).with_rep_count(1);
     hv::fast(Convention::Smccc, set, &[PARTITION_ID_SELF, 0, u64::from(SINT.0) + 1, 0, 1 << 16 | 16, 0]);

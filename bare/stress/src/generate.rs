@@ -16,13 +16,13 @@ use crate::psci::{self, SMC64};
 use crate::registers::Encoding;
 use crate::rng::Rng;
 
-/// An address that may be written: in RAM only if it is in an arena.
+/// Returns an address that may be written: in RAM only if it is in an arena.
 fn harmless(gpa: u64) -> u64 {
     let ram = &rt::hardware::get().ram;
     if ram.contains(&gpa) && !hv::in_arenas(gpa) { hv::arena_gpa() + gpa % ARENA_BYTES as u64 } else { gpa }
 }
 
-/// A guest physical address: in this VP's arena, at the edges of its pages, or anywhere else.
+/// Generates a guest physical address: in this VP's arena, at the edges of its pages, or anywhere else.
 pub(crate) fn address(rng: &mut Rng) -> u64 {
     let hardware = rt::hardware::get();
     let in_arena = hv::arena_gpa() + rng.below(ARENA_BYTES as u64);
@@ -42,7 +42,7 @@ pub(crate) fn address(rng: &mut Rng) -> u64 {
     harmless(gpa)
 }
 
-/// A value of a register or of a parameter.
+/// Generates a value of a register or of a parameter.
 pub(crate) fn value(rng: &mut Rng) -> u64 {
     match rng.below(4) {
         0 => address(rng) | rng.below(2),
@@ -50,8 +50,8 @@ pub(crate) fn value(rng: &mut Rng) -> u64 {
     }
 }
 
-/// A VP index or an MPIDR for calls that start VPs: never of a VP that may be off, since that would run garbage in this
-/// guest's memory.
+/// Generates a VP index or an MPIDR for calls that start VPs: never of a VP that may be off, since that would run
+/// garbage in this guest's memory.
 fn startable(rng: &mut Rng) -> u64 {
     let target = if rng.chance(1, 2) { rng.below(3) } else { rng.number() };
     let vps = rt::hardware::get().vps() as u64;
@@ -84,7 +84,7 @@ fn register_name(rng: &mut Rng) -> u32 {
     }
 }
 
-/// Name and value of a register to write.
+/// Generates the name and value of a register to write.
 fn register(rng: &mut Rng) -> (u32, u64) {
     let name = register_name(rng);
     let value = match RegisterName(name) {
@@ -111,7 +111,7 @@ fn register(rng: &mut Rng) -> (u32, u64) {
 /// Words of a call's input.
 const WORDS: usize = 48;
 
-/// The control word and the parameters of a hypercall.
+/// Generates the control word and the parameters of a hypercall.
 pub(crate) fn hypercall(rng: &mut Rng) -> (u64, [u64; 16]) {
     let code = if rng.chance(9, 10) { rng.pick(&KNOWN) } else { Code(rng.next() as u16) };
     let input = input(rng, code);
@@ -241,7 +241,7 @@ pub(crate) fn smccc(rng: &mut Rng) -> Registers {
     x
 }
 
-/// A system register or instruction, and whether it is written.
+/// Generates a system register or instruction, and whether it is written.
 pub(crate) fn system_register(rng: &mut Rng) -> (Encoding, bool) {
     let mut any = |end: u32| rng.below(u64::from(end)) as u32;
     let [op1, crn, crm, op2] = [any(8), any(16), any(16), any(8)];

@@ -26,12 +26,12 @@ struct Arenas([[AtomicU64; ARENA_BYTES / 8]; rt::MAX_CPUS]);
 
 static ARENAS: Arenas = Arenas([const { [const { AtomicU64::new(0) }; ARENA_BYTES / 8] }; rt::MAX_CPUS]);
 
-/// This VP's arena, as words.
+/// Returns this VP's arena, as words.
 pub(crate) fn arena() -> &'static [AtomicU64; ARENA_BYTES / 8] {
     &ARENAS.0[rt::cpu::index()]
 }
 
-/// The guest physical address of this VP's arena.
+/// Returns the guest physical address of this VP's arena.
 pub(crate) fn arena_gpa() -> u64 {
     addr_of!(*arena()) as u64
 }
@@ -50,7 +50,7 @@ pub(crate) fn put(offset: usize, words: &[u64]) -> u64 {
     arena_gpa() + offset as u64
 }
 
-/// A word of this VP's arena.
+/// Returns a word of this VP's arena.
 pub(crate) fn word(offset: usize) -> u64 {
     arena()[offset / 8].load(Ordering::Acquire)
 }
@@ -67,7 +67,7 @@ pub(crate) enum Convention {
 impl Convention {
     pub(crate) const BOTH: [Self; 2] = [Self::Smccc, Self::Hvc1];
 
-    /// The register that has the control word.
+    /// Returns the register that has the control word.
     pub(crate) fn first(self) -> usize {
         match self {
             Self::Smccc => 1,
@@ -115,7 +115,7 @@ pub(crate) fn call(call: Call, x: &mut Registers) -> Option<Exception> {
     }
 }
 
-/// A fast hypercall: its result, and the registers afterwards.
+/// Issues a fast hypercall, and returns its result and the registers afterwards.
 pub(crate) fn fast(
     convention: Convention,
     control: HypercallInput,
@@ -128,7 +128,7 @@ pub(crate) fn fast(
     (HypercallOutput::from_bits(x[0]), x)
 }
 
-/// A hypercall with its parameters in memory.
+/// Issues a hypercall with its parameters in memory.
 pub(crate) fn memory(
     convention: Convention,
     control: HypercallInput,
@@ -142,7 +142,7 @@ pub(crate) fn memory(
     HypercallOutput::from_bits(x[0])
 }
 
-/// The control word of a Get or a Set of one register.
+/// Returns the control word of a Get or a Set of one register.
 fn one(code: HypercallCode) -> HypercallInput {
     HypercallInput::from_code(code).with_rep_count(1)
 }

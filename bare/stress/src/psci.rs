@@ -105,7 +105,7 @@ pub(crate) fn run(checks: &mut Checks) {
     checks.check("an SGI for a VP that is off waits until it is on", wait_for_the_vp);
 }
 
-/// An address at which a VP could start.
+/// Returns an address at which a VP could start.
 fn start_address() -> u64 {
     rt::hardware::get().ram.start
 }

@@ -48,7 +48,7 @@ pub(crate) fn run(checks: &mut Checks) {
     });
 }
 
-/// The VPs that attack.
+/// Iterates over the VPs that attack.
 fn attackers() -> impl Iterator<Item = (usize, &'static Attacker)> {
     ATTACKERS.iter().enumerate().take(rt::hardware::get().vps()).skip(1)
 }

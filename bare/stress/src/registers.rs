@@ -9,7 +9,7 @@ use crate::check::{Check, Checks};
 /// The encoding of a system register: Op0, Op1, CRn, CRm, Op2.
 pub(crate) type Encoding = [u32; 5];
 
-/// `mrs x0, <register>`, or with `write` `msr <register>, x0`; for Op0 1, `sysl` and `sys`.
+/// Encodes `mrs x0, <register>`, or with `write` `msr <register>, x0`; for Op0 1, `sysl` and `sys`.
 pub(crate) fn instruction([op0, op1, crn, crm, op2]: Encoding, write: bool) -> u32 {
     let read = if write { 0 } else { 1 << 21 };
     0xd500_0000 | read | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5

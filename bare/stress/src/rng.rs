@@ -9,7 +9,7 @@ impl Rng {
         Self(seed)
     }
 
-    /// All 64 bits random.
+    /// Returns 64 random bits.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -18,22 +18,22 @@ impl Rng {
         z ^ z >> 31
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which is not 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True `times` times in `of`.
+    /// Returns true `times` times in `of`.
     pub(crate) fn chance(&mut self, times: u64, of: u64) -> bool {
         self.below(of) < times
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// A number of the kinds at which code fails: small, around a power of two, all ones, or anything.
+    /// Returns a number of the kinds at which code fails: small, around a power of two, all ones, or anything.
     pub(crate) fn number(&mut self) -> u64 {
         let power = 1u64 << self.below(64);
         match self.below(8) {

@@ -29,7 +29,7 @@ const SLOT: usize = MESSAGE_PAGE + SINT as usize * 256;
 static TAKEN: [AtomicU64; 32] = [const { AtomicU64::new(0) }; 32];
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// The handler of all these interrupts, on all VPs.
+/// Handles all these interrupts, on all VPs.
 pub(crate) fn take(intid: u32) {
     if intid == time::VIRTUAL_TIMER_INTID {
         time::stop();
@@ -92,7 +92,7 @@ impl WellBehaved {
         self.rest(check);
     }
 
-    /// How often each was done.
+    /// Returns the number of times that each was done.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds
     }

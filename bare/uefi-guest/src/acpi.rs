@@ -19,7 +19,7 @@ const LONGEST: usize = 1 << 20;
 pub(crate) struct Table(&'static [u8]);
 
 impl Table {
-    /// The table at an address, if its header has this signature and a plausible length.
+    /// Returns the table at an address, if its header has this signature and a plausible length.
     fn at(address: u64, signature: &[u8; 4]) -> Option<Self> {
         if address == 0 {
             return None;
@@ -45,7 +45,7 @@ impl Table {
     }
 }
 
-/// The first table with this signature.
+/// Returns the first table with this signature.
 fn table(signature: &[u8; 4]) -> Option<Table> {
     let rsdp = firmware::configuration(ACPI_20_TABLE)?;
     // SAFETY: the firmware says that the pointer structure, revision 2 or later, is at this address: 36 bytes.
@@ -54,12 +54,12 @@ fn table(signature: &[u8; 4]) -> Option<Table> {
     (HEADER..xsdt.0.len()).step_by(8).find_map(|offset| Table::at(xsdt.u64(offset)?, signature))
 }
 
-/// The hypervisor vendor identity of the FADT, if the table is new enough to have one.
+/// Returns the hypervisor vendor identity of the FADT, if the table is new enough to have one.
 pub(crate) fn hypervisor_identity() -> Option<[u8; 8]> {
     Some(table(b"FACP")?.u64(268)?.to_le_bytes())
 }
 
-/// Where redistributors are.
+/// Locations of the redistributors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frames {
     /// Address of the first.

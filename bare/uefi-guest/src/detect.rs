@@ -40,7 +40,7 @@ pub(crate) fn look() -> Finding {
 }
 
 impl Finding {
-    /// True of a partition.
+    /// Returns true in a partition.
     pub(crate) fn is_hyper_v(&self) -> bool {
         self.level == 1 && (self.identity == Some(IDENTITY) || self.uid == Some(VENDOR_UID))
     }

@@ -20,7 +20,7 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    /// `fresh`: the firmware has not used the partition.
+    /// Creates the environment; `fresh` means that the firmware has not used the partition.
     ///
     /// # Safety
     ///
@@ -34,7 +34,7 @@ impl Application {
     }
 }
 
-/// The convention of a conduit.
+/// Returns the convention of a conduit.
 pub(crate) fn convention(conduit: Either) -> Convention {
     match conduit {
         Either::Smccc => Convention::Smccc,

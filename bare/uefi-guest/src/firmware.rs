@@ -51,8 +51,8 @@ macro_rules! service {
     };
 }
 
-/// A line in the firmware's text format, with an end of line if it is for the console. Characters outside ASCII become
-/// `?`.
+/// Converts a line to the firmware's text format, with an end of line if it is for the console. Characters outside
+/// ASCII become `?`.
 fn wide(text: &str, end: &str) -> [u16; LINE + 3] {
     let mut line = [0; LINE + 3];
     let ascii = |byte: u8| if byte.is_ascii() { byte } else { b'?' };
@@ -118,7 +118,7 @@ unsafe fn narrow(text: *const u16, length: usize, into: &mut [u8]) -> &str {
     core::str::from_utf8(&into[..count]).unwrap_or_default()
 }
 
-/// A table of the firmware's configuration, by its GUID.
+/// Returns a table of the firmware's configuration, by its GUID.
 pub(crate) fn configuration(guid: Guid) -> Option<u64> {
     // SAFETY: the table is valid, and its list has this number of entries.
     let list = unsafe {
@@ -136,7 +136,7 @@ fn protocol<T>(handle: Handle, guid: &Guid) -> Result<*mut T, Status> {
     if status.is_success() && !found.is_null() { Ok(found.cast()) } else { Err(status) }
 }
 
-/// The value of `name=value` among the load options.
+/// Returns the value of `name=value` among the load options.
 pub(crate) fn option(name: &str) -> Option<&'static str> {
     static OPTIONS: spin::Once<([u8; LINE], usize)> = spin::Once::new();
     let (bytes, length) = OPTIONS.call_once(|| {

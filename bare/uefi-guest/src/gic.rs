@@ -88,12 +88,12 @@ fn bit(intid: u32) -> u32 {
     1 << intid
 }
 
-/// The word of IPRIORITYR and the shift of an interrupt's byte in it.
+/// Returns the word of IPRIORITYR and the shift of an interrupt's byte in it.
 const fn priority(intid: u32) -> (u64, u32) {
     (IPRIORITYR + (intid & !3) as u64, (intid & 3) * 8)
 }
 
-/// The affinity fields of MPIDR_EL1 as GICR_TYPER has them.
+/// Returns the affinity fields of MPIDR_EL1 as GICR_TYPER has them.
 fn affinity() -> u32 {
     let mpidr = mrs!("mpidr_el1");
     (mpidr & 0xff_ffff | mpidr >> 8 & 0xff00_0000) as u32

@@ -100,7 +100,7 @@ pub(crate) struct SystemContext {
 const _: () = assert!(offset_of!(SystemContext, elr) == offset_of!(SystemContext, x) + 31 * 8);
 const _: () = assert!(size_of::<SystemContext>().is_multiple_of(16));
 
-/// The exception level.
+/// Returns the exception level.
 pub(crate) fn exception_level() -> u64 {
     mrs!("currentel") >> 2 & 3
 }

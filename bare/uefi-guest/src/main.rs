@@ -42,7 +42,7 @@ use env::Application;
 use firmware::Firmware;
 use report::{Report, note};
 
-/// The entry point.
+/// Enters the application, called by the firmware.
 #[expect(unsafe_code, reason = "the linker and the firmware know it by this name")]
 #[unsafe(no_mangle)]
 extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {

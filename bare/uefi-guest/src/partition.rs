@@ -63,6 +63,8 @@ fn get(conduit: Either, name: RegisterName) -> Was {
     (result.status() == HvStatus::SUCCESS).then_some(low)
 }
 
+/// Sets a register by hypercall, and returns true if it succeeded.
+///
 /// # Safety
 ///
 /// The value enables no page but the one that the firmware had lent before.

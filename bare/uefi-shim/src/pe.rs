@@ -24,7 +24,7 @@ pub(crate) struct Image {
     pub(crate) entry: u64,
 }
 
-/// The little-endian number of `N` bytes at an offset.
+/// Reads the little-endian number of `N` bytes at an offset.
 fn number<const N: usize>(bytes: &[u8], offset: usize) -> u64 {
     let mut wide = [0; 8];
     wide[..N].copy_from_slice(&bytes[offset..offset + N]);

@@ -30,9 +30,10 @@ use crate::{terminal, trace};
 /// Without options: Debian's stock 6.12 cloud kernel on two VPs, which detects Hyper-V, loads its own hv_vmbus.ko,
 /// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
 ///
-/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest; Ctrl-C too
-/// once it reads input, and ends the run before that. Ctrl-C three times within a second ends the run, and so does Ctrl-A X; Ctrl-A H
-/// helps. What is piped into `hv boot` is typed for a guest with a shell or an init of its own, from its first prompt on.
+/// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest;
+/// Ctrl-C too once it reads input, and ends the run before that. Ctrl-C three times within a second ends the run, and
+/// so does Ctrl-A X; Ctrl-A H helps. What is piped into `hv boot` is typed for a guest with a shell or an init of its
+/// own, from its first prompt on.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 #[command(group = clap::ArgGroup::new(CONTROLLED).multiple(true))]
@@ -69,13 +70,13 @@ pub(crate) struct Args {
     /// Actions of the stock initramfs once VMBus is up, separated by commas; ends with a power-off
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ACTION", conflicts_with = "initrd")]
     pub(super) run: Vec<Action>,
-    /// SCSI disk: a raw, qcow2, VHD or VHDX image; can be repeated. The guest's writes go to a temporary copy (snapshot, the
-    /// default), go to the file (rw), or fail (ro). at=CONTROLLER:LUN is the disk's address
+    /// SCSI disk: a raw, qcow2, VHD or VHDX image; can be repeated. The guest's writes go to a temporary copy
+    /// (snapshot, the default), go to the file (rw), or fail (ro). at=CONTROLLER:LUN is the disk's address
     #[arg(long, value_name = "FILE[,ro|,rw|,snapshot]")]
     pub(super) disk: Vec<DiskOption>,
-    /// What to boot of the first disk: the name of an entry of systemd-boot or grub, or a part of its title [default: the boot
-    /// loader's]. A disk with a kernel boots it, with its initrd and command line, unless --kernel, --tree, --stock, --initrd,
-    /// --no-initrd, --modules, --load, --run or --append root= is given
+    /// What to boot of the first disk: the name of an entry of systemd-boot or grub, or a part of its title [default:
+    /// the boot loader's]. A disk with a kernel boots it, with its initrd and command line, unless --kernel, --tree,
+    /// --stock, --initrd, --no-initrd, --modules, --load, --run or --append root= is given
     #[arg(long, value_name = "NAME", requires = "disk")]
     #[arg(conflicts_with_all = ["kernel", "tree", "stock", "initrd", "no_initrd", "modules", "load", "run"])]
     pub(super) entry: Option<String>,
@@ -128,8 +129,8 @@ pub(crate) struct Args {
     /// Set Azure's chassis asset tag; cloud-init then waits for Azure's services
     #[arg(long)]
     pub(super) azure: bool,
-    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, or on a terminal with --run shell, a
-    /// disk's own system or `hv exec`]
+    /// Time limit in seconds of wall-clock time, 0 for none [default: 300, or 0 with --gdb, or on a terminal with --run
+    /// shell, a disk's own system or `hv exec`]
     #[arg(long, value_name = "SECS", value_parser = value::seconds)]
     pub(super) timeout: Option<u32>,
     /// Seconds of wall-clock time without console output after which to print, once, the usual causes; 0 for never
@@ -138,15 +139,17 @@ pub(crate) struct Args {
     /// Make runs reproducible: count instructions as time, fix seeds and clock, keep the kernel at its link address
     #[arg(long)]
     pub(super) deterministic: bool,
-    /// Listen for `hv ctl`, and give the guest the integration services, a keyboard, a mouse and a screen. The socket is this one, or
-    /// without a value one that `hv ctl` and `hv ps` find
+    /// Listen for `hv ctl`, and give the guest the integration services, a keyboard, a mouse and a screen. The socket
+    /// is this one, or without a value one that `hv ctl` and `hv ps` find
     #[arg(long, value_name = "SOCKET", num_args = 0..=1, group = CONTROLLED)]
     pub(super) control: Option<Option<PathBuf>>,
-    /// Name of the machine for `hv ctl` and `hv ps`, with all that --control gives [default: vm1, vm2 and so on, without it]
+    /// Name of the machine for `hv ctl` and `hv ps`, with all that --control gives [default: vm1, vm2 and so on,
+    /// without it]
     #[arg(long, value_name = "NAME", group = CONTROLLED)]
     pub(super) name: Option<Name>,
-    /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to DIR/vsock and
-    /// say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not there
+    /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to
+    /// DIR/vsock and say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not
+    /// there
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
@@ -199,9 +202,9 @@ pub(crate) struct Args {
     /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     pub(super) hypervisor: Option<Input>,
-    /// Go on with the machine that `hv snapshot` has saved in this folder, which stays as it is: as often and as many side by
-    /// side as one likes. What the machine is was decided when it booted; --net, --control, --name and all that concerns
-    /// the output are given anew
+    /// Go on with the machine that `hv snapshot` has saved in this folder, which stays as it is: as often and as many
+    /// side by side as one likes. What the machine is was decided when it booted; --net, --control, --name and all that
+    /// concerns the output are given anew
     #[arg(long, value_name = "DIR", conflicts_with_all = SAVED)]
     pub(super) from: Option<PathBuf>,
     /// The program that `hv exec` talks to, to be run by the stock initramfs.
@@ -376,7 +379,8 @@ impl Args {
         line.join(" ")
     }
 
-    /// Returns the actions of the stock initramfs. Who gets a shell, or a command of their own, finds the network configured.
+    /// Returns the actions of the stock initramfs. Who gets a shell, or a command of their own, finds the network
+    /// configured.
     fn actions(&self) -> Vec<String> {
         let mut configured = self.net == NetOption::None || self.run.contains(&Action::Net);
         let mut actions = Vec::new();
@@ -466,8 +470,8 @@ impl Args {
         files.into_iter().flatten().any(|file| *file == Input::Stdin)
     }
 
-    /// Returns true if the first disk's own system boots, should it have one: no other kernel, and nothing that only the
-    /// stock initramfs does, is asked for.
+    /// Returns true if the first disk's own system boots, should it have one: no other kernel, and nothing that only
+    /// the stock initramfs does, is asked for.
     pub(super) fn may_boot_disk(&self) -> bool {
         let kernel = self.kernel.is_some() || self.tree.is_some() || self.stock.is_some();
         let initrd = self.initrd.is_some() || self.no_initrd || self.modules.is_some();
@@ -495,7 +499,8 @@ impl Args {
         self.stock.unwrap_or(Stock::Cloud612)
     }
 
-    /// Returns what of a piped stdin the guest gets: nothing if the stock initramfs alone runs, which reads nothing without a shell.
+    /// Returns what of a piped stdin the guest gets: nothing if the stock initramfs alone runs, which reads nothing
+    /// without a shell.
     pub(super) fn piped(&self, is_linux: bool) -> Typing {
         let shell = self.run.contains(&Action::Shell);
         let own = self.own_system

@@ -1,5 +1,5 @@
-//! A run that goes on from a snapshot of `hv snapshot`: the machine's own options are those of the snapshot, and what is the
-//! host's is given anew.
+//! A run that goes on from a snapshot of `hv snapshot`: the machine's own options are those of the snapshot, and what
+//! is the host's is given anew.
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -54,8 +54,8 @@ impl Args {
         }
     }
 
-    /// Returns the options of this run together with those of the machine that it goes on with, which has a control port
-    /// in any case.
+    /// Returns the options of this run together with those of the machine that it goes on with, which has a control
+    /// port in any case.
     ///
     /// # Errors
     /// The machine's are none, or contradict the network that is given.

@@ -23,8 +23,8 @@ use crate::setup::value;
 ///
 /// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a
 /// control port runs. The guest needs a driver for the service. Linux's is hv_utils, for type hyperv_keyboard, for
-/// mouse hid_hyperv, for screenshot hyperv_fb or hyperv_drm, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy hv_fcopy_daemon, and freeze and thaw
-/// need hv_vss_daemon.
+/// mouse hid_hyperv, for screenshot hyperv_fb or hyperv_drm, for memory hv_balloon; kvp also needs hv_kvp_daemon, fcopy
+/// hv_fcopy_daemon, and freeze and thaw need hv_vss_daemon.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {

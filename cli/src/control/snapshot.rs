@@ -16,9 +16,9 @@ use crate::ui;
 
 /// Save a running machine with its disks to a folder, from which `hv boot --from` goes on
 ///
-/// The machine stands still while it is saved, and goes on afterwards. NAME is a name of `hv ps`, or a socket of `hv boot
-/// --control SOCKET`; it can be left out if one machine with a control port runs. A machine is refused, with the reason,
-/// if something of it is outside of it: a disk that is rw, sockets (--vsock), a debugger, a trace.
+/// The machine stands still while it is saved, and goes on afterwards. NAME is a name of `hv ps`, or a socket of
+/// `hv boot --control SOCKET`; it can be left out if one machine with a control port runs. A machine is refused, with
+/// the reason, if something of it is outside of it: a disk that is rw, sockets (--vsock), a debugger, a trace.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, allow_missing_positional = true)]
 pub(crate) struct Args {

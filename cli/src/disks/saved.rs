@@ -114,8 +114,8 @@ impl Live {
 }
 
 impl SavedDisks {
-    /// Returns the disks of a machine that goes on. `files`: one for each backing, as long as that. What the guest writes
-    /// stays in QEMU's memory, except for the window, which is copied: the tool writes to it too.
+    /// Returns the disks of a machine that goes on. `files`: one for each backing, as long as that. What the guest
+    /// writes stays in QEMU's memory, except for the window, which is copied: the tool writes to it too.
     ///
     /// # Errors
     /// They are no disks of a machine, or the window cannot be copied.

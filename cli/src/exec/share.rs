@@ -1,5 +1,5 @@
-//! `hv exec --dir`: folders of the host in the guest, read-only or to change. `hv_share` answers the requests of the guest's FUSE,
-//! in a thread for each folder.
+//! `hv exec --dir`: folders of the host in the guest, read-only or to change. `hv_share` answers the requests of the
+//! guest's FUSE, in a thread for each folder.
 
 use std::io::{self, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -26,8 +26,8 @@ pub(crate) const VIRT: Platform = Platform {
     taken_intids: &[platform::MAINTENANCE_INTID],
 };
 
-/// Returns the machine as the guest sees it. With a screen, the window for VMBus devices is its memory: wherever a guest
-/// places that, it is there.
+/// Returns the machine as the guest sees it. With a screen, the window for VMBus devices is its memory: wherever a
+/// guest places that, it is there.
 pub(crate) fn platform(has_screen: bool) -> Platform {
     let window = platform::VIDEO_WINDOW..platform::VIDEO_WINDOW + platform::VIDEO_BYTES;
     Platform { vmbus_window: if has_screen { window } else { VIRT.vmbus_window }, ..VIRT }

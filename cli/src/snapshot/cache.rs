@@ -1,9 +1,9 @@
 //! Snapshots of machines that have booted, and whose agent waits for a command: a run of `hv exec` with the same inputs
 //! goes on from one.
 //!
-//! They are in the cache, one folder each, whose name is a digest of all inputs. The machine is saved at the moment when
-//! the guest asks for a connection to the agent's port. Until then the tool has sent it nothing, and that request is all
-//! that it has sent to the tool. So nothing else is in flight, and the request is kept with the snapshot.
+//! They are in the cache, one folder each, whose name is a digest of all inputs. The machine is saved at the moment
+//! when the guest asks for a connection to the agent's port. Until then the tool has sent it nothing, and that request
+//! is all that it has sent to the tool. So nothing else is in flight, and the request is kept with the snapshot.
 
 use std::fs::{DirBuilder, File};
 use std::io::{BufReader, BufWriter, Write as _};

@@ -1,9 +1,9 @@
 //! Saved machines: a run goes on from one, with pages of its own, as often and as many side by side as one likes.
 //!
-//! A saved machine is one [`mod@file`]: RAM and QEMU's state, under a [`Key`] without which it is not read. There are two
-//! kinds. Those of `hv exec` are in the cache under a digest of all inputs ([`cache`], [`key`]). Those of `hv snapshot`
-//! are in a folder of the user's ([`folder`]), with the machine's disks and with [`about`], which says what the machine
-//! is and which versions can go on from it; [`save`] makes one of a running machine.
+//! A saved machine is one [`mod@file`]: RAM and QEMU's state, under a [`Key`] without which it is not read. There are
+//! two kinds. Those of `hv exec` are in the cache under a digest of all inputs ([`cache`], [`key`]). Those of
+//! `hv snapshot` are in a folder of the user's ([`folder`]), with the machine's disks and with [`about`], which says
+//! what the machine is and which versions can go on from it; [`save`] makes one of a running machine.
 
 mod about;
 mod cache;

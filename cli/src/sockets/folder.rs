@@ -124,7 +124,8 @@ impl Folder {
         Ok(listener)
     }
 
-    /// Finds a socket in the folder. The very file that was looked at is then connected to, whatever its name is by then.
+    /// Finds a socket in the folder. The very file that was looked at is then connected to, whatever its name is by
+    /// then.
     fn socket(&self, name: &str) -> Option<OwnedFd> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.folder, name, flags, Mode::empty()).ok()?;

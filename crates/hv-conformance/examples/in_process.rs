@@ -1,7 +1,7 @@
 //! The suite over `hv-partition` in this process: prints what a guest would, for one host after the other.
 //!
-//! `hv conformance --mutants` runs it against wrong hosts. Once a case has failed, the hosts that follow run only the cases
-//! that all hosts before have skipped: they too may find the mutant.
+//! `hv conformance --mutants` runs it against wrong hosts. Once a case has failed, the hosts that follow run only the
+//! cases that all hosts before have skipped: they too may find the mutant.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -19,8 +19,8 @@ use hv_tlfs::features::PartitionPrivileges;
 /// Ticks per second: one that no reference time unit divides.
 const FREQUENCY: u64 = 62_500_003;
 
-/// How long a case may take; each takes some milliseconds. It ends a host that loops without mutants and without looking at
-/// its embedder: all else is counted, and ends after the same steps on each machine.
+/// How long a case may take; each takes some milliseconds. It ends a host that loops without mutants and without
+/// looking at its embedder: all else is counted, and ends after the same steps on each machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Number of writes to stdout.
@@ -35,7 +35,7 @@ impl fmt::Write for Stdout {
     }
 }
 
-/// Prints the events, and keeps what is left to run.
+/// Sink that prints the events, and keeps what is left to run.
 struct Run {
     lines: Lines<Stdout>,
     skipped: Vec<String>,

@@ -9,13 +9,14 @@
 //!
 //! - A case fails only on what the Top Level Functional Specification rules out. If the TLFS names a status, that
 //!   status is required; if it only says that something is invalid, any error is accepted.
-//! - VMBus and its devices are no part of the TLFS. Their cases (chapters `vmbus_*`) check what stock guests rely on, and
-//!   what Microsoft's OpenVMM does as a host; where hosts may differ, any answer is accepted that harms nothing. None of
-//!   them writes to a disk or sends a frame.
+//! - VMBus and its devices are no part of the TLFS. Their cases (chapters `vmbus_*`) check what stock guests rely on,
+//!   and what Microsoft's OpenVMM does as a host; where hosts may differ, any answer is accepted that harms nothing.
+//!   None of them writes to a disk or sends a frame.
 //! - What the host or the environment lacks is skipped with a reason, never passed. The absence of a feature must be
 //!   visible in its feature bit: a call or register that the bits announce and that fails is a failure.
 //! - Rules about bits are checked with words composed by hand. `hv-guest` provides only the way out of the guest, its
-//!   [`Conduit`](hv_guest::conduit::Conduit). So are VMBus's messages and rings: no client is between a case and the host.
+//!   [`Conduit`](hv_guest::conduit::Conduit). So are VMBus's messages and rings: no client is between a case and the
+//!   host.
 //! - Before each case all registers that the suite writes are reset.
 #![cfg_attr(not(any(test, feature = "report", feature = "mutants")), no_std)]
 #![forbid(unsafe_code)]

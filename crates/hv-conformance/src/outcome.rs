@@ -79,7 +79,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Why a case ended early.
+/// Reason why a case ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The host is wrong.

@@ -27,7 +27,7 @@ pub const VERSION: u32 = 2;
 /// Prefix of an event's line.
 pub const PREFIX: &str = "@hv ";
 
-/// Writes a run's events as lines.
+/// Sink that writes a run's events as lines.
 #[derive(Debug)]
 pub struct Lines<W>(pub W);
 

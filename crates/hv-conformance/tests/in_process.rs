@@ -10,7 +10,7 @@ use hv_partition::{Config, Profile};
 /// Ticks per second: one that no reference time unit divides.
 const FREQUENCY: u64 = 62_500_003;
 
-/// Keeps what failed and what was skipped.
+/// Sink that keeps what failed and what was skipped.
 #[derive(Default)]
 struct Log {
     text: String,

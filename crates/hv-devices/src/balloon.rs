@@ -60,7 +60,7 @@ pub struct Pressure {
     pub committed: u64,
 }
 
-/// How far the guest's driver is.
+/// Progress of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Step {
@@ -374,7 +374,7 @@ impl Balloon {
         self.taken += count;
     }
 
-    /// The back end has discarded what the guest gave up with one message.
+    /// Completes a request: the back end has discarded what the guest gave up with one message.
     fn discarded<P: BusPort>(&mut self, io: &Io<'_, P, Discard>) {
         self.kept = 0;
         if self.task == Task::TakeLast {

@@ -61,7 +61,7 @@ pub enum State {
     Incompatible,
 }
 
-/// Why a request was not sent.
+/// Reason why a request was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
@@ -160,7 +160,7 @@ impl<K> Link<K> {
         self.state
     }
 
-    /// Negotiated version of the service.
+    /// Returns the negotiated version of the service.
     pub(crate) const fn version(&self) -> Option<Version> {
         match self.state {
             State::Ready { version, .. } => Some(version),

@@ -57,7 +57,7 @@ pub(crate) trait Event: Copy + Debug + FromBytes + IntoBytes + Immutable + 'stat
     fn send<P: BusPort>(&self, io: &mut Io<'_, P, Never>) -> Result<(), SendError>;
 }
 
-/// How far the guest's driver is.
+/// Progress of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Step {

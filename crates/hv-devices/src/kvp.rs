@@ -170,7 +170,7 @@ impl Kvp {
         Some((self.link.outcome()?, answer))
     }
 
-    /// The outcome of the last request was taken.
+    /// Clears the outcome of the last request, which was taken.
     pub fn done(&mut self) {
         let _ = self.link.take();
         self.own.kept = Kept::Nothing;

@@ -95,7 +95,7 @@ pub const fn instance_of(mac: [u8; 6]) -> Guid {
     Guid::new(first, second, u16::from_be_bytes([a, b]), [c, d, e, f, a, b, c, d])
 }
 
-/// Why a back end did not send a frame.
+/// Reason why a back end did not send a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost;
 
@@ -264,18 +264,18 @@ impl Network {
         }
     }
 
-    /// Maximum length of a frame, with its header and without a tag.
+    /// Returns the maximum length of a frame, with its header and without a tag.
     const fn longest(&self) -> u32 {
         if self.longest == 0 { DEFAULT_FRAME } else { self.longest }
     }
 
-    /// Maximum length of a frame for the guest. One whose own frames are shorter receives those of Ethernet all the
-    /// same, as with any card: QEMU's user network sends long segments of TCP whatever the guest's are.
+    /// Returns the maximum length of a frame for the guest. One whose own frames are shorter receives those of Ethernet
+    /// all the same, as with any card: QEMU's user network sends long segments of TCP whatever the guest's are.
     const fn longest_received(&self) -> u32 {
         if self.longest() < DEFAULT_FRAME { DEFAULT_FRAME } else { self.longest() }
     }
 
-    /// Length of every packet.
+    /// Returns the length of every packet.
     fn packet_size(&self) -> usize {
         if self.version == Version::V61 { PACKET_SIZE_6_1 } else { PACKET_SIZE }
     }

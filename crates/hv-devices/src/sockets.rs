@@ -86,7 +86,7 @@ pub fn offer(service: Guid, endpoint: Guid, host_connects: bool) -> ChannelOffer
     offer
 }
 
-/// Why the host's connection was not offered to the guest.
+/// Reason why the host's connection was not offered to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 

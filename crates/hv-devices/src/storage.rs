@@ -72,7 +72,7 @@ pub struct Request {
     srb: Srb,
 }
 
-/// Why a back end failed.
+/// Reason why a back end failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -172,7 +172,7 @@ pub struct Storage<const DISKS: usize> {
     announce: bool,
 }
 
-/// Why a disk could not be attached.
+/// Reason why a disk could not be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttachError {

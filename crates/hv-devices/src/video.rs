@@ -1,9 +1,9 @@
 //! Synthetic video: a screen whose pixels are in memory that the guest places in the bus's address window.
 //!
 //! The device has no pixels: it judges where the guest says that they are, and in which form, and tells the embedder
-//! ([`Video::picture`]). The memory behind the window is the embedder's, which maps it for the guest before that starts:
-//! so nothing has to be done when the guest places it, and an acknowledgement is never too early. The guest reports the
-//! parts of the screen that have changed, which the device adds up ([`Video::take_changed`]).
+//! ([`Video::picture`]). The memory behind the window is the embedder's, which maps it for the guest before that
+//! starts: so nothing has to be done when the guest places it, and an acknowledgement is never too early. The guest
+//! reports the parts of the screen that have changed, which the device adds up ([`Video::take_changed`]).
 //!
 //! A picture outlives its channel, since firmware closes the channel and goes on drawing (OpenVMM, uidevices, video).
 //! The host has no pointer to draw: what the guest says of its own is ignored.
@@ -107,7 +107,7 @@ impl Area {
     }
 }
 
-/// How far the guest's driver is.
+/// Progress of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Step {

@@ -14,7 +14,7 @@ use hv_vmbus_client::ring::Outgoing;
 use hv_vmbus_client::{Channel, Dma};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// Why a keyboard does not work.
+/// Reason why a keyboard does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -54,7 +54,7 @@ pub struct Key {
     pub is_unicode: bool,
 }
 
-/// How far the keyboard is.
+/// Progress of the keyboard's initialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The version has to be proposed.

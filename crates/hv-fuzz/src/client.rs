@@ -24,12 +24,12 @@ pub(crate) const RING: usize = 2;
 pub(crate) type Host<'h> = &'h ScriptedHost;
 type Scsi<'h> = Controller<'h, ScriptedDma<'h>, Host<'h>, u8, 4>;
 
-/// A message of this type with these words behind the header.
+/// Builds a message of this type with these words behind the header.
 pub(crate) fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// OFFERCHANNEL of this device.
+/// Builds OFFERCHANNEL of this device.
 pub(crate) fn offer(interface: hv_tlfs::vmbus::Guid, channel: u32) -> Vec<u8> {
     let mut offer = message(1, &[0; 47]);
     offer[8..24].copy_from_slice(&interface.bytes);
@@ -107,7 +107,7 @@ impl<'h> End<'h> {
     }
 }
 
-/// An answer of the storage device: right in its form, or anything.
+/// Generates an answer of the storage device: right in its form, or anything.
 fn answer(input: &mut Input<'_>) -> Vec<u8> {
     let mut packet = vec![0; input.of(&[64, 64, 64, 48, 12, 0, 72])];
     let bytes = input.bytes(24);
@@ -238,7 +238,7 @@ pub fn client(data: &[u8]) {
     }
 }
 
-/// One step of the storage driver.
+/// Executes one step of the storage driver.
 fn drive<'h>(scsi: &mut Scsi<'h>, host: Host<'h>, input: &mut Input<'_>) {
     let disk = Disk {
         address: Address { path: 0, target: 0, lun: input.byte() },

@@ -181,7 +181,7 @@ impl Backend<Discard> for Partition {
 }
 
 impl Backend<Request> for Partition {
-    /// Whatever the guest does, a request lies on the disk, and its data in the guest's memory.
+    /// Checks that a request lies on the disk, and its data in the guest's memory, whatever the guest does.
     fn start(
         &self,
         _: DeviceId,
@@ -207,7 +207,8 @@ impl Backend<Request> for Partition {
     }
 }
 
-/// Words of the record of dynamic memory, without any pages. Each thread has one, which outlives every bus.
+/// Allocates the words of the record of dynamic memory, without any pages. Each thread has one, which outlives every
+/// bus.
 fn record() -> &'static [AtomicU64] {
     thread_local! {
         static WORDS: &'static [AtomicU64] =
@@ -245,7 +246,7 @@ fn fresh() -> TestBus {
     )
 }
 
-/// Drivers of every device.
+/// Fuzzes every device by its driver.
 pub fn devices(data: &[u8]) {
     let mut input = Input::new(data);
     let bus = fresh();
@@ -386,7 +387,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     assert!(bus.completed(&bus.devices().disks, token, outcome, port).is_err(), "it ends once");
 }
 
-/// The embedder asks a service for something, or takes what has come of it.
+/// Makes a request of the embedder to a service, or takes an outcome.
 fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
@@ -449,7 +450,7 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
     };
 }
 
-/// Whatever a guest says, a picture lies in the window, and what has changed on the screen.
+/// Checks that a picture lies in the window, and what has changed on the screen, whatever a guest says.
 fn look(picture: Option<video::Picture>, changed: video::Area) {
     let Some(video::Picture { offset, depth, width, height, pitch }) = picture else { return };
     let row = u64::from(width) * u64::from(depth / 8);
@@ -458,7 +459,7 @@ fn look(picture: Option<video::Picture>, changed: video::Area) {
     assert!(changed.is_empty() || changed.right <= width && changed.bottom <= height, "{changed:?}");
 }
 
-/// Whatever a guest does, it is left alone when it unloads, and everything that it lent comes back.
+/// Checks that a guest is left alone when it unloads, and everything that it lent comes back, whatever it does.
 fn ends(bus: &TestBus, port: &mut Partition) {
     port.memory.calm();
     port.mode.set(0);

@@ -11,7 +11,7 @@ use crate::memory::RAM;
 /// Maximum number of calls in a run.
 const CALLS: usize = 64;
 
-/// Hypercall dispatch with guest memory.
+/// Fuzzes hypercall dispatch with guest memory.
 pub fn hypercall(data: &[u8]) {
     let mut input = Input::new(data);
     let setup = Setup::of(&mut input);

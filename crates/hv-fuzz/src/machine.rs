@@ -44,7 +44,7 @@ const PLANS: [&str; 12] = [
     "spurious=18@1ms,lost=18@/4,silent=1ms@2ms,delay@/5",
 ];
 
-/// Counts what is written to it.
+/// Writer that counts what is written to it.
 struct Sink(usize);
 
 impl std::fmt::Write for Sink {
@@ -54,7 +54,7 @@ impl std::fmt::Write for Sink {
     }
 }
 
-/// Looks whether what the partition does can be.
+/// Observer that checks whether what the partition does is possible.
 pub(crate) struct Watcher {
     starts: RefCell<VecDeque<usize>>,
     interrupts: RefCell<Vec<(usize, u32)>>,
@@ -138,7 +138,7 @@ impl Watcher {
     }
 }
 
-/// How a machine is built.
+/// Configuration of a machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) config: Config,
@@ -149,7 +149,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Nothing special.
+    /// Returns the plain configuration.
     pub(crate) fn plain() -> Self {
         const OFFERS: &[Offer] = &[Offer::HEARTBEAT, Offer::ECHO];
         let mut config = Config::new(FREQUENCY).with_offers(OFFERS);
@@ -157,7 +157,7 @@ impl Setup {
         Self { config, plan: Plan::NONE, judged: false, traced: false, many: false }
     }
 
-    /// As the input says, in two bytes and what a plan of its own takes.
+    /// Generates a configuration from two bytes of the input, and a plan's own bytes.
     pub(crate) fn of(input: &mut Input<'_>) -> Self {
         let mut setup = Self::plain();
         let byte = input.byte();
@@ -185,7 +185,7 @@ impl Setup {
     }
 }
 
-/// Ports of every machine, of which the last was deleted.
+/// Returns the ports of every machine, of which the last was deleted.
 pub(crate) fn ports() -> [Port; 4] {
     [
         Port::new(0x10, 1, PortTarget::Message { vp: Some(1), sint: 3 }),
@@ -232,7 +232,7 @@ impl FuzzedMachine<'_> {
         self.partition.vp_count()
     }
 
-    /// All VPs online, identified, with a SynIC that takes messages and events on SINT 2 and 3.
+    /// Brings all VPs online, identified, with a SynIC that takes messages and events on SINT 2 and 3.
     pub(crate) fn boot(&self) {
         for vp in 0..VPS {
             self.online(vp);
@@ -280,7 +280,7 @@ impl FuzzedMachine<'_> {
         }
     }
 
-    /// An `hvc`, made again until it is done.
+    /// Issues an `hvc`, again until it is done.
     pub(crate) fn hvc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
         for _ in 0..=ROUNDS {
             match self.partition.hvc(self.host, vp, immediate, x) {
@@ -303,7 +303,7 @@ impl FuzzedMachine<'_> {
         self.partition.vp_offline(self.host, vp);
     }
 
-    /// The VP that runs, beginning with `vp`; it goes online if none does.
+    /// Returns the VP that runs, beginning with `vp`; it goes online if none does.
     pub(crate) fn running(&self, vp: usize) -> usize {
         let all = (vp..self.vps()).chain(0..vp);
         let found = all.into_iter().find(|vp| self.partition.power(*vp) == Some(Power::On));
@@ -313,7 +313,7 @@ impl FuzzedMachine<'_> {
         })
     }
 
-    /// The next VP that was asked to start does.
+    /// Starts the next VP whose start was requested.
     pub(crate) fn start_next(&self) {
         let next = self.host.watch().starts.borrow_mut().pop_front();
         // It may have gone online by another step.
@@ -322,7 +322,7 @@ impl FuzzedMachine<'_> {
         }
     }
 
-    /// Those that were asked to start will not: the machine was reset.
+    /// Forgets the requested starts: the machine was reset.
     pub(crate) fn forget_starts(&self) {
         self.host.watch().starts.borrow_mut().clear();
     }
@@ -358,7 +358,7 @@ impl FuzzedMachine<'_> {
         std::mem::take(&mut *self.host.watch().interrupts.borrow_mut())
     }
 
-    /// The counter moves on; the faults happen that are due, and the VPs are called whose deadline has come.
+    /// Advances the counter; the faults happen that are due, and the VPs are called whose deadline has come.
     pub(crate) fn pass(&self, ticks: u64) {
         let counter = self.host.counter_now().saturating_add(ticks).min(1 << 62);
         self.host.set_counter(counter);
@@ -394,13 +394,13 @@ impl FuzzedMachine<'_> {
         self.expire_all();
     }
 
-    /// Nothing goes wrong on purpose any more.
+    /// Ends fault injection.
     pub(crate) fn calm(&self) {
         self.host.plan().calm.set(true);
         self.host.memory().calm();
     }
 
-    /// The reference time when the counter is there.
+    /// Returns the reference time at this count of the counter.
     fn time_at(&self, counter: u64) -> u64 {
         let now = self.host.counter_now();
         self.host.set_counter(counter);
@@ -409,7 +409,7 @@ impl FuzzedMachine<'_> {
         time
     }
 
-    /// No VP that runs waits for a deadline that was not asked for, or for one that is too late.
+    /// Checks that no running VP waits for a deadline that was not requested, or for one that is too late.
     pub(crate) fn check_deadlines(&self) {
         for (vp, state) in self.partition.vps().iter().enumerate() {
             let Some(next) = state.next_expiration().map(ReferenceTime::ticks) else { continue };

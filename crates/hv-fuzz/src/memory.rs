@@ -36,25 +36,25 @@ impl Memory {
         }
     }
 
-    /// Memory for a host that never asks for bytes beyond a page.
+    /// Creates memory for a host that never asks for bytes beyond a page.
     pub(crate) fn by_pages() -> Self {
         let Self { bytes, races, waited } = Self::new();
         Self { bytes: bytes.by_pages(), races, waited }
     }
 
-    /// Such memory with another size in bytes.
+    /// Creates such memory with another size in bytes.
     pub(crate) fn of(size: u64) -> Self {
         let bytes = hv_memory::testing::Memory::new(RAM, size).by_pages();
         Self { bytes, ..Self::new() }
     }
 
-    /// One more write of the hostile VP, after the others and `after` accesses of the host.
+    /// Adds a write of the hostile VP, after the others and `after` accesses of the host.
     pub(crate) fn race(&self, input: &mut Input<'_>) {
         let race = Race { after: input.byte() % 8, gpa: input.address() & !3, value: input.value() as u32 };
         self.races.borrow_mut().push_back(race);
     }
 
-    /// The hostile VP stops.
+    /// Stops the hostile VP.
     pub(crate) fn calm(&self) {
         self.races.borrow_mut().clear();
     }

@@ -8,7 +8,7 @@ const MESSAGE: usize = 240;
 /// Page number of the guest's first page.
 const FIRST_PAGE: u64 = RAM / 4096;
 
-/// Page numbers of the rings in the guest's memory.
+/// Returns the page numbers of the rings in the guest's memory.
 pub(crate) fn ring_pages() -> [u64; RING_PAGES.len()] {
     RING_PAGES.map(|page| FIRST_PAGE + page)
 }
@@ -17,22 +17,22 @@ fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// INITIATE_CONTACT for VP `vp`, as Linux sends it.
+/// Builds INITIATE_CONTACT for VP `vp`, as Linux sends it.
 pub(crate) fn contact(version: u32, vp: u32) -> Vec<u8> {
     message(14, &[version, vp, 2, 0, 0, 0, 0, 0])
 }
 
-/// REQUESTOFFERS.
+/// Builds REQUESTOFFERS.
 pub(crate) fn request_offers() -> Vec<u8> {
     message(3, &[])
 }
 
-/// UNLOAD.
+/// Builds UNLOAD.
 pub(crate) fn unload() -> Vec<u8> {
     message(16, &[])
 }
 
-/// GPADL_HEADER with a range of these pages.
+/// Builds GPADL_HEADER with a range of these pages.
 pub(crate) fn gpadl(channel: u32, id: u32, pages: &[u64]) -> Vec<u8> {
     let words = [pages.len() as u64 * 4096].into_iter().chain(pages.iter().copied());
     let mut bytes = message(8, &[channel, id, ((pages.len() as u32 + 1) * 8) | 1 << 16]);
@@ -40,7 +40,7 @@ pub(crate) fn gpadl(channel: u32, id: u32, pages: &[u64]) -> Vec<u8> {
     bytes
 }
 
-/// OPENCHANNEL with the ring from host to guest at page `split` of the GPADL.
+/// Builds OPENCHANNEL with the ring from host to guest at page `split` of the GPADL.
 pub(crate) fn open(channel: u32, gpadl: u32, vp: u32, split: u32) -> Vec<u8> {
     let mut bytes = message(5, &[channel, channel, gpadl, vp, split]);
     bytes.resize(148, 0);
@@ -55,7 +55,7 @@ impl Input<'_> {
         }
     }
 
-    /// A message of a guest to VMBus.
+    /// Generates a message of a guest to VMBus.
     pub(crate) fn vmbus_message(&mut self) -> Vec<u8> {
         let mut bytes = match self.below(16) {
             0 => {
@@ -115,7 +115,7 @@ impl Input<'_> {
         bytes
     }
 
-    /// A page number, or the head of a range.
+    /// Generates a page number, or the head of a range.
     fn range_word(&mut self) -> u64 {
         match self.below(8) {
             0 => 4096,

@@ -55,7 +55,7 @@ struct Host {
 }
 
 impl Host {
-    /// The judge finds the same in the records of an event as in the event.
+    /// Checks that the judge finds the same in the records of an event as in the event.
     fn judge(&self, event: &BusEvent<'_>) {
         let (mut found, mut again) = (Vec::new(), Vec::new());
         self.judge.borrow_mut().bus_event(event, &mut |finding| found.push(finding));
@@ -367,7 +367,8 @@ impl Guest {
         self.drain(1);
     }
 
-    /// Whatever happened, nothing stays in flight when the guest unloads, and one that begins anew finds a card.
+    /// Checks that nothing stays in flight when the guest unloads, and one that begins anew finds a card, whatever
+    /// happened.
     fn ends_well(mut self) {
         self.host.memory.calm();
         self.host.mood.set(0);
@@ -389,7 +390,7 @@ impl Guest {
     }
 }
 
-/// A message: one that means something more often than not.
+/// Generates a message: one that means something more often than not.
 fn message(input: &mut Input<'_>) -> Vec<u8> {
     let body = |input: &mut Input<'_>| {
         let len = usize::from(input.half()) % 300;
@@ -432,7 +433,7 @@ fn run(mut guest: Guest, input: &mut Input<'_>, step: impl Fn(&mut Guest, &mut I
     guest.ends_well();
 }
 
-/// Packets of NVSP, to a card that nothing was agreed on with.
+/// Fuzzes a card with packets of NVSP, before anything was agreed on.
 pub fn nvsp(data: &[u8]) {
     run(Guest::new(false), &mut Input::new(data), |guest, input| match input.below(4) {
         0 => guest.other(input),
@@ -440,7 +441,7 @@ pub fn nvsp(data: &[u8]) {
     });
 }
 
-/// Messages of RNDIS, to a card that is connected, while frames arrive.
+/// Fuzzes a connected card with messages of RNDIS, while frames arrive.
 pub fn rndis(data: &[u8]) {
     let input = &mut Input::new(data);
     let mut guest = Guest::new(false);
@@ -454,7 +455,7 @@ pub fn rndis(data: &[u8]) {
     });
 }
 
-/// A driver that does anything, and another VP that writes to its rings and to its data meanwhile.
+/// Fuzzes a card by a driver that does anything, and another VP that writes to its rings and to its data meanwhile.
 pub fn network(data: &[u8]) {
     let input = &mut Input::new(data);
     let mut guest = Guest::new(true);

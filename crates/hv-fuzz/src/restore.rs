@@ -15,7 +15,7 @@ const HASH: usize = 8;
 /// Maximum number of steps after a restore.
 const STEPS: usize = 64;
 
-/// Restore of any image.
+/// Fuzzes restore of any image.
 pub fn restore(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();

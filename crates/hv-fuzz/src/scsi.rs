@@ -56,7 +56,7 @@ pub fn scsi(data: &[u8]) {
     assert!(kind == 0 || bytes.iter().all(|byte| *byte == 0), "a disk that is read-only was written");
 }
 
-/// A command: one that means something more often than not.
+/// Generates a command: one that means something more often than not.
 fn command(input: &mut Input<'_>) -> [u8; CDB_LEN] {
     let mut cdb = [0; CDB_LEN];
     let fields = input.bytes(CDB_LEN - 1);
@@ -74,7 +74,7 @@ fn command(input: &mut Input<'_>) -> [u8; CDB_LEN] {
     cdb
 }
 
-/// Bytes that the initiator has room for, by the command's own form.
+/// Returns the number of bytes that the initiator has room for, by the command's own form.
 fn allocation(cdb: &[u8; CDB_LEN]) -> usize {
     let half = |at: usize| usize::from(u16::from_be_bytes([cdb[at], cdb[at + 1]]));
     let word = |at: usize| u32::from_be_bytes([cdb[at], cdb[at + 1], cdb[at + 2], cdb[at + 3]]) as usize;

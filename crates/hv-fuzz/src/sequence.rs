@@ -16,7 +16,7 @@ use crate::messages;
 /// Maximum number of steps in a run.
 const STEPS: usize = 256;
 
-/// A sequence of operations over several VPs.
+/// Fuzzes a partition with a sequence of operations over several VPs.
 pub fn sequence(data: &[u8]) {
     let mut input = Input::new(data);
     let setup = Setup::of(&mut input);

@@ -104,7 +104,7 @@ impl Run {
         self.post(MessageHeader::new(MessageType::REQUEST_OFFERS).as_bytes());
     }
 
-    /// First page of a channel's rings.
+    /// Returns the first page of a channel's rings.
     fn page(channel: u32) -> u64 {
         RAM / 4096 + u64::from(channel - 1) * PAGES
     }
@@ -162,7 +162,7 @@ impl Run {
         let _ = self.port.memory.store_release(page * 4096, (write + packet.len() as u32) % size);
     }
 
-    /// A step of the guest's.
+    /// Executes a step of the guest's.
     fn guest(&mut self, input: &mut Input<'_>) {
         let channel = 1 + input.below(STREAMS) as u32;
         let id = ChannelId(channel);
@@ -207,7 +207,7 @@ impl Run {
         }
     }
 
-    /// A step of the host's, which keeps to the rules.
+    /// Executes a step of the host's, which keeps to the rules.
     fn host(&mut self, input: &mut Input<'_>) {
         let Self { bus, port, streams, requests, next, .. } = self;
         let pick = streams.keys().nth(input.below(STREAMS + 1)).copied();
@@ -255,7 +255,7 @@ impl Run {
         assert_eq!(done, Ok(()));
     }
 
-    /// The host is told what there is, of which it takes `room` messages.
+    /// Tells the host what there is, of which it takes `room` messages.
     fn tell(&mut self, mut room: usize) {
         let Self { bus, port, streams, requests, .. } = self;
         let told = bus.with(bus.devices(), port, |device, io| {
@@ -309,7 +309,7 @@ fn hear(streams: &mut BTreeMap<StreamId, Known>, requests: &mut Vec<u32>, news: 
     }
 }
 
-/// Connections of sockets.
+/// Fuzzes connections of sockets.
 pub fn sockets(data: &[u8]) {
     let input = &mut Input::new(data);
     let mut run = Run {

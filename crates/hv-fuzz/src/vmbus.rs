@@ -105,7 +105,7 @@ fn saved(server: &Small, port: &Partition) -> Vec<u8> {
     image
 }
 
-/// VMBus messages, signals and rings.
+/// Fuzzes VMBus messages, signals and rings.
 pub fn vmbus(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();

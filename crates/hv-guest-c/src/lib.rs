@@ -44,8 +44,8 @@ pub use types::*;
 #[cfg(any(target_arch = "aarch64", test))]
 pub use {calls::*, crash::*, interrupts::*, os::*, registers::*, synic::*, time::*, vmbus::*};
 
-/// The routines that a kernel calls often cannot panic (`cargo run -p hv-guest-c --example cost` checks the object
-/// code); a panic anywhere else stops the CPU.
+/// Stops the CPU. The routines that a kernel calls often cannot panic (`cargo run -p hv-guest-c --example cost` checks
+/// the object code); a panic anywhere else ends here.
 #[cfg(target_os = "none")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -12,7 +12,7 @@ use crate::conduit::Conduit;
 use crate::hypercall;
 use crate::page::CallPage;
 
-/// Why a message was not posted.
+/// Reason why a message was not posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostError {
     /// The payload is longer than 240 bytes.

@@ -34,7 +34,7 @@ pub enum Reported {
     WithoutText,
 }
 
-/// Why there is no report.
+/// Reason why there is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrashError {
     /// A crash was already reported, by another CPU or earlier.

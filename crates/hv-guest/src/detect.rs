@@ -72,7 +72,7 @@ pub fn device_tree<C: Conduit>(conduit: C, compatible: &[u8]) -> Option<Detected
     hyper_v.then_some(Detected { conduit })
 }
 
-/// Why a guest could not identify itself.
+/// Reason why a guest could not identify itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdentifyError {
     /// The id is zero, which stands for a guest that has not identified itself.

@@ -126,7 +126,7 @@ pub struct Rep<'a, H, E, T> {
     pub output: &'a mut [T],
 }
 
-/// Why a rep hypercall stopped.
+/// Reason why a rep hypercall stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepError {
     /// The hypervisor rejected an element, or the whole call.

@@ -9,7 +9,7 @@
 //! | when | what | where |
 //! |---|---|---|
 //! | boot | is this Hyper-V? | [`detect`] |
-//! | | identify the guest | [`Detected::identify`](detect::Detected::identify) returns a [`Partition`](partition::Partition) |
+//! | | identify the guest | [`Detected::identify`](detect::Detected::identify): a [`Partition`](partition::Partition) |
 //! | | start the reference clock | [`Partition::start_clock`](partition::Partition::start_clock) |
 //! | each CPU, as it comes up | get its VP | [`Partition::vp`](partition::Partition::vp) returns a [`Vp`](partition::Vp), and records it in the [`VpMap`](vp_map::VpMap) |
 //! | | messages and events | [`Vp::enable_synic`](partition::Vp::enable_synic) returns a [`Synic`](synic::Synic) |

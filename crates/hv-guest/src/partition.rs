@@ -97,7 +97,7 @@ impl<const CPUS: usize> Default for VpMap<CPUS> {
     }
 }
 
-/// Why there is no handle for a VP.
+/// Reason why there is no handle for a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VpError {
     /// The VP map rejected the CPU.

@@ -46,7 +46,7 @@ cpu_bound! {
     [A: CpuBound, B: CpuBound] (A, B);
 }
 
-/// Why a value was not stored.
+/// Reason why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutError {
     /// The CPU number is too high.

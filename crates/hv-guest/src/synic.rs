@@ -22,7 +22,7 @@ use crate::page::{Memory, Page};
 use crate::partition::Vp;
 use crate::registers::{self, Register};
 
-/// Why a SynIC could not be enabled or disabled.
+/// Reason why a SynIC could not be enabled or disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SynicError {
     /// Message page and event flags page are the same page, or an address is not a multiple of 4096.
@@ -379,7 +379,8 @@ impl SynicPages {
         finish(conduit, sint.of(messages.slots()).free(seen))
     }
 
-    /// Returns the pending message of a source in a message page, for code that has no [`Synic`]: that of a kernel in C.
+    /// Returns the pending message of a source in a message page, for code that has no [`Synic`]: that of a kernel in
+    /// C.
     #[inline]
     #[must_use]
     pub fn pending_in(messages: &Page, sint: SintIndex) -> Option<Pending<'_>> {

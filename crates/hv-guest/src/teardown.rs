@@ -65,7 +65,7 @@ pub fn partition(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
     first.result()
 }
 
-/// Why a partition could not be left.
+/// Reason why a partition could not be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveError {
     /// CPUs are still in the VP map: they may have a SynIC, which could not be disabled afterwards.

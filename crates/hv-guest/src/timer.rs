@@ -25,7 +25,7 @@ use crate::partition::Vp;
 use crate::registers::{self, Register};
 use crate::synic::Synic;
 
-/// When a timer expires.
+/// Time at which a timer expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schedule {
     /// Once, at this reference time; immediately if that is in the past.
@@ -50,7 +50,7 @@ impl Schedule {
     }
 }
 
-/// Why a timer is not running.
+/// Reason why a timer is not running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerError {
     /// The partition may not use synthetic timers.

@@ -27,7 +27,7 @@ pub struct VpMap<const CPUS: usize> {
 #[repr(transparent)]
 pub(crate) struct Entry(pub(crate) AtomicU32);
 
-/// Why a CPU could not be recorded.
+/// Reason why a CPU could not be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
     /// The map has no such CPU.
@@ -54,7 +54,7 @@ impl fmt::Display for MapError {
 impl core::error::Error for MapError {}
 
 impl Entry {
-    /// Acquire: a CPU that sees the entry also sees what the other CPU set up before it recorded itself.
+    /// Loads the entry with acquire: a CPU that sees it also sees what the other CPU set up before it recorded itself.
     fn load(&self) -> Option<VpIndex> {
         match self.0.load(Ordering::Acquire) {
             VP_INDEX_UNKNOWN => None,

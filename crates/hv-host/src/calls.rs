@@ -105,8 +105,8 @@ impl<R: RawMutex> Partition<'_, R> {
             let value = self.get_register(frame.host, target, name).map(|value| [value.low, value.high]);
             frame.host.observe(&Event::RegisterGet { vp: frame.vp, target, name, value });
             frame.write_to(memory, index * VALUE, &value?)?;
-            // To read the counter costs nearly as much as most registers do. The others wait for a lock that is held for
-            // short times.
+            // To read the counter costs nearly as much as most registers do. The others wait for a lock that is held
+            // for short times.
             Ok((index - start).is_multiple_of(CLOCK_PERIOD))
         })
     }

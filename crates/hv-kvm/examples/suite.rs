@@ -1,7 +1,8 @@
 //! Runs the conformance suite's guest in a Hyper-V partition over KVM: `suite GUEST VPS [COMMAND LINE]`.
 //!
-//! The guest is `bare/guest`, or another that links `hv-conformance`. It writes the results to its console, which goes to
-//! standard output. The connections that `conformance.loopback=1` is about exist. Exit status 0: the guest powered off.
+//! The guest is `bare/guest`, or another that links `hv-conformance`. It writes the results to its console, which goes
+//! to standard output. The connections that `conformance.loopback=1` is about exist. Exit status 0: the guest powered
+//! off.
 
 #[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
 fn main() {

@@ -10,7 +10,8 @@ use crate::register::Register;
 
 /// Number of general registers.
 const COUNT: usize = 31;
-/// Bit of function ids that makes a call fast, in SMCCC's sense: no control word has it (there is no nested hypervisor).
+/// Bit of function ids that makes a call fast, in SMCCC's sense: no control word has it (there is no nested
+/// hypervisor).
 const FAST_CALL: u32 = 1 << 31;
 /// Owner field of a function id, and the owner of hypercalls: vendor-specific hypervisor service.
 const OWNER_SHIFT: u32 = 24;

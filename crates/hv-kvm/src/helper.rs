@@ -1,9 +1,9 @@
 //! A virtual CPU that no VP is: it makes interrupts pending, and flushes the guest's TLBs.
 //!
 //! It executes a few instructions with the MMU off and interrupts masked, from a page that the guest can read and not
-//! write. A store to GICR_ISPENDR0 or GICD_ISPENDR is emulated by KVM, which latches the interrupt: an edge, once, whether
-//! the target runs or not. A TLB invalidation for all of EL1 reaches every virtual CPU of the machine, since they share a
-//! VMID.
+//! write. A store to GICR_ISPENDR0 or GICD_ISPENDR is emulated by KVM, which latches the interrupt: an edge, once,
+//! whether the target runs or not. A TLB invalidation for all of EL1 reaches every virtual CPU of the machine, since
+//! they share a VMID.
 
 use std::io;
 
@@ -13,8 +13,8 @@ use crate::register::Register;
 /// PSTATE of EL1h with D, A, I and F masked.
 pub(crate) const EL1H_MASKED: u64 = 0x3c5;
 
-/// The program: with X1 zero a flush, else the store of W1 to the address in X2; then a call, with which the virtual CPU
-/// exits, and back to the start.
+/// The program: with X1 zero a flush, else the store of W1 to the address in X2; then a call, with which the virtual
+/// CPU exits, and back to the start.
 pub(crate) const PROGRAM: [u32; 8] = [
     0x3400_0061, // cbz w1, 1f
     0xb900_0041, // str w1, [x2]

@@ -1,4 +1,5 @@
-//! KVM, as the partition needs it: traits that [`KvmVm`](crate::KvmVm) implements over its ioctls, and tests by a model.
+//! KVM, as the partition needs it: traits that [`KvmVm`](crate::KvmVm) implements over its ioctls, and tests by a
+//! model.
 
 use std::io;
 use std::time::Duration;
@@ -72,8 +73,8 @@ pub trait Vcpu: Send {
     /// Gives the value for the load that [`Exit::Read`] was about, in the low bytes.
     fn complete_read(&mut self, value: u64);
 
-    /// Makes the access of the last exit, [`Exit::Read`], [`Exit::Write`] or [`Exit::NoSyndrome`], a synchronous external
-    /// abort.
+    /// Makes the access of the last exit, [`Exit::Read`], [`Exit::Write`] or [`Exit::NoSyndrome`], a synchronous
+    /// external abort.
     ///
     /// # Errors
     /// That of the ioctl.

@@ -45,8 +45,8 @@ impl Layout {
     /// Maximum number of VPs: their redistributors end before the UART.
     pub const MAX_VPS: usize = 64;
 
-    /// Returns the address at which a write makes an interrupt pending, and the value to write. The VP is ignored for an
-    /// SPI. `None` if there is no such interrupt.
+    /// Returns the address at which a write makes an interrupt pending, and the value to write. The VP is ignored for
+    /// an SPI. `None` if there is no such interrupt.
     ///
     /// Source: Arm GIC Architecture Specification (IHI 0069), "GICR_ISPENDR0", "GICD_ISPENDR".
     pub(crate) fn pending(&self, vp: usize, intid: u32) -> Option<(u64, u32)> {

@@ -6,8 +6,8 @@
 //! 1. [`KvmVm::create`] makes a virtual machine from guest memory: its virtual CPUs, the GIC, the filter.
 //! 2. [`Machine::new`] joins it with an [`Observer`] of the embedder's: the console's output, and what happens.
 //! 3. [`enter_sandbox`] confines the process to the system calls of a run.
-//! 4. [`Machine::run`] runs a [`Partition`](hv_partition::Partition) in it: a thread for each VP, until the guest powers
-//!    off, resets, or [`Machine::stop`] is called.
+//! 4. [`Machine::run`] runs a [`Partition`](hv_partition::Partition) in it: a thread for each VP, until the guest
+//!    powers off, resets, or [`Machine::stop`] is called.
 //!
 //! How a VP's exits are served, file by file:
 //!
@@ -29,8 +29,8 @@
 //!
 //! KVM's PPIs are level-sensitive: a pulse of KVM_IRQ_LINE is lost, and a level is taken again and again. The SynIC's
 //! interrupts are edges. So each thread has one more virtual CPU, invisible to the guest, that executes a few
-//! instructions (`helper`): it writes GICR_ISPENDR0 of the target, which latches one interrupt, whatever the target does
-//! meanwhile. The same virtual CPU flushes the TLBs, for which KVM has no call.
+//! instructions (`helper`): it writes GICR_ISPENDR0 of the target, which latches one interrupt, whatever the target
+//! does meanwhile. The same virtual CPU flushes the TLBs, for which KVM has no call.
 //!
 //! # Calling conventions
 //!

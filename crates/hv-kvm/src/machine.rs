@@ -78,8 +78,8 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         self.shared.stop(Outcome::Stopped);
     }
 
-    /// Runs a partition until its end, with a thread for each VP; VP 0 starts with `boot`. A run that was stopped leaves
-    /// the partition as it is.
+    /// Runs a partition until its end, with a thread for each VP; VP 0 starts with `boot`. A run that was stopped
+    /// leaves the partition as it is.
     ///
     /// # Panics
     /// If the partition's VPs are not as many as the machine's, or the machine has run before.

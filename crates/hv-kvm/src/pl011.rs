@@ -1,7 +1,7 @@
 //! The console: a PL011 UART.
 //!
-//! Source: PrimeCell UART (PL011) Technical Reference Manual (DDI 0183), "Register descriptions". Output leaves at once, so
-//! the transmit FIFO is always empty. There is no modem, no DMA and no loopback.
+//! Source: PrimeCell UART (PL011) Technical Reference Manual (DDI 0183), "Register descriptions". Output leaves at
+//! once, so the transmit FIFO is always empty. There is no modem, no DMA and no loopback.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,7 @@
 //! KVM's numbers of registers.
 //!
-//! Source: Linux, Documentation/virt/kvm/api.rst, "KVM_SET_ONE_REG"; arch/arm64/include/uapi/asm/kvm.h, `KVM_REG_ARM_CORE`,
-//! `ARM64_SYS_REG`.
+//! Source: Linux, Documentation/virt/kvm/api.rst, "KVM_SET_ONE_REG"; arch/arm64/include/uapi/asm/kvm.h,
+//! `KVM_REG_ARM_CORE`, `ARM64_SYS_REG`.
 
 /// A register of a virtual CPU with 64 bits, by KVM's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ fn beginning(len: usize, start: &str) -> String {
     if len == 0 { "an empty file".to_owned() } else { format!("{len} bytes, starting with {start}") }
 }
 
-/// Why no guest could be built.
+/// Reason why no guest could be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -38,7 +38,7 @@ pub fn fingerprint(words: &[u64]) -> u64 {
     words.iter().fold(HASH_START, |state, word| hash(state, &word.to_le_bytes()))
 }
 
-/// Why saved state could not be restored.
+/// Reason why saved state could not be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RestoreError {

@@ -115,7 +115,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// Names of the package files that apt would install, by what it says when it simulates that: lines
+/// Returns the names of the package files that apt would install, from its simulation: lines
 /// `Inst NAME [...] (VERSION SOURCE... [ARCHITECTURE])`.
 pub(super) fn installed_files(simulated: &str) -> Vec<String> {
     let file = |line: &str| {

@@ -39,7 +39,7 @@ pub struct Cache {
     dir: PathBuf,
 }
 
-/// Held during additions to the cache.
+/// Lock held during additions to the cache.
 pub struct Lock {
     _file: File,
     _orderly: Orderly,

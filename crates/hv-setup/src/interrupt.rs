@@ -88,7 +88,7 @@ impl Drop for Orderly {
     }
 }
 
-/// Something that even a second signal has to undo: a file that would be left, a terminal that would stay as it is.
+/// Action that even a second signal must undo: a file that would be left, a terminal that would stay as it is.
 pub struct Undo {
     number: u64,
     list: &'static List,

@@ -32,7 +32,7 @@ pub enum Stock {
     Pages16k,
 }
 
-/// Something extracted from one package.
+/// Part extracted from one package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A kernel with its modules.
@@ -199,15 +199,15 @@ impl Piece {
     }
 }
 
-/// Whether a module is among [`Piece::Virtio`]: a disk's driver, a network card's, and those that this one needs. That
-/// of serial ports is built in.
+/// Returns true if a module is among [`Piece::Virtio`]: a disk's driver, a network card's, and those that this one
+/// needs. That of serial ports is built in. That of serial ports is built in.
 fn is_virtio(name: &str) -> bool {
     let modules = ["virtio_blk", "virtio_net", "net_failover", "failover"];
     let is = |module: &&str| name.strip_prefix(*module).is_some_and(|rest| rest.starts_with(".ko"));
     modules.iter().any(is)
 }
 
-/// Whether a module is among [`Piece::Drivers`], by the folders that it is in.
+/// Returns true if a module is among [`Piece::Drivers`], by the folders that it is in.
 fn is_driver(folders: &[&str], name: &str) -> bool {
     match folders {
         ["drivers", "hv" | "cdrom"]
@@ -295,7 +295,7 @@ pub fn kernel(cache: &Cache, stock: Stock) -> anyhow::Result<(Kernel, PathBuf)> 
     Ok((kernel, cache.entry(Piece::Busybox.folder()).join("busybox")))
 }
 
-/// The folder with a stock kernel's modules, those of devices among them.
+/// Returns the folder with a stock kernel's modules, those of devices among them.
 pub fn drivers(cache: &Cache, stock: Stock) -> anyhow::Result<PathBuf> {
     let piece = Piece::Drivers(stock);
     prepare(cache, &[piece])?;

@@ -10,7 +10,7 @@ use crate::{process, ui};
 /// Held while packages are installed, since apt allows one writer. True once this process has updated the lists.
 static APT: Mutex<bool> = Mutex::new(false);
 
-/// Whether packages can be installed, and how.
+/// Means by which packages can be installed, if any.
 enum Power {
     Root,
     Sudo,

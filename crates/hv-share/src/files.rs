@@ -45,8 +45,8 @@ impl Files {
         Ok(Self { root, device, valid, nodes: Nodes::new() })
     }
 
-    /// Judges what a step has opened: a folder of another file system is not entered. It may be procfs, in which a guest
-    /// would find the memory of this process. What is no folder may have another device in one file system
+    /// Judges what a step has opened: a folder of another file system is not entered. It may be procfs, in which a
+    /// guest would find the memory of this process. What is no folder may have another device in one file system
     /// (overlayfs).
     ///
     /// # Errors
@@ -98,8 +98,8 @@ impl Files {
     /// Opens a file: one with contents, since opening another may have effects, or wait.
     ///
     /// # Errors
-    /// It is none, or a program with set-id bits that is to be written: its new contents would have the rights of the old;
-    /// others as of open(2).
+    /// It is none, or a program with set-id bits that is to be written: its new contents would have the rights of the
+    /// old; others as of open(2).
     pub(crate) fn file(&self, number: u64, flags: OFlags) -> Result<OwnedFd, Errno> {
         let place = self.reach(number)?;
         let stat = rustix::fs::fstat(&place)?;
@@ -141,8 +141,8 @@ pub(crate) fn itself(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
-/// Returns the flags that a file is opened with, of those that the guest gives. It is not waited for: another process may
-/// have a lease of it.
+/// Returns the flags that a file is opened with, of those that the guest gives. It is not waited for: another process
+/// may have a lease of it.
 pub(crate) fn flags(asked: u32) -> OFlags {
     OFlags::from_bits_retain(asked & (O_ACCMODE | O_APPEND))
         | OFlags::NONBLOCK

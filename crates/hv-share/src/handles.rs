@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
-/// Something that is open.
+/// Open file or folder.
 #[derive(Debug)]
 pub(crate) enum Handle {
     /// A file with contents.

@@ -63,9 +63,9 @@ pub const MAX_REPLY: usize = MAX_READ as usize + size_of::<polyfuse_kernel::fuse
 
 /// The oldest minor version of the protocol: Linux 4.20's.
 const OLDEST: u32 = 28;
-/// Seconds that the guest believes what it knows of the file behind a name, and of a file in a folder that it only reads.
-/// In one that both sides change it asks for a file's attributes each time: under a lock, it must see what the host has
-/// written.
+/// Seconds that the guest believes what it knows of the file behind a name, and of a file in a folder that it only
+/// reads. In one that both sides change it asks for a file's attributes each time: under a lock, it must see what the
+/// host has written.
 const VALID: u64 = 1;
 /// How a file is opened: these flags have the same values on all of Linux's architectures.
 const O_ACCMODE: u32 = 0o3;
@@ -83,7 +83,7 @@ pub struct Invalid;
 /// What becomes of a request.
 type Done = Result<Answer, Errno>;
 
-/// Whether a request that succeeded has a reply.
+/// Answer to a request that succeeded: with a reply, or without.
 enum Answer {
     Reply,
     /// Linux waits for none, or it comes later.
@@ -110,8 +110,8 @@ pub struct Share {
 }
 
 impl Share {
-    /// Opens the folder, of which the guest may have `handles` files open at once. In one that it may change, locks take
-    /// as many descriptors again at most.
+    /// Opens the folder, of which the guest may have `handles` files open at once. In one that it may change, locks
+    /// take as many descriptors again at most.
     ///
     /// # Errors
     /// It is no folder, or cannot be read.
@@ -338,7 +338,7 @@ fn name(body: &[u8]) -> Result<&OsStr, Errno> {
     named(body).map(|(name, _)| name)
 }
 
-/// The same, with what is behind it.
+/// Splits a body into a name and what is behind it.
 fn named(body: &[u8]) -> Result<(&OsStr, &[u8]), Errno> {
     const LONGEST: usize = 255;
     let (name, rest) = text(body)?;

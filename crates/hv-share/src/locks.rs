@@ -169,7 +169,8 @@ impl Share {
         !self.locks.waiting.is_empty()
     }
 
-    /// Tries each request that waits for a lock once more, and returns the reply to the first that has ended, if any has.
+    /// Tries each request that waits for a lock once more, and returns the reply to the first that has ended, if any
+    /// has.
     pub fn retry(&mut self) -> Option<&[u8]> {
         for n in 0..self.locks.waiting.len() {
             let Waiting { unique, asked } = self.locks.waiting[n];

@@ -32,7 +32,7 @@ impl Reply {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Bytes behind the head.
+    /// Returns the number of bytes behind the head.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - HEAD
     }

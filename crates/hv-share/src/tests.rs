@@ -26,7 +26,7 @@ struct Guest {
     unique: u64,
 }
 
-/// A request.
+/// Builds a request.
 fn request(opcode: u32, unique: u64, nodeid: u64, body: &[u8]) -> Vec<u8> {
     let len = (size_of::<fuse_in_header>() + body.len()) as u32;
     let head = fuse_in_header { len, opcode, unique, nodeid, ..Default::default() };
@@ -70,7 +70,7 @@ impl Guest {
         }
     }
 
-    /// The same, for a reply that is one structure.
+    /// Sends a request whose reply is one structure, and returns that.
     fn get<T: FromBytes>(&mut self, opcode: u32, node: u64, body: &[u8]) -> Result<T, Errno> {
         Ok(T::read_from_bytes(&self.ask(opcode, node, body)?).unwrap())
     }
@@ -85,7 +85,7 @@ impl Guest {
         self.get(FUSE_LOOKUP, folder, &[name.as_bytes(), &[0]].concat())
     }
 
-    /// The number of the file at a path.
+    /// Returns the number of the file at a path.
     fn walk(&mut self, path: &str) -> Result<u64, Errno> {
         path.split('/').try_fold(ROOT, |folder, name| Ok(self.look_up(folder, name)?.nodeid))
     }
@@ -403,7 +403,7 @@ fn no_race_leads_out() {
     });
 }
 
-/// A request of a hostile guest: an opcode, a number, a handle, and values that matter, in any order.
+/// Generates a request of a hostile guest: an opcode, a number, a handle, and values that matter, in any order.
 fn hostile() -> impl Strategy<Value = (u32, u64, Vec<u8>)> {
     let opcode = prop_oneof![8 => 0_u32..50, 1 => any::<u32>()];
     let node = prop_oneof![4 => 0_u64..12, 1 => any::<u64>()];

@@ -153,7 +153,7 @@ impl Testbed {
         self.host.memory().page(gpa)
     }
 
-    /// Hypercalls that the guest has made, whichever VP.
+    /// Returns the number of hypercalls that the guest has made, on whichever VP.
     pub fn hypercalls(&self) -> usize {
         self.hypercalls.load(Ordering::Relaxed)
     }

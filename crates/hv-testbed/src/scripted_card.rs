@@ -16,7 +16,7 @@ const RECEIVE_BUFFER: u16 = 0xcafe;
 /// Bytes of the sections of both buffers.
 const SECTION: usize = 2048;
 
-/// Words, as they stand in a packet.
+/// Returns words as they stand in a packet.
 #[must_use]
 pub fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()

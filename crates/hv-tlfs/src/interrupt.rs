@@ -136,7 +136,7 @@ constants! {
 bits! {
     table TARGET_FLAGS_WORD, from "TLFS, HV_DEVICE_INTERRUPT_TARGET; openvmm, vm/hv1/hvdef";
 
-    /// How to interpret the target of an interrupt.
+    /// Flags that say how to interpret the target of an interrupt.
     pub struct InterruptTargetFlags(u32) = "HV_DEVICE_INTERRUPT_TARGET_FLAGS" {
         /// To every VP of the target; else to one of them.
         multicast / with_multicast: bool @ 0;

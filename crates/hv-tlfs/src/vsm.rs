@@ -149,7 +149,7 @@ bits! {
 open_enum! {
     table ENTRY_REASON, from "TLFS, HV_VP_VTL_CONTROL";
     names [ENTRY_REASONS];
-    /// Why a level was entered.
+    /// Reason why a level was entered.
     pub struct VtlEntryReason(u32) = "HV_VTL_ENTRY_REASON";
 }
 

@@ -96,7 +96,7 @@ impl Word {
 }
 
 impl Gic<'_> {
-    /// Before a read of state that another VP's list registers may contain, makes that VP fold them.
+    /// Makes another VP fold its list registers before a read of state that they may contain.
     pub(crate) fn prepare<C: Cpu>(&self, cpu: &C, vp: usize, word: Word, set: u64) -> After {
         if vp == cpu.vp() || !word.needs_truth() {
             return After::Done;

@@ -78,7 +78,7 @@ pub trait Registers {
     fn write(&self, offset: u32, value: u32);
 }
 
-/// Why a device cannot be used.
+/// Reason why a device cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {

@@ -26,7 +26,7 @@ use crate::wait::{Progress, Request, Wake};
 /// Offset of the flags that the guest sets, in the interrupt page of hosts before Windows 8.
 const GUEST_FLAGS: usize = 2048;
 
-/// How a channel is opened.
+/// Parameters with which a channel is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct Open {
     target: u32,
@@ -87,7 +87,7 @@ impl<D: Dma, C> fmt::Debug for Channel<'_, D, C> {
     }
 }
 
-/// How the host is signalled.
+/// Means of signalling the host.
 struct Bell<C> {
     conduit: C,
     connection: ConnectionId,

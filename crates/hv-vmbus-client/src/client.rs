@@ -59,7 +59,7 @@ pub enum Notice {
     Ignored(MessageType),
 }
 
-/// How far the connection is.
+/// Progress of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No contact, or the connection has ended.
@@ -105,7 +105,7 @@ impl<C, W> fmt::Debug for Client<'_, C, W> {
     }
 }
 
-/// The host has not the connection that a message was posted to.
+/// Returns true if the host does not have the connection that a message was posted to.
 fn is_no_connection(error: Error) -> bool {
     matches!(error, Error::Post(PostError::Hypervisor(e)) if e.status() == HvStatus::INVALID_CONNECTION_ID)
 }
@@ -213,7 +213,7 @@ impl<'t, C, W> Client<'t, C, W> {
         self.slots.gpadls.iter().find(|slot| id.0 != 0 && slot.id() == id)
     }
 
-    /// The host has ended the connection, and all access to the guest's memory.
+    /// Ends the connection, after the host has ended it and all access to the guest's memory.
     fn end(&mut self) {
         self.all_offers = false;
         for slot in self.slots.channels {

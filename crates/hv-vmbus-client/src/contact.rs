@@ -12,7 +12,7 @@ use hv_tlfs::vp::VpIndex;
 /// Features that the client can use.
 const KNOWN: FeatureFlags = FeatureFlags(0).with_guest_specified_signal(true);
 
-/// How the guest makes contact: where the host sends its messages, and which versions the guest speaks.
+/// Parameters of the guest's contact: where the host sends its messages, and which versions the guest speaks.
 #[derive(Clone, Copy, Debug)]
 pub struct Contact {
     pub(crate) vp: VpIndex,

@@ -83,15 +83,16 @@ pub unsafe trait Dma: Memory + Clone {
     ///
     /// # Errors
     ///
-    /// [`Error::Memory`]: nothing is lent. The request's user gets it, and may try again when another request has ended.
+    /// [`Error::Memory`]: nothing is lent. The request's user gets it, and may try again when another request has
+    /// ended.
     #[inline]
     fn lend(&self, pages: &[Page], bytes: Range<usize>, direction: Direction) -> Result<(), Error> {
         let _ = (bytes, direction);
         self.share(pages)
     }
 
-    /// Returns the guest physical address at which the host accesses the `n`-th of pages that are lent; `None` after the
-    /// last. By default it is the page's own.
+    /// Returns the guest physical address at which the host accesses the `n`-th of pages that are lent; `None` after
+    /// the last. By default it is the page's own.
     #[inline]
     fn lent_gpa(&self, pages: &[Page], n: usize) -> Option<u64> {
         pages.get(n).map(|page| self.gpa(page))
@@ -330,10 +331,10 @@ impl<'w> Window<'w> {
     ///
     /// # Safety
     ///
-    /// The guest physical addresses from `gpa` on, a multiple of 4096, as many bytes as the pages have, lie in the range
-    /// that firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device tree).
-    /// There is no RAM, and nothing else uses them, not even after `'w`: the host may put memory over what is there.
-    /// `pages` is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
+    /// The guest physical addresses from `gpa` on, a multiple of 4096, as many bytes as the pages have, lie in the
+    /// range that firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device
+    /// tree). There is no RAM, and nothing else uses them, not even after `'w`: the host may put memory over what is
+    /// there. `pages` is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
     #[must_use]
     pub const unsafe fn new(pages: &'w [Page], gpa: u64) -> Self {
         Self { pages, gpa }

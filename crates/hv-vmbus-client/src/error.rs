@@ -7,7 +7,7 @@ use hv_tlfs::vmbus::{ChannelId, ConnectionState, NtStatus};
 
 use crate::ring::{RingError, SendError};
 
-/// Why a call of the client failed.
+/// Reason why a call of the client failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

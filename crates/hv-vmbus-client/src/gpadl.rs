@@ -81,7 +81,7 @@ impl<D: Dma> NamedPages<'_, D> {
         pages.take_back()
     }
 
-    /// The host has rescinded the channel, or ended the connection: it did so after its last access.
+    /// Returns true if the host has rescinded the channel, or ended the connection: it did so after its last access.
     fn is_over(&self) -> bool {
         self.claim.channel.is_over()
     }

@@ -148,17 +148,17 @@ impl ChannelSlot {
         self.state.load(Ordering::Acquire) == 0 && self.holders.load(Ordering::Acquire) == 0
     }
 
-    /// The channel can be used.
+    /// Returns true if the channel can be used.
     pub(crate) fn is_live(&self) -> bool {
         self.state.load(Ordering::Acquire) & (OFFERED | RESCINDED | ENDED) == OFFERED
     }
 
-    /// The channel is known to guest and host, rescinded or not.
+    /// Returns true if the channel is known to guest and host, rescinded or not.
     pub(crate) fn is_known(&self) -> bool {
         self.state.load(Ordering::Acquire) & (OFFERED | ENDED) == OFFERED
     }
 
-    /// The host has ended all access to the memory of the channel.
+    /// Returns true if the host has ended all access to the memory of the channel.
     pub(crate) fn is_over(&self) -> bool {
         self.is(RESCINDED | ENDED)
     }
@@ -224,7 +224,7 @@ impl ChannelSlot {
         self.state.fetch_or(RESCINDED, Ordering::AcqRel);
     }
 
-    /// The connection has ended: a slot that is held stays until it is let go.
+    /// Ends the connection for a slot: one that is held stays until it is released.
     pub(crate) fn end(&self) {
         if self.is(OFFERED) {
             self.state.fetch_or(ENDED, Ordering::AcqRel);
@@ -309,7 +309,7 @@ impl GpadlSlot {
         self.abandoned.store(true, Ordering::Release);
     }
 
-    /// The connection has ended: names whose owners were dropped are free.
+    /// Ends the connection: names whose owners were dropped are free.
     pub(crate) fn end(&self) {
         if self.abandoned.load(Ordering::Acquire) {
             self.free();

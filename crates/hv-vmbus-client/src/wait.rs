@@ -14,7 +14,7 @@ use crate::dma::{Dma, PageRun, Returned};
 use crate::gpadl::{Gpadl, Teardown};
 use crate::slots::Offer;
 
-/// Is told what a message changed. The OS wakes the threads or tasks that wait for it.
+/// Receiver of what a message changed. The OS wakes the threads or tasks that wait for it.
 ///
 /// It is called within [`Client::take`], with whatever lock the OS holds then. `()` does nothing: for an OS that polls,
 /// and for one that looks at what `take` returns.
@@ -33,7 +33,7 @@ impl<W: Wake + ?Sized> Wake for &W {
     }
 }
 
-/// Something that the host has to answer, looked at once.
+/// Pending answer of the host, looked at once.
 #[derive(Debug)]
 pub enum Progress<P, T> {
     /// It is still awaited.
@@ -42,7 +42,7 @@ pub enum Progress<P, T> {
     Done(T),
 }
 
-/// Something that the host has to answer.
+/// Pending answer of the host.
 pub trait Request<C, W>: Sized {
     /// The outcome.
     type Output;
@@ -51,7 +51,7 @@ pub trait Request<C, W>: Sized {
     fn poll(self, client: &mut Client<'_, C, W>) -> Progress<Self, Self::Output>;
 }
 
-/// How the OS waits in the functions of [`Client`] that block.
+/// Strategy by which the OS waits in the functions of [`Client`] that block.
 pub trait Wait<C, W> {
     /// Gives the client the messages that have come, and waits for the next if there are none.
     ///
@@ -67,8 +67,8 @@ impl<C, W, F: FnMut(&mut Client<'_, C, W>) -> Result<(), Error>> Wait<C, W> for 
     }
 }
 
-/// Waits by looking at the message slot of a SINT, which may stay masked: for firmware, and for kernels before
-/// interrupts work.
+/// Wait that polls the message slot of a SINT, which may stay masked: for firmware, and for kernels before interrupts
+/// work.
 ///
 /// The number of looks is the limit, whatever they find: a host that sends messages without an end ends the wait too.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// The first `count` blocks are watched; no test goes beyond them.
+    /// Creates a watch of the first `count` blocks; no test goes beyond them.
     fn new(block: usize, count: usize) -> Arc<Self> {
         Arc::new(Self {
             words: std::array::from_fn(|_| AtomicU32::new(0)),

@@ -30,7 +30,9 @@
 //! # impl Device for Silent {
 //! #     type Request = Never;
 //! #     const NAME: [u8; 4] = *b"none";
-//! #     fn packet<P: Backend<Never>>(&mut self, _: &mut Packet<'_, P::Memory>, _: &mut Io<'_, P, Never>) -> Taken { Taken::Later }
+//! #     fn packet<P: Backend<Never>>(&mut self, _: &mut Packet<'_, P::Memory>, _: &mut Io<'_, P, Never>) -> Taken {
+//! #         Taken::Later
+//! #     }
 //! #     fn reset(&mut self) {}
 //! # }
 //! #[derive(Default)]
@@ -52,7 +54,13 @@
 //! }
 //!
 //! # impl Backend<Never> for Partition {
-//! #     fn start(&self, _: hv_vmbus::DeviceId, _: hv_vmbus::Token, request: &Never, _: hv_vmbus::Pages<'_>) -> hv_vmbus::Started<Never> {
+//! #     fn start(
+//! #         &self,
+//! #         _: hv_vmbus::DeviceId,
+//! #         _: hv_vmbus::Token,
+//! #         request: &Never,
+//! #         _: hv_vmbus::Pages<'_>,
+//! #     ) -> hv_vmbus::Started<Never> {
 //! #         match *request {}
 //! #     }
 //! # }

@@ -135,7 +135,7 @@ impl BootInfo {
     /// Guest RAM up to which stage 2 is made of pages, so that a table is needed for each 2 MiB of it.
     pub const PAGED_RAM: u64 = 512 << 20;
 
-    /// Bytes of page tables and record that a machine with this much guest RAM needs, a multiple of 2 MiB.
+    /// Returns the bytes of page tables and record that a machine with this much guest RAM needs, a multiple of 2 MiB.
     #[must_use]
     pub const fn tables_size(ram_size: u64) -> u64 {
         const BLOCK: u64 = 2 << 20;
@@ -147,19 +147,20 @@ impl BootInfo {
         ((OTHERS + pages) * TABLE + Self::record_size(ram_size)).next_multiple_of(BLOCK)
     }
 
-    /// Bytes of video memory.
+    /// Returns the number of bytes of video memory.
     #[must_use]
     pub const fn video_size(&self) -> u64 {
         if self.video_base == 0 { 0 } else { VIDEO_BYTES }
     }
 
-    /// Bytes of the record of pages that the guest has given up: a bit for each 4 KiB of its RAM, in whole pages.
+    /// Returns the number of bytes of the record of pages that the guest has given up: a bit for each 4 KiB of its RAM,
+    /// in whole pages.
     #[must_use]
     pub const fn record_size(ram_size: u64) -> u64 {
         ram_size.div_ceil(8 * 4096).next_multiple_of(4096)
     }
 
-    /// Start of that record, which is a multiple of 4 KiB, and zeros at first.
+    /// Returns the start of that record, which is a multiple of 4 KiB, and zeros at first.
     #[must_use]
     pub const fn record_base(&self) -> u64 {
         self.tables_base + self.tables_size - Self::record_size(self.ram_size)

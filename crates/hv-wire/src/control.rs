@@ -66,7 +66,7 @@ pub const MAX_FRAME: usize = FrameHead::BYTES + MAX_BODY;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoFrame;
 
-/// Puts frames together from a byte stream. It never takes a byte of the next frame.
+/// Assembler of frames from a byte stream. It never takes a byte of the next frame.
 #[derive(Debug)]
 pub struct Assembler {
     bytes: [u8; MAX_FRAME],
@@ -85,7 +85,8 @@ impl Assembler {
         (self.filled >= FrameHead::BYTES).then_some(head)
     }
 
-    /// Where the next bytes of the frame belong: as many as are known to be lacking, and none if it is whole.
+    /// Returns the room for the next bytes of the frame: as many as are known to be missing, and none if it is
+    /// complete.
     ///
     /// # Errors
     /// [`NoFrame`].
@@ -98,12 +99,12 @@ impl Assembler {
         Ok(&mut self.bytes[self.filled..end])
     }
 
-    /// Number of bytes put there.
+    /// Counts bytes that were put there.
     pub fn advance(&mut self, bytes: usize) {
         self.filled = (self.filled + bytes).min(MAX_FRAME);
     }
 
-    /// The frame, if it is whole; [`done`](Self::done) begins with the next one.
+    /// Returns the frame, if it is complete; [`done`](Self::done) begins with the next one.
     #[must_use]
     pub fn frame(&self) -> Option<(FrameHead, &[u8])> {
         let head = self.head().filter(FrameHead::is_valid)?;

@@ -21,7 +21,7 @@ pub const FAULT_SLOTS: usize = 64;
 /// Number of different broken rules kept per VP: a slot for each rule.
 pub const FINDING_SLOTS: usize = 256;
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ExitKind {
@@ -277,7 +277,7 @@ counted!(SmcccCount, count, unknown, reserved);
 /// Number of callers in a [`Place`].
 pub const CALLERS: usize = 8;
 
-/// Where the guest was, according to its registers and its stack. A guest's stack may be wrong.
+/// Place of the guest, according to its registers and its stack. A guest's stack may be wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Place {

@@ -13,8 +13,8 @@ use hv_setup::{process, sources, ui};
 /// The example of hv-conformance that runs the suite.
 const EXAMPLE: &str = "in_process";
 
-/// How the copy is optimized. The tool is not, but the suite runs thousands of times; what it uses from elsewhere stays as
-/// it is for the tool, so that it is built once.
+/// How the copy is optimized. The tool is not, but the suite runs thousands of times; what it uses from elsewhere stays
+/// as it is for the tool, so that it is built once.
 const OPTIMIZED: [&str; 2] = ["profile.release.opt-level=2", "profile.release.package.\"*\".opt-level=0"];
 
 /// Makes the copy and builds it. Returns the program's path.

@@ -42,8 +42,8 @@ const DRIVERS: [(&str, &str); 3] = [
     ("driver-receive", "driver-receive-linux"),
 ];
 
-/// Checks that what a request takes in the guest is counted for this project's drivers and for Linux's in one run, and is
-/// less with the former.
+/// Checks that what a request takes in the guest is counted for this project's drivers and for Linux's in one run, and
+/// is less with the former.
 fn drivers(context: &Context) -> anyhow::Result<()> {
     let done = context.hv(&["bench", "--filter", "driver-", "--json", "-"])?;
     ensure!(done.code == Some(Exit::Success as i32), "{}{}", done.stdout, done.stderr);

@@ -1,6 +1,6 @@
-//! Each fault on purpose against this project's own drivers: `bare/drivers` uses a service, a controller and a card, each
-//! wait with a limit, and prints each outcome. A driver ends with an error or goes on; it never panics, hangs, or takes
-//! wrong bytes for right ones, and memory comes back wherever the host has said that it may.
+//! Each fault on purpose against this project's own drivers: `bare/drivers` uses a service, a controller and a card,
+//! each wait with a limit, and prints each outcome. A driver ends with an error or goes on; it never panics, hangs, or
+//! takes wrong bytes for right ones, and memory comes back wherever the host has said that it may.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! The hypervisor's program file: how large it is, and that nothing is in it that has no business there. And how much of
-//! a guest's program is the client of VMBus.
+//! The hypervisor's program file: how large it is, and that nothing is in it that has no business there. And how much
+//! of a guest's program is the client of VMBus.
 
 use std::path::Path;
 

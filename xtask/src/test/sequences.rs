@@ -1,6 +1,6 @@
-//! What this project's drivers send, beside what stock Linux's send to the same devices: recorded by `--trace`, the same
-//! messages in the same order, or a difference that the tables here explain. Two halves of one project may agree on a
-//! mistake; Linux's drivers have run against Hyper-V.
+//! What this project's drivers send, beside what stock Linux's send to the same devices: recorded by `--trace`, the
+//! same messages in the same order, or a difference that the tables here explain. Two halves of one project may agree
+//! on a mistake; Linux's drivers have run against Hyper-V.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Counts what a request takes in the guest: `hv-drivers`, `hv-vmbus-client`, and an OS that waits by interrupt.
 //!
-//! It counts the instructions at EL1 by the PMU (Arm ARM, "PMEVTYPER\<n\>_EL0": EL2 is left out unless NSH is set), which
-//! QEMU has where `-icount` is on. For each figure it prints `bench: NAME VALUE`, and at the end `bench: done`.
+//! It counts the instructions at EL1 by the PMU (Arm ARM, "PMEVTYPER\<n\>_EL0": EL2 is left out unless NSH is set),
+//! which QEMU has where `-icount` is on. For each figure it prints `bench: NAME VALUE`, and at the end `bench: done`.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "registers of the PMU")]
@@ -53,7 +53,7 @@ fn start() {
     arch::isb();
 }
 
-/// The instructions so far, modulo 2^32.
+/// Returns the instructions so far, modulo 2^32.
 #[inline(always)]
 fn counted() -> u32 {
     arch::isb();
@@ -101,7 +101,7 @@ fn disk(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
     client.block_on(closing, &mut &*os).expect("the host gives the rings back");
 }
 
-/// Frames to the network, which answers some.
+/// Measures frames to the network, some of which it answers.
 fn card(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
     let offer = client.find(guid::NETWORK).expect("there is a card");
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));

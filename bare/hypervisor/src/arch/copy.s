@@ -1,5 +1,5 @@
-// memcpy and memset, which the compiler calls for whatever is longer than a few words: a request's way from packet to answer takes
-// twenty such calls, of 100 bytes on average.
+// memcpy and memset, which the compiler calls for whatever is longer than a few words: a request's way from packet to
+// answer takes twenty such calls, of 100 bytes on average.
 //
 // EL2 checks alignment. What is aligned alike goes by pairs of words, the rest by bytes.
 

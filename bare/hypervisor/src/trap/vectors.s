@@ -1,9 +1,10 @@
 // The path of a trap.
 //
-// While the guest runs, SP_EL2 points to the CPU's TrapFrame (cpu.rs), at the top of the CPU's stack. An exit stores the
-// guest's registers there ({{x}} is the offset of X0) and calls Rust with x0 = frame; the return path loads them again. Rust keeps x19 to x28 by the
-// procedure call standard, so hypercalls and interrupts, which need no guest register beyond x18, store only what Rust
-// may clobber; everything else stores all. Interrupts stay masked at EL2, so exits do not nest.
+// While the guest runs, SP_EL2 points to the CPU's TrapFrame (cpu.rs), at the top of the CPU's stack. An exit stores
+// the guest's registers there ({{x}} is the offset of X0) and calls Rust with x0 = frame; the return path loads them
+// again. Rust keeps x19 to x28 by the procedure call standard, so hypercalls and interrupts, which need no guest
+// register beyond x18, store only what Rust may clobber; everything else stores all. Interrupts stay masked at EL2, so
+// exits do not nest.
 
 .macro save_all_volatile_but_x0_x1
     stp     x2, x3, [sp, #{x} + 8 * 2]

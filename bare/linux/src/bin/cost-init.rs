@@ -1,5 +1,5 @@
-//! An /init that counts what a stock kernel's drivers of Hyper-V's disk and network card take for a request: instructions
-//! of the kernel, whatever it does them for, from the system call to the data.
+//! An /init that counts what a stock kernel's drivers of Hyper-V's disk and network card take for a request:
+//! instructions of the kernel, whatever it does them for, from the system call to the data.
 //!
 //! It loads the modules `/modules/0`, `/modules/1`, ..., and prints `bench: NAME VALUE` for each figure.
 //!
@@ -102,7 +102,7 @@ fn load() {
     }
 }
 
-/// Instructions of the kernel so far.
+/// Returns the number of instructions that the kernel has executed.
 fn counted(event: u64) -> u64 {
     let mut value = 0u64;
     // SAFETY: the kernel writes eight bytes to `value`.
@@ -181,7 +181,7 @@ impl Request {
 #[repr(C, align(4))]
 struct Address([u8; 20]);
 
-/// Frames to the network, which answers some.
+/// Measures frames to the network, some of which it answers.
 fn network(event: u64) -> Result<(), Failure> {
     let arp = u64::from(u16::from_be_bytes([ARP[1], ARP[0]]));
     // SAFETY: the call takes numbers only.
@@ -222,7 +222,7 @@ fn network(event: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A frame with an ARP request for the network's gateway (RFC 826), or the same of a type that nothing takes.
+/// Builds a frame with an ARP request for the network's gateway (RFC 826), or the same of a type that nothing takes.
 fn frame(mac: [u8; 6], kind: [u8; 2]) -> [u8; FRAME] {
     let mut frame = [0; FRAME];
     frame[..6].fill(0xff);

@@ -51,7 +51,7 @@ struct Buffer([u64; LONG / 8]);
 
 static mut BUFFER: Buffer = Buffer([0; LONG / 8]);
 
-/// The buffer of this process, once.
+/// Returns the buffer of this process, once.
 fn buffer() -> &'static mut [u64] {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     assert!(!TAKEN.swap(true, Ordering::Relaxed), "the buffer is taken");
@@ -117,7 +117,7 @@ fn run() -> Result<u64, Failure> {
     Ok(cpus)
 }
 
-/// The disk of a size.
+/// Finds the disk of a size.
 fn find(wanted: u64) -> Option<&'static CStr> {
     [c"/dev/sda", c"/dev/sdb", c"/dev/sdc"].into_iter().find(|path| {
         let Ok(disk) = open(path, O_RDONLY) else { return false };
@@ -192,7 +192,7 @@ fn discard(disk: u64, size: u64, buffer: &mut [u64]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A disk that cannot be written.
+/// Checks a disk that is read-only.
 fn locked(path: &CStr, buffer: &mut [u64]) -> Result<(), Failure> {
     let disk = open(path, O_RDONLY | O_DIRECT)?;
     let is_locked = read_only(disk)?;
@@ -204,7 +204,7 @@ fn locked(path: &CStr, buffer: &mut [u64]) -> Result<(), Failure> {
     check(buffer, 0, |_| 3)
 }
 
-/// A DVD: read, kept in its drive, ejected, and put back.
+/// Checks a DVD: it is read, kept in its drive, ejected, and put back.
 fn optical(dvd: u64, buffer: &mut [u64]) -> Result<(), Failure> {
     say!("disk: sr0 has {} bytes", size(dvd)?);
     read(dvd, buffer, 0)?;
@@ -233,12 +233,12 @@ fn expect(door: u64, state: u64) -> Result<(), Failure> {
     if found == state { Ok(()) } else { Err(("the state of the tray", found as i64)) }
 }
 
-/// A word of a page's pattern.
+/// Returns a word of a page's pattern.
 fn word(page: u64, place: u64, generation: u64) -> u64 {
     mixed(page << 20 ^ place << 8 ^ generation)
 }
 
-/// SplitMix64's finalizer.
+/// Computes SplitMix64's finalizer.
 fn mixed(seed: u64) -> u64 {
     let a = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let b = (a ^ a >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -246,7 +246,7 @@ fn mixed(seed: u64) -> u64 {
     c ^ c >> 31
 }
 
-/// What a page has in the end: every eighth or so is written a second time.
+/// Returns the generation that a page has in the end: every eighth or so is written a second time.
 fn generation(page: u64) -> u64 {
     if mixed(page).is_multiple_of(8) { 2 } else { 1 }
 }

@@ -16,7 +16,7 @@ pub(crate) enum Kind {
     Long,
 }
 
-/// The text of [`Kind::Long`]: only its end arrives.
+/// Returns the text of [`Kind::Long`]: only its end arrives.
 pub(crate) fn long_text() -> [u8; 5000] {
     core::array::from_fn(|i| b'a' + (i % 23) as u8)
 }

@@ -46,32 +46,32 @@ pub(crate) const PAGES: usize = 3 * MAX_VPS + 2;
 
 /// The surroundings of a run. The first VP, number 0, runs all of it; a VP's number is its place in the OS's list.
 pub(crate) trait Os: Interrupts + Sync {
-    /// How hypercalls are issued: by the calling VP.
+    /// Conduit through which the calling VP issues hypercalls.
     type Conduit: Conduit + Counter + Copy + Sync;
 
-    /// The conduit.
+    /// Returns the conduit.
     fn conduit(&self) -> Self::Conduit;
-    /// The physical addresses of pages.
+    /// Returns the translator of pages to physical addresses.
     fn memory(&self) -> &(impl Memory + Sync);
-    /// [`PAGES`] pages.
+    /// Returns [`PAGES`] pages.
     fn pages(&self) -> &'static [Page];
-    /// Number of VPs; all are up except those that were stopped.
+    /// Returns the number of VPs; all are up except those that were stopped.
     fn vps(&self) -> usize;
     /// Runs `work` on a VP, and waits until it is done.
     fn on(&self, vp: usize, work: &(dyn Fn() + Sync));
-    /// How often a VP has taken an interrupt.
+    /// Returns the number of times that a VP has taken an interrupt.
     fn taken(&self, vp: usize, intid: Intid) -> u64;
     /// Lets a little time pass, with interrupts unmasked on the calling VP.
     fn pass(&self);
-    /// The interrupts of VMBus and of timers that firmware describes, and an unused one.
+    /// Returns the INTIDs of VMBus and of timers that firmware describes, and an unused one.
     fn intids(&self) -> [Intid; 3];
-    /// How many migrations happen while the clock is checked.
+    /// Returns the number of migrations that happen while the clock is checked.
     fn migrations(&self) -> u32 {
         0
     }
     /// Switches a VP off.
     fn stop(&self, vp: usize);
-    /// How a VP that is off comes back by hypercall.
+    /// Returns the context in which a stopped VP is restarted by hypercall.
     fn start_context(&self, vp: usize) -> InitialVpContext;
     /// Waits until a started VP is up.
     fn wait_up(&self, vp: usize);
@@ -98,18 +98,18 @@ impl<'a, O: Os> Cx<'a, O> {
         self.hv.vp(self.map, n).expect("a CPU comes up once")
     }
 
-    /// The page for the parameters of VP `n`'s hypercalls.
+    /// Returns the page for the parameters of VP `n`'s hypercalls.
     pub(crate) fn call_page(&self, n: usize) -> CallPage<'static> {
         CallPage::new(&self.os.pages()[2 + 3 * n], self.os.memory())
     }
 
-    /// Message page and event flags page of VP `n`.
+    /// Returns the message page and event flags page of VP `n`.
     pub(crate) fn synic_pages(&self, n: usize) -> [&'static Page; 2] {
         let pages = self.os.pages();
         [&pages[3 + 3 * n], &pages[4 + 3 * n]]
     }
 
-    /// The time, in 100 ns.
+    /// Returns the time, in 100 ns.
     pub(crate) fn now(&self) -> u64 {
         self.clock.now().expect("it tells the time").ticks()
     }

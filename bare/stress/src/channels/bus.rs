@@ -151,7 +151,7 @@ fn outcome(status: NtStatus) -> u32 {
     if status == NtStatus::SUCCESS { DONE } else { REFUSED }
 }
 
-/// The first group of a GUID.
+/// Returns the first group of a GUID.
 pub(super) fn group(guid: Guid) -> u32 {
     let [a, b, c, d, ..] = guid.bytes;
     u32::from_le_bytes([a, b, c, d])
@@ -233,7 +233,7 @@ pub(super) fn primaries(interface: Guid) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The connection that signals a channel.
+/// Returns the connection that signals a channel.
 pub(super) fn connection(number: u32) -> u64 {
     channel(number).map_or(0, |channel| channel.connection.load(Ordering::Relaxed)).into()
 }
@@ -271,7 +271,7 @@ pub(super) fn leave(number: u32) -> bool {
     gone
 }
 
-/// The id of a page list of a VP: 0 for that of its rings, 1 to 3 for others.
+/// Returns the id of a page list of a VP: 0 for that of its rings, 1 to 3 for others.
 pub(super) fn list_id(vp: usize, which: usize) -> GpadlId {
     GpadlId(1 + (vp * 4 + which) as u32)
 }

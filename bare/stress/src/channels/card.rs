@@ -35,7 +35,7 @@ const OBJECTS: [u32; 12] = [
     0x0101_0103,
 ];
 
-/// The beginning of a driver: version, buffers, RNDIS, filter.
+/// Sends the beginning of a driver's protocol: version, buffers, RNDIS, filter.
 pub(super) fn greet(vp: usize, memory: Memory, send: &mut dyn FnMut(Packet)) {
     let version = nvsp::Version::V61.0;
     send(Packet::in_band(1, &[MessageType::INIT.0, version, version, 0, 0, 0, 0, 0, 0, 0]));
@@ -76,7 +76,7 @@ pub(super) fn packet(rng: &mut Rng, vp: usize, memory: Memory) -> Packet {
     }
 }
 
-/// A message of NVSP with anything in it.
+/// Generates an NVSP message with random contents.
 fn message(rng: &mut Rng, vp: usize) -> Packet {
     let any = rng.number() as u32;
     let kind = rng.pick(&[1, 2, 100, 101, 103, 104, 106, 107, 108, 125, 128, 129, 133, 134, any]);
@@ -89,7 +89,7 @@ fn message(rng: &mut Rng, vp: usize) -> Packet {
     packet
 }
 
-/// A message of RNDIS, in a section, in listed pages, or in both.
+/// Generates an RNDIS message, in a section, in listed pages, or in both.
 fn rndis(rng: &mut Rng, memory: Memory) -> Packet {
     let mut packet = Packet::in_band(rng.next(), &[]);
     let in_section = rng.chance(1, 2);

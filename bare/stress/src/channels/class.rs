@@ -72,7 +72,7 @@ pub(super) const TARGETS: [Target; 13] = [
 ];
 
 impl Class {
-    /// The packets with which a driver begins. Most devices answer them; a service speaks first.
+    /// Sends the packets with which a driver begins. Most devices answer them; a service speaks first.
     pub(super) fn greeting(self, vp: usize, memory: Memory, send: &mut dyn FnMut(Packet)) {
         match self {
             Self::Controller => {
@@ -187,7 +187,7 @@ pub(super) fn ranges(rng: &mut Rng, memory: Memory, packet: &mut Packet) -> u32 
     bytes
 }
 
-/// A packet of a storage driver that writes as it should, to the second disk.
+/// Generates a storage driver's valid write to the second disk.
 fn write(rng: &mut Rng, memory: Memory) -> Packet {
     let (count, first) = (1 + rng.below(8) as usize, rng.below(64) as u32);
     let bytes = count as u32 * 512;
@@ -204,7 +204,7 @@ fn write(rng: &mut Rng, memory: Memory) -> Packet {
     packet
 }
 
-/// A packet of a storage driver.
+/// Generates a packet of a storage driver.
 fn storage(rng: &mut Rng, memory: Memory) -> Packet {
     if rng.chance(1, 4) {
         return write(rng, memory);
@@ -264,7 +264,7 @@ fn storage(rng: &mut Rng, memory: Memory) -> Packet {
     packet
 }
 
-/// A packet of a socket: the pipe's header, and bytes.
+/// Builds a packet of a socket: the pipe's header, and bytes.
 fn socket(words: &[u32]) -> Packet {
     let mut packet = Packet::in_band(0, &[1, words.len() as u32 * 4]);
     packet.flags = 0;
@@ -272,7 +272,7 @@ fn socket(words: &[u32]) -> Packet {
     packet
 }
 
-/// A service's message: the pipe's header and that of the message, then the body.
+/// Builds a service's message: the pipe's header and that of the message, then the body.
 fn service(kind: u16, version: [u16; 2], size: u16, flags: u8, status: u32, body: &[u32]) -> Packet {
     let mut packet = Packet::in_band(0, &[1, 20 + body.len() as u32 * 4]);
     packet.flags = 0;
@@ -287,12 +287,12 @@ fn service(kind: u16, version: [u16; 2], size: u16, flags: u8, status: u32, body
     packet
 }
 
-/// The guest's choice of versions: one of each, with `flags` of a transaction and a response.
+/// Builds the guest's choice of versions: one of each, with `flags` of a transaction and a response.
 fn versions([major, minor]: [u16; 2]) -> Packet {
     service(0, [0, 0], 16, 5, 0, &[halves(1, 1), 0, halves(3, 0), halves(major, minor)])
 }
 
-/// A message of a service's driver.
+/// Generates a message of a service's driver.
 fn message(rng: &mut Rng, own: MessageType, version: [u16; 2]) -> Packet {
     if rng.chance(1, 8) {
         return versions(if rng.chance(1, 2) { version } else { [rng.below(6) as u16, rng.below(3) as u16] });
@@ -312,7 +312,7 @@ fn message(rng: &mut Rng, own: MessageType, version: [u16; 2]) -> Packet {
     packet
 }
 
-/// A message of a keyboard's driver.
+/// Generates a message of a keyboard's driver.
 fn keyboard(rng: &mut Rng) -> Packet {
     let any = rng.number() as u32;
     let kind = rng.pick(&[1, 1, 1, 4, 0, 2, 3, any]);
@@ -322,7 +322,7 @@ fn keyboard(rng: &mut Rng) -> Packet {
     packet
 }
 
-/// A message of HID: the pipe's header and that of the message, then the body.
+/// Builds an HID message: the pipe's header and that of the message, then the body.
 fn hid(kind: mouse::MessageType, body: &[u32]) -> Packet {
     let bytes = body.len() as u32 * 4;
     let mut packet = Packet::in_band(1, &[1, 8 + bytes, kind.0, bytes]);
@@ -330,7 +330,7 @@ fn hid(kind: mouse::MessageType, body: &[u32]) -> Packet {
     packet
 }
 
-/// A message of a mouse's driver.
+/// Generates a message of a mouse's driver.
 fn pointer(rng: &mut Rng) -> Packet {
     let any = rng.number() as u32;
     let kind = rng.pick(&[0, 0, 0, 3, 3, 1, 2, 4, any]);
@@ -340,7 +340,7 @@ fn pointer(rng: &mut Rng) -> Packet {
     packet
 }
 
-/// A message of video: the pipe's header and that of the message, then the body.
+/// Builds a video message: the pipe's header and that of the message, then the body.
 fn drawn(kind: video::MessageType, body: &[u32]) -> Packet {
     let bytes = 8 + body.len() as u32 * 4;
     let mut packet = Packet::in_band(1, &[1, bytes, kind.0, bytes]);
@@ -348,7 +348,7 @@ fn drawn(kind: video::MessageType, body: &[u32]) -> Packet {
     packet
 }
 
-/// A message of a video driver: a place for its memory, a picture or changes that are nowhere.
+/// Generates a message of a video driver: a place for its memory, or a picture or changes at invalid places.
 fn screen(rng: &mut Rng) -> Packet {
     let any = rng.number() as u32;
     let kind = rng.pick(&[1, 3, 3, 5, 5, 5, 7, 8, 10, 10, 10, 11, 13, 15, 2, 9, any]);
@@ -358,7 +358,7 @@ fn screen(rng: &mut Rng) -> Packet {
     packet
 }
 
-/// A message of dynamic memory: the header, then the body.
+/// Builds a message of dynamic memory: the header, then the body.
 fn dynamic(kind: balloon::MessageType, body: &[u32]) -> Packet {
     let mut packet = Packet::in_band(0, &[halves(kind.0, 8 + body.len() as u16 * 4), 1]);
     packet.flags = 0;
@@ -366,7 +366,7 @@ fn dynamic(kind: balloon::MessageType, body: &[u32]) -> Packet {
     packet
 }
 
-/// A message of a driver of dynamic memory, such as pages that nothing has asked for.
+/// Generates a message of a driver of dynamic memory, such as pages that were not requested.
 fn pages(rng: &mut Rng) -> Packet {
     let any = rng.number() as u32;
     let kind = rng.pick(&[1, 1, 3, 5, 5, 7, 7, 7, 9, 11, 0, 2, 6, 8, any as u16]);
@@ -390,8 +390,8 @@ fn pages(rng: &mut Rng) -> Packet {
     packet
 }
 
-/// Where a VP may write while the host reads: words at the beginning of each page of the buffers that the host does not
-/// pass on unread.
+/// Returns true where a VP may write while the host reads: words at the beginning of each page of the buffers that the
+/// host does not pass on unread.
 pub(super) fn is_header(offset: usize) -> bool {
     let page = offset / PAGE;
     (SEND.contains(&page) || DATA.contains(&page)) && offset % PAGE < 64

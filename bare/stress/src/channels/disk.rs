@@ -19,7 +19,8 @@ const BLOCK: usize = 512;
 const WRITTEN: Range<usize> = DATA.start..DATA.start + 4;
 const READ: Range<usize> = WRITTEN.end..WRITTEN.end + 4;
 
-/// Words of a SCSI request up to its command (`vmscsi_request`), behind the packet's header (`vstor_packet`).
+/// Builds the words of a SCSI request up to its command (`vmscsi_request`), behind the packet's header
+/// (`vstor_packet`).
 pub(super) fn request(
     operation: u32,
     [target, lun]: [u8; 2],
@@ -41,7 +42,7 @@ pub(super) fn request(
     words
 }
 
-/// A command that reads or writes some blocks.
+/// Builds a command that reads or writes some blocks.
 pub(super) fn transfer(operation: u8, first: u32, count: usize) -> [u8; 16] {
     let [a, b, c, d] = first.to_be_bytes();
     [operation, 0, a, b, c, d, 0, 0, count as u8, 0, 0, 0, 0, 0, 0, 0]
@@ -110,7 +111,7 @@ impl Disk {
         Some(disk)
     }
 
-    /// The connection of its channel.
+    /// Returns the connection of its channel.
     pub(super) fn connection(&self) -> u64 {
         self.connection
     }

@@ -65,7 +65,7 @@ fn expect(target: &'static str, what: &'static str, came: bool) -> bool {
     came
 }
 
-/// The VPs that attack: those with odd numbers.
+/// Iterates over the VPs that attack: those with odd numbers.
 pub(super) fn attackers() -> impl Iterator<Item = usize> {
     (1..rt::hardware::get().vps()).step_by(2)
 }
@@ -243,7 +243,7 @@ impl Attacker {
         true
     }
 
-    /// A lie about a packet or a ring.
+    /// Picks a lie about a packet or a ring.
     fn lie(&mut self) -> Lie {
         let (half, index) = (self.rng.number() as u16, self.rng.number() as u32);
         // Behind the ring, in it and not where a packet may begin, or beyond what is written.

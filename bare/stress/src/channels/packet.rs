@@ -18,7 +18,7 @@ pub(super) struct Packet {
 }
 
 impl Packet {
-    /// A packet without ranges that wants a completion.
+    /// Creates a packet without ranges that requests a completion.
     pub(super) fn in_band(id: u64, payload: &[u32]) -> Self {
         let mut packet =
             Self { kind: PacketType::DATA_IN_BAND.0, flags: 1, id, head: 0, words: [0; MAX_WORDS], len: 0 };
@@ -26,7 +26,7 @@ impl Packet {
         packet
     }
 
-    /// A packet with one range of the pages with these numbers, and no payload yet.
+    /// Creates a packet with one range of the pages with these numbers, and no payload yet.
     pub(super) fn direct(id: u64, bytes: u32, pages: impl Iterator<Item = u64>) -> Self {
         let mut packet = Self::in_band(id, &[0, 1, bytes, 0]);
         packet.kind = PacketType::DATA_USING_GPA_DIRECT.0;
@@ -60,7 +60,7 @@ impl Packet {
         self.len = len;
     }
 
-    /// All words behind the descriptor.
+    /// Returns all words behind the descriptor.
     pub(super) fn all(&self) -> &[u32] {
         &self.words[..self.len]
     }

@@ -93,7 +93,7 @@ impl Outward {
     }
 }
 
-/// Bytes of a packet in the ring.
+/// Returns the number of bytes that a packet takes in the ring.
 fn total(packet: &Packet) -> u32 {
     DESCRIPTOR + TRAILER + packet.all().len().next_multiple_of(2) as u32 * 4
 }

@@ -153,8 +153,8 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The words of a line, as grub splits it: quotes hold words together, a backslash takes the next character as it is, and
-/// a comment ends it.
+/// The words of a line, as grub splits it: quotes hold words together, a backslash takes the next character as it is,
+/// and a comment ends it.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut chars = line.chars();

@@ -1,7 +1,7 @@
 //! FAT12, FAT16 and FAT32, to read.
 //!
-//! Source: Microsoft Extensible Firmware Initiative FAT32 File System Specification, 1.03. Sums are of 64 bits: no field of
-//! a boot sector overflows them.
+//! Source: Microsoft Extensible Firmware Initiative FAT32 File System Specification, 1.03. Sums are of 64 bits: no
+//! field of a boot sector overflows them.
 
 use anyhow::{Context as _, ensure};
 

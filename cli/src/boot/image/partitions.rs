@@ -30,8 +30,8 @@ pub(super) fn find(mut disk: File) -> anyhow::Result<Vec<Part>> {
 
 /// Returns the partitions of a GPT whose header is at this block; `None` if there is no valid one.
 fn of_gpt(disk: &Part, block: u64) -> Option<Vec<Part>> {
-    // Offsets in the header: its size and checksum, its own block, the first of the entries, their number, size and checksum
-    // (UEFI, table 5.5).
+    // Offsets in the header: its size and checksum, its own block, the first of the entries, their number, size and
+    // checksum (UEFI, table 5.5).
     const HEADER: u64 = 92;
     let mut header = [0; BLOCK as usize];
     disk.read_at(block.checked_mul(BLOCK)?, &mut header).ok()?;
@@ -67,8 +67,8 @@ fn crc(bytes: &[u8]) -> u64 {
     u64::from(crc.sum())
 }
 
-/// Returns the primary partitions of an MBR: four entries of 16 bytes from byte 446 on, each with its type at byte 4, its
-/// first block at byte 8 and its blocks at byte 12; then 55 aa (UEFI, table 5.1).
+/// Returns the primary partitions of an MBR: four entries of 16 bytes from byte 446 on, each with its type at byte 4,
+/// its first block at byte 8 and its blocks at byte 12; then 55 aa (UEFI, table 5.1).
 fn of_mbr(disk: &Part) -> Vec<Part> {
     let mut block = [0; BLOCK as usize];
     if disk.read_at(0, &mut block).is_err() || block[510..] != [0x55, 0xaa] {

@@ -74,7 +74,7 @@ fn mask(cx: &Cx<'_>, vp: usize) -> Result<u64, Stop> {
     Ok(1 << cx.index(vp))
 }
 
-/// Interrupts that a VP has taken.
+/// Returns the number of interrupts that a VP has taken.
 fn taken(cx: &Cx<'_>, vp: usize) -> u64 {
     let intid = cx.intid();
     if vp == 0 { cx.env.taken(intid) } else { cx.on(vp, |cx| cx.env.taken(intid)) }

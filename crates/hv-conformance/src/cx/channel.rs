@@ -98,7 +98,7 @@ impl Packet {
     }
 }
 
-/// How a channel is opened.
+/// Parameters with which a channel is opened.
 #[derive(Clone, Copy)]
 pub(crate) struct Opening {
     pub(crate) gpadl: GpadlId,

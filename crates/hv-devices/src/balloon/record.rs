@@ -51,7 +51,7 @@ impl Record {
         count > 0 && room.is_some_and(|room| count <= room)
     }
 
-    /// The words that a range of the record's pages is in, each with the bits of its pages there.
+    /// Returns the words that a range of the record's pages is in, each with the bits of its pages there.
     fn parts(&self, start: u64, count: u64) -> impl Iterator<Item = (&'static AtomicU64, u64)> {
         let (words, mut at, end) = (self.words(), start - self.first, start - self.first + count);
         core::iter::from_fn(move || {

@@ -1,8 +1,8 @@
 //! The removal of a card on request, while its guest may be in the middle of traffic.
 //!
 //! A guest must neither send nor complete anything once it has learned that its channel is rescinded, and its memory is
-//! its own again. So a driver that counts what is under way would wait for good: Linux' does, with `rtnl_lock` held, for
-//! each packet that it has sent and for each section that it has yet to give back (6.12, rndis_filter.c,
+//! its own again. So a driver that counts what is under way would wait for good: Linux' does, with `rtnl_lock` held,
+//! for each packet that it has sent and for each section that it has yet to give back (6.12, rndis_filter.c,
 //! `rndis_filter_halt_device`). The link goes down first, and the channel when nothing is under way.
 
 use super::{Network, Request, Rndis};
@@ -68,9 +68,9 @@ impl Leaving {
 }
 
 impl Network {
-    /// Removes the card. A guest that uses it is told that the link is down. Once it has sent nothing for 250 ms it gets
-    /// no more frames, and the channel is rescinded when it has given back all that it received, and nothing of its own
-    /// is under way; after 10 s in any case.
+    /// Removes the card. A guest that uses it is told that the link is down. Once it has sent nothing for 250 ms it
+    /// gets no more frames, and the channel is rescinded when it has given back all that it received, and nothing of
+    /// its own is under way; after 10 s in any case.
     pub fn leave<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
         if self.leaving.is_under_way() {
             return;

@@ -375,7 +375,7 @@ impl Network {
     }
 }
 
-/// What receive side scaling can do.
+/// Returns the capabilities of receive side scaling.
 fn scaling(channels: usize) -> RssCapabilities {
     RssCapabilities {
         header: ObjectHeader { object_type: OBJECT_RSS_CAPABILITIES, revision: 2, size: RSS_2 as u16 },

@@ -113,8 +113,8 @@ impl Glimpse {
     }
 }
 
-/// Parses the message at an offset of a packet's data into `request`; each byte of it is read once. Returns `None` if it
-/// is invalid.
+/// Parses the message at an offset of a packet's data into `request`; each byte of it is read once. Returns `None` if
+/// it is invalid.
 fn parse<M: GuestMemory>(
     data: &Pages<'_>,
     memory: &M,

@@ -349,7 +349,7 @@ impl Disk {
         data
     }
 
-    /// Its medium is there.
+    /// Checks that the medium is there.
     pub(super) fn loaded(&self) -> Result<(), Sense> {
         match self.drive {
             Some(drive) if drive.is_open() => Err(Sense::NO_MEDIUM),

@@ -96,7 +96,7 @@ pub(crate) fn page(disk: &Disk, code: u8) -> Result<Data, Sense> {
     Ok(data)
 }
 
-/// Designators: a name by vendor, and a unique number.
+/// Writes designators: a name by vendor, and a unique number.
 fn identification(disk: &Disk, data: &mut Data) {
     const ASCII: u8 = 2;
     const BINARY: u8 = 1;

@@ -36,7 +36,7 @@ pub enum SenseKey {
     DataProtect = 0x7,
 }
 
-/// Why a command failed: sense key, additional sense code and its qualifier.
+/// Reason why a command failed: sense key, additional sense code and its qualifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sense {
     /// Kind of failure.

@@ -19,7 +19,7 @@ impl<const STREAMS: usize, const OUTPUT: usize> Device for Sockets<STREAMS, OUTP
         self.served
     }
 
-    /// No packet has an answer: all room of the ring can be granted to the host.
+    /// Returns `None`, since no packet has an answer: all room of the ring can be granted to the host.
     fn reply_len(&self, _: Channel, _: &Head) -> Option<u32> {
         None
     }
@@ -185,7 +185,7 @@ impl<const STREAMS: usize, const OUTPUT: usize> Device for Sockets<STREAMS, OUTP
         self.due = None;
     }
 
-    /// All connections are to be reset: nothing of them was saved, and the back end is another one.
+    /// Marks all connections to be reset: nothing of them was saved, and the back end is another one.
     fn restore(&mut self, _: &mut Reader<'_>) -> Result<(), RestoreError> {
         for stream in &mut self.streams {
             stream.begin(State::Restored, 0, ReferenceTime::ZERO);

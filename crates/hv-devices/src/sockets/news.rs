@@ -4,7 +4,7 @@ use super::stream::{Flags, State};
 use super::{Sockets, StreamId};
 use hv_vmbus::{BusPort, Channel, Io, Never};
 
-/// Something that the back end is told.
+/// Notification to the back end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News<'a> {
     /// The guest connects to a port: [accept](Sockets::accept) or [refuse](Sockets::refuse) it.

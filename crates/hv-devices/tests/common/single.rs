@@ -80,7 +80,7 @@ where
     bus.message(4, message, host).unwrap();
 }
 
-/// A bus whose guest knows of the offer and has not opened the channel.
+/// Creates a bus whose guest knows of the offer and has not opened the channel.
 pub(crate) fn before_opening<D: Device, const REQUESTS: usize>(
     device: D,
     offer: ChannelOffer,

@@ -36,7 +36,7 @@ pub(crate) struct Guest<D: Device<Request = Never>> {
 }
 
 impl<D: Played> Guest<D> {
-    /// A guest that knows of the offer and has not opened the channel.
+    /// Creates a guest that knows of the offer and has not opened the channel.
     pub(crate) fn before_opening(device: D, offer: ChannelOffer) -> Self {
         let (bus, host) = single::before_opening(device, offer);
         Self { bus, host }
@@ -57,7 +57,7 @@ impl<D: Played> Guest<D> {
         single::close(&self.bus, &self.host);
     }
 
-    /// Time goes on by this, in 100 ns.
+    /// Advances the time by this, in 100 ns.
     pub(crate) fn wait(&self, ticks: u64) {
         self.host.now.set(self.host.now.get() + ticks);
         self.bus.flush(&self.host);
@@ -157,7 +157,7 @@ impl<D: Played> Guest<D> {
     }
 }
 
-/// Words as a payload.
+/// Converts words to a payload.
 pub(crate) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -5,7 +5,7 @@ use hv_devices::ic::READY;
 use hv_tlfs::vmbus::PacketType;
 use proptest::prelude::*;
 
-/// Something that a guest or its host does.
+/// Step of a guest or its host.
 #[derive(Clone, Debug)]
 enum Step {
     /// The host hands events over: one, or as many as there may be.

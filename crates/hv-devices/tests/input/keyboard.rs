@@ -32,7 +32,7 @@ fn opened() -> Guest<Keyboard> {
     Guest::opened(Keyboard::new(), OFFER)
 }
 
-/// A guest whose driver takes keys.
+/// Creates a guest whose driver takes keys.
 pub(crate) fn ready() -> Guest<Keyboard> {
     let guest = opened();
     guest.say(ID, &words(&[1, 0x1_0000]));
@@ -49,7 +49,7 @@ fn press(guest: &Guest<Keyboard>, keys: &[Key]) -> Result<(), Refused> {
     guest.with(|device, io| device.press(io, keys))
 }
 
-/// A key as Linux reads it: prefix, code, and whether it is released.
+/// Decodes a key as Linux does: prefix, code, and whether it is released.
 fn key(packet: &Packet) -> (u16, bool, bool) {
     let Packet { kind, payload, .. } = packet;
     assert_eq!((*kind, payload.len()), (PacketType::DATA_IN_BAND, 16), "rounded up");

@@ -24,12 +24,12 @@ impl Played for Mouse {
     }
 }
 
-/// A message behind its pipe header, of this length.
+/// Builds a message behind its pipe header, of this length.
 fn message(message: &[u32], bytes: u32) -> Vec<u8> {
     words(&[&[1, bytes], message].concat())
 }
 
-/// The message in a packet, without the rounding.
+/// Returns the message in a packet, without the padding.
 fn of(packet: &Packet) -> &[u8] {
     assert_eq!((packet.kind, &packet.payload[..4]), (PacketType::DATA_IN_BAND, &[1, 0, 0, 0][..]));
     let len = u32::from_le_bytes(packet.payload[4..8].try_into().unwrap()) as usize;
@@ -48,7 +48,7 @@ fn point(guest: &Guest<Mouse>, states: &[Pointer]) -> Result<(), Refused> {
     guest.with(|device, io| device.point(io, states))
 }
 
-/// A guest whose driver takes reports.
+/// Creates a guest whose driver takes reports.
 fn ready() -> Guest<Mouse> {
     let guest = opened();
     guest.say(7, &message(&[0, 4, 0x2_0000], 12));

@@ -14,7 +14,7 @@ fn linux() -> Guest {
     Guest::new(VERSION_2_0, LINUX)
 }
 
-/// The notes of ranges that were refused.
+/// Returns the notes of ranges that were refused.
 fn refusals(guest: &Guest) -> Vec<u64> {
     let notes = guest.host.notes.borrow();
     notes.iter().filter(|(note, _)| *note == REFUSED).map(|(_, value)| *value).collect()

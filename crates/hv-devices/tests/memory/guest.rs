@@ -44,14 +44,14 @@ pub(crate) struct Guest {
     pub(crate) host: Host,
 }
 
-/// Words of a record for the guest's memory.
+/// Allocates the words of a record for the guest's memory.
 fn words() -> &'static [AtomicU64] {
     let words: Vec<AtomicU64> = (0..PAGES / 64).map(|_| AtomicU64::new(0)).collect();
     Box::leak(words.into_boxed_slice())
 }
 
 impl Guest {
-    /// A guest whose driver has opened the channel.
+    /// Creates a guest whose driver has opened the channel.
     pub(crate) fn opened() -> Self {
         KEPT.set(None);
         let mut device = Balloon::new();
@@ -62,7 +62,7 @@ impl Guest {
         guest
     }
 
-    /// A guest whose driver has agreed on a version, and says that it can do this.
+    /// Creates a guest whose driver has agreed on a version, and has declared these capabilities.
     pub(crate) fn new(version: u32, capabilities: u64) -> Self {
         let guest = Self::opened();
         guest.negotiate(version, capabilities);
@@ -101,12 +101,12 @@ impl Guest {
         self.with(|device, _| device.taken())
     }
 
-    /// The back end keeps requests from now on.
+    /// Makes the back end keep requests from now on.
     pub(crate) fn keeps(&self) {
         KEPT.set(Some(Vec::new()));
     }
 
-    /// The back end ends the requests that it has. Returns their number.
+    /// Completes the requests that the back end has. Returns their number.
     pub(crate) fn discarded(&self) -> usize {
         let kept = KEPT.with_borrow_mut(|kept| kept.as_mut().map(std::mem::take)).unwrap_or_default();
         for token in &kept {
@@ -126,7 +126,7 @@ impl Guest {
         self.host.memory.load_acquire(page * 4096 + offset).unwrap()
     }
 
-    /// The next message of the host's.
+    /// Receives the host's next message.
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
         let ring = RINGS[SPLIT];
         let (write, read) = (self.word(ring, 0), self.word(ring, 4));
@@ -224,7 +224,7 @@ impl Guest {
     }
 }
 
-/// The bits of a range.
+/// Encodes a range.
 pub(crate) fn range(start: u64, count: u32) -> u64 {
     PageRange(0).with_start(start).with_count(count).bits()
 }

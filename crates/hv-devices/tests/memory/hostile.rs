@@ -8,7 +8,7 @@ use hv_devices::ic::READY;
 use hv_tlfs::vmbus::balloon::{MessageType, PageRange, VERSION_2_0};
 use proptest::prelude::*;
 
-/// Something that a guest or its host does.
+/// Step of a guest or its host.
 #[derive(Clone, Debug)]
 enum Step {
     /// The host wants this many pages.
@@ -121,7 +121,7 @@ fn see(guest: &Guest, pages: &mut BTreeSet<u64>) {
     }
 }
 
-/// The back end does all that there is.
+/// Completes all requests of the back end.
 fn settle(guest: &Guest, pages: &mut BTreeSet<u64>) {
     see(guest, pages);
     while guest.discarded() > 0 {

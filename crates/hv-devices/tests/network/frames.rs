@@ -4,7 +4,7 @@ use crate::guest::{Data, Guest, MAC, PAGES, packet_message, rndis, words};
 use hv_devices::network::{Received, note, part};
 use hv_tlfs::vmbus::nvsp::{MessageType, Version};
 
-/// A frame of this length to the guest, whose bytes tell their places.
+/// Builds a frame of this length to the guest, whose bytes tell their places.
 fn frame(len: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|at| (at * 7 + at / 251) as u8).collect();
     frame[..6].copy_from_slice(&MAC);
@@ -206,7 +206,7 @@ fn tags_travel_beside_the_frame() {
     }
 }
 
-/// The internet checksum of some parts, by its definition.
+/// Computes the internet checksum of some parts, by its definition.
 fn checksum(parts: &[&[u8]]) -> u16 {
     let all = parts.concat();
     let sum: u32 = all.chunks(2).map(|p| u32::from(p[0]) << 8 | u32::from(*p.get(1).unwrap_or(&0))).sum();
@@ -214,7 +214,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
     !((sum & 0xffff) as u16).wrapping_add((sum >> 16) as u16)
 }
 
-/// True if the checksums of an IP packet in a frame are right.
+/// Returns true if the checksums of an IP packet in a frame are right.
 fn is_right(frame: &[u8], v6: bool, udp: bool) -> bool {
     let (ip, transport) = if v6 { (14, 54) } else { (14, 34) };
     let end = if v6 {
@@ -229,7 +229,7 @@ fn is_right(frame: &[u8], v6: bool, udp: bool) -> bool {
     (v6 || checksum(&[&frame[ip..34]]) == 0) && sum == 0
 }
 
-/// An IP packet in a frame, without checksums.
+/// Builds an IP packet in a frame, without checksums.
 fn packet(v6: bool, udp: bool, payload: usize) -> Vec<u8> {
     let header = if udp { 8 } else { 20 };
     let mut frame = frame(if v6 { 54 } else { 34 } + header + payload);

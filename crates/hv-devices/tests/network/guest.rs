@@ -164,12 +164,12 @@ pub(crate) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// An RNDIS message.
+/// Builds an RNDIS message.
 pub(crate) fn rndis(kind: u32, body: &[u8]) -> Vec<u8> {
     [&words(&[kind, body.len() as u32 + 8])[..], body].concat()
 }
 
-/// The message of a frame, with information about it.
+/// Builds the message of a frame, with information about it.
 pub(crate) fn packet_message(frame: &[u8], infos: &[(u32, u32)]) -> Vec<u8> {
     let len = infos.len() as u32 * 16;
     let mut body = words(&[36 + len, frame.len() as u32, 0, 0, 0, if len > 0 { 36 } else { 0 }, len, 0, 0]);
@@ -185,7 +185,7 @@ fn ring_of(channel: u32) -> u64 {
 }
 
 impl Guest {
-    /// A guest before the first packet.
+    /// Creates a guest before the first packet.
     pub(crate) fn opened() -> Self {
         let mut card = Network::new();
         card.set_mac(MAC);
@@ -214,7 +214,7 @@ impl Guest {
         guest
     }
 
-    /// A guest that has done what Linux does, with this version and maximum frame, up to its filter.
+    /// Creates a guest that has done what Linux does, with this version and maximum frame, up to its filter.
     pub(crate) fn with(version: Nvsp, frame: u32) -> Self {
         let mut guest = Self::opened();
         guest.connect(version, frame);
@@ -229,7 +229,7 @@ impl Guest {
         self.connect_with(version, frame, 128);
     }
 
-    /// The same with a receive buffer of this many pages.
+    /// Connects like [`connect`](Self::connect), with a receive buffer of this many pages.
     pub(crate) fn connect_with(&mut self, version: Nvsp, frame: u32, pages: u64) {
         let answer = self.nvsp(MessageType::INIT, &[version.0, version.0]);
         assert_eq!((answer.word(0), answer.word(12)), (2, 1));
@@ -261,7 +261,7 @@ impl Guest {
         self.bus.message(4, message, &self.host).unwrap();
     }
 
-    /// Kinds of messages that came from the host.
+    /// Returns the kinds of messages that came from the host.
     pub(crate) fn posted(&self) -> Vec<u32> {
         let kind = |payload: &Vec<u8>| u32::from_le_bytes(payload[..4].try_into().unwrap());
         self.host.posted.take().iter().map(kind).collect()
@@ -455,7 +455,7 @@ impl Guest {
         })
     }
 
-    /// The messages that a packet with transfer pages names.
+    /// Returns the messages that a packet with transfer pages names.
     pub(crate) fn messages(&self, packet: &Packet) -> Vec<Vec<u8>> {
         let bytes = |(len, offset): &(u32, u32)| {
             let mut bytes = vec![0; *len as usize];
@@ -494,12 +494,12 @@ impl Guest {
         u32::from_le_bytes(body[4..8].try_into().unwrap())
     }
 
-    /// A frame comes from the back end.
+    /// Hands the card a frame from the back end.
     pub(crate) fn arrive(&self, frame: &[u8]) -> Received {
         self.bus.with(self.bus.devices(), &self.host, |card, io| card.receive(frame, io)).unwrap()
     }
 
-    /// The frames that wait on a channel, each with its information; they are completed if `complete`.
+    /// Returns the frames that wait on a channel, each with its information; they are completed if `complete`.
     pub(crate) fn frames(&mut self, channel: u32, complete: bool) -> Vec<Arrived> {
         let mut frames = Vec::new();
         while let Some(packet) = self.take(channel) {
@@ -524,7 +524,7 @@ impl Guest {
         frames
     }
 
-    /// Frames that came out since the last time.
+    /// Returns the frames that came out since the last time.
     pub(crate) fn sent(&self) -> Vec<Vec<u8>> {
         self.host.sent.take()
     }

@@ -5,7 +5,7 @@ use hv_devices::network::{MAX_FRAME, Received};
 use hv_tlfs::vmbus::nvsp::MessageType;
 use proptest::prelude::*;
 
-/// The card still does what it should.
+/// Checks that the card still works.
 fn is_well(guest: &mut Guest) {
     guest.run();
     for channel in 1..5 {
@@ -189,7 +189,7 @@ fn a_flood_of_small_segments_is_split_between_calls() {
     assert_eq!(guest.completion(id), 1);
 }
 
-/// Bytes that are more often than not close to an RNDIS message.
+/// Generates bytes that are more often than not close to an RNDIS message.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let field = prop_oneof![Just(0_u32), Just(36), Just(44), Just(60), 0..200_u32, any::<u32>()];
     let frame = (

@@ -20,7 +20,7 @@ fn link(guest: &Guest, up: bool) {
     guest.bus.with(guest.bus.devices(), &guest.host, |card, io| card.set_link(up, io)).unwrap();
 }
 
-/// The status that was indicated.
+/// Returns the status that was indicated.
 pub(crate) fn indicated(guest: &mut Guest) -> Option<u32> {
     let packet = guest.take(1)?;
     assert_eq!((packet.kind, packet.word(4)), (7, 1));

@@ -23,7 +23,8 @@ impl Device for Adder {
 
     const NAME: [u8; 4] = *b"addr";
 
-    /// Every packet is answered, with a sum: room for it is reserved before the packet is taken.
+    /// Returns the length of the sum with which every packet is answered: room for it is reserved before the packet is
+    /// taken.
     fn reply_len(&self, _: Channel, _: &Head) -> Option<u32> {
         Some(4)
     }

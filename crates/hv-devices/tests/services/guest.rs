@@ -34,20 +34,20 @@ pub(crate) struct Guest<D: Device<Request = Never>> {
 }
 
 impl<D: Device<Request = Never>> Guest<D> {
-    /// A guest that knows of the offer and has not opened the channel.
+    /// Creates a guest that knows of the offer and has not opened the channel.
     pub(crate) fn before_opening(device: D, offer: ChannelOffer) -> Self {
         let (bus, host) = single::before_opening(device, offer);
         Self { bus, host }
     }
 
-    /// A guest whose driver has opened the channel, and was offered versions.
+    /// Creates a guest whose driver has opened the channel, and was offered versions.
     pub(crate) fn opened(device: D, offer: ChannelOffer) -> Self {
         let guest = Self::before_opening(device, offer);
         guest.open();
         guest
     }
 
-    /// A guest whose driver has chosen these versions of framework and service.
+    /// Creates a guest whose driver has chosen these versions of framework and service.
     pub(crate) fn new(device: D, offer: ChannelOffer, framework: IcVersion, version: IcVersion) -> Self {
         let guest = Self::opened(device, offer);
         guest.choose(&[framework], &[version]);
@@ -63,7 +63,7 @@ impl<D: Device<Request = Never>> Guest<D> {
         single::close(&self.bus, &self.host);
     }
 
-    /// Time goes on to this, in 100 ns.
+    /// Advances the time to this, in 100 ns.
     pub(crate) fn at(&self, now: u64) {
         self.host.now.set(now);
         self.bus.flush(&self.host);
@@ -77,7 +77,7 @@ impl<D: Device<Request = Never>> Guest<D> {
         self.host.memory.load_acquire(page * 4096 + offset).unwrap()
     }
 
-    /// The next message of the host's.
+    /// Receives the host's next message.
     pub(crate) fn receive(&self) -> Option<Request> {
         let ring = RINGS[SPLIT];
         let (write, read) = (self.word(ring, 0), self.word(ring, 4));
@@ -188,7 +188,7 @@ pub(crate) const fn version(major: u16, minor: u16) -> IcVersion {
     IcVersion { major, minor }
 }
 
-/// A text as it lies in a message: UTF-16 with its closing zero.
+/// Encodes a text as it lies in a message: UTF-16 with its terminating zero.
 pub(crate) fn wide(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use crate::single::Host;
 
-/// Something that a guest or its host does.
+/// Step of a guest or its host.
 #[derive(Clone, Debug)]
 enum Step {
     /// The host asks.

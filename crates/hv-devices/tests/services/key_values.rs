@@ -24,7 +24,7 @@ fn asked(guest: &Guest<Kvp>) -> (Request, Header, Vec<u8>) {
     (request, header, body.to_vec())
 }
 
-/// What became of the request: outcome, key and value.
+/// Takes the outcome of the request, with its key and value.
 fn outcome(guest: &Guest<Kvp>) -> (Outcome, Vec<u8>, Vec<u8>) {
     guest.with(|device, _| {
         let (outcome, answer) = device.outcome().expect("an outcome");
@@ -38,7 +38,7 @@ fn outcome(guest: &Guest<Kvp>) -> (Outcome, Vec<u8>, Vec<u8>) {
     })
 }
 
-/// A text without its closing zero.
+/// Encodes a text without its terminating zero.
 fn bare(text: &str) -> Vec<u8> {
     text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }

@@ -7,7 +7,7 @@ use hv_devices::{Fcopy, Kvp, TimeSync, Vss, fcopy, kvp, time_sync, vss};
 use hv_tlfs::vmbus::ic::{Negotiate, Version};
 use zerocopy::{FromBytes, IntoBytes};
 
-/// The versions in an offer: of the framework, and of the service.
+/// Returns the versions in an offer: of the framework, and of the service.
 fn offered<D: hv_vmbus::Device<Request = hv_vmbus::Never>>(guest: &Guest<D>) -> (Vec<Version>, Vec<Version>) {
     let request = guest.receive().unwrap();
     let (counts, rest) = Negotiate::read_from_prefix(request.body()).unwrap();

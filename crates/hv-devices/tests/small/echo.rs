@@ -18,7 +18,7 @@ impl At {
 }
 
 impl Opened {
-    /// The guest gives packet bytes that need not make sense, and the host looks at them.
+    /// Writes bytes to the guest's ring that may be no valid packet, and lets the host process them.
     fn corrupt(&mut self, corrupt: impl FnOnce(&GuestRing, &Memory)) {
         corrupt(&self.outbound, &self.port.memory);
         self.server.signal(0x2001, &mut self.port).unwrap();
@@ -36,7 +36,7 @@ fn echo() -> Opened {
     Opened::new(Offer::ECHO)
 }
 
-/// What the observer was told of the ring.
+/// Returns the ring error that the observer was told of.
 fn corrupt(opened: &mut Opened) -> Option<RingError> {
     let error = opened.port.events.get_mut().iter().find_map(|e| match e {
         Event::RingCorrupt { channel: ChannelId(1), error } => Some(*error),

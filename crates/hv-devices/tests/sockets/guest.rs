@@ -143,20 +143,20 @@ fn header(kind: MessageType) -> MessageHeader {
     MessageHeader::new(kind)
 }
 
-/// First page of a channel's rings: the one with its guest-to-host ring's header.
+/// Returns the first page of a channel's rings: the one with its guest-to-host ring's header.
 fn first_page(channel: u32) -> u64 {
     16 + u64::from(channel) * PAGES
 }
 
 impl Guest {
-    /// A guest of a host that serves its sockets.
+    /// Creates a guest of a host that serves its sockets.
     pub(crate) fn new() -> Self {
         let guest = Self::alone();
         guest.with(|sockets, _| sockets.serve());
         guest
     }
 
-    /// A guest of a host that has none.
+    /// Creates a guest of a host that has none.
     pub(crate) fn alone() -> Self {
         let host = Host {
             memory: Memory::new(0, 1 << 20),
@@ -190,13 +190,13 @@ impl Guest {
         self.bus.message(4, message, &self.host)
     }
 
-    /// Kinds of the messages that came from the host.
+    /// Returns the kinds of the messages that came from the host.
     pub(crate) fn mail(&self) -> Vec<MessageType> {
         let kind = |payload: &Vec<u8>| MessageHeader::read_from_prefix(payload).unwrap().0.message_type;
         self.host.posted.take().iter().map(kind).collect()
     }
 
-    /// The one offer that came from the host.
+    /// Returns the one offer that came from the host.
     pub(crate) fn offered(&self) -> OfferChannel {
         let mail = self.host.posted.take();
         assert_eq!(mail.len(), 1, "{mail:?}");
@@ -272,7 +272,7 @@ impl Guest {
         self.put(channel, bytes) && self.signal(channel)
     }
 
-    /// The same without the signal.
+    /// Writes a packet without signalling.
     pub(crate) fn put(&self, channel: u32, bytes: &[u8]) -> bool {
         self.raw(channel, 6, bytes.len() as u32, bytes)
     }
@@ -355,12 +355,12 @@ impl Guest {
         self.bus.with(self.bus.devices(), &self.host, work).unwrap()
     }
 
-    /// Everything that the host is told now.
+    /// Returns everything that the host is told now.
     pub(crate) fn news(&self) -> Vec<Told> {
         self.news_of(usize::MAX)
     }
 
-    /// The same, of which the host takes `room` messages.
+    /// Returns what the host is told now, if it takes `room` messages.
     pub(crate) fn news_of(&self, room: usize) -> Vec<Told> {
         let mut told = Vec::new();
         self.with(|sockets, io| {
@@ -375,7 +375,7 @@ impl Guest {
         told
     }
 
-    /// Time goes on to this.
+    /// Advances the time to this.
     pub(crate) fn at(&self, now: ReferenceTime) {
         self.host.now.set(now);
         self.bus.flush(&self.host);

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Something that a guest or its host does. Streams and channels are chosen by number.
+/// Step of a guest or its host. Streams and channels are chosen by number.
 #[derive(Clone, Debug)]
 enum Step {
     Connect(u32, u32),

@@ -150,13 +150,13 @@ impl Answer {
         ScsiRequest::read_from_bytes(&self.packet.body).unwrap()
     }
 
-    /// SRB status, SCSI status, bytes moved.
+    /// Returns SRB status, SCSI status, bytes moved.
     pub(crate) fn ended(&self) -> (u8, u8, u32) {
         let request = self.request();
         (request.srb_status, request.scsi_status, request.transfer_length)
     }
 
-    /// Sense key, code and qualifier.
+    /// Returns sense key, code and qualifier.
     pub(crate) fn sense(&self) -> Option<(u8, u8, u8)> {
         let (request, sense) = (self.request(), self.request().cdb_or_sense);
         (request.srb_status & 0x80 != 0).then_some((sense[2] & 15, sense[12], sense[13]))
@@ -164,7 +164,7 @@ impl Answer {
 }
 
 impl Guest {
-    /// A guest before the controller's initialization.
+    /// Creates a guest before the controller's initialization.
     pub(crate) fn opened(controller: Storage<8>, disks: Vec<Vec<u8>>) -> Self {
         let host = Host {
             memory: Memory::new(0, MEMORY),
@@ -187,7 +187,7 @@ impl Guest {
         guest
     }
 
-    /// A guest with the controller initialized as Linux does it.
+    /// Creates a guest with the controller initialized as Linux does it.
     pub(crate) fn new(controller: Storage<8>, disks: Vec<Vec<u8>>) -> Self {
         let mut guest = Self::opened(controller, disks);
         for (operation, word) in [(7, 0), (9, 0x0602), (10, 0), (8, 0)] {
@@ -220,7 +220,7 @@ impl Guest {
         self.bus.message(4, message, &self.host).unwrap();
     }
 
-    /// Messages that came from the host.
+    /// Returns the messages that came from the host.
     pub(crate) fn posted(&self) -> Vec<MessageType> {
         let kind = |payload: &Vec<u8>| MessageHeader::read_from_prefix(payload).unwrap().0.message_type;
         self.host.posted.take().iter().map(kind).collect()
@@ -310,7 +310,7 @@ impl Guest {
         Some((kind, Answer { transaction, packet, len }))
     }
 
-    /// The completion of the packet that was just sent.
+    /// Receives the completion of the packet that was just sent.
     fn answer(&mut self, id: u64) -> Answer {
         let (kind, answer) = self.receive().expect("an answer");
         assert_eq!((kind, answer.transaction), (11, id));
@@ -327,7 +327,7 @@ impl Guest {
         self.answer(id)
     }
 
-    /// A command to LUN `lun` of target 0, without data or with a range of the guest's memory.
+    /// Builds a command to LUN `lun` of target 0, without data or with a range of the guest's memory.
     pub(crate) fn srb(cdb: &[u8], lun: u8, transfer: u32) -> Packet {
         let mut request = ScsiRequest::new_zeroed();
         request.length = 52;
@@ -349,7 +349,7 @@ impl Guest {
         self.answer(id)
     }
 
-    /// The same without waiting for the answer, with data at page `page` on.
+    /// Starts a command without waiting for the answer, with data at page `page` on.
     pub(crate) fn start(&mut self, cdb: &[u8], lun: u8, len: u32, page: u64) -> u64 {
         let pages: Vec<u64> = (page..).take(len.div_ceil(4096) as usize).collect();
         let range = (len > 0).then_some((len, 0, &pages[..]));

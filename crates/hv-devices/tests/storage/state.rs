@@ -24,7 +24,7 @@ fn controller() -> Controller {
     controller
 }
 
-/// The data of a command, or its sense.
+/// Executes a command, and returns its data or its sense.
 fn command(controller: &mut Controller, at: (u8, u8), cdb: &[u8]) -> Result<Vec<u8>, Sense> {
     let mut padded = [0; CDB_LEN];
     padded[..cdb.len()].copy_from_slice(cdb);
@@ -42,7 +42,7 @@ fn save(controller: &Controller) -> Vec<u8> {
     image
 }
 
-/// A controller whose disk has a reset to report, and whose drive is open and locked, with its event to report.
+/// Creates a controller whose disk has a reset to report, and whose drive is open and locked, with its event to report.
 fn used() -> Controller {
     let mut used = controller();
     used.disk_mut(DISK.0, DISK.1).unwrap().reset();

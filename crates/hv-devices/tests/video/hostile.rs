@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Something that a guest or its host does.
+/// Step of a guest or its host.
 #[derive(Clone, Debug)]
 enum Step {
     /// A message of any kind, with any body.

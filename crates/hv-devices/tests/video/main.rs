@@ -30,7 +30,7 @@ impl Played for Video {
     }
 }
 
-/// A message behind its pipe header.
+/// Builds a message behind its pipe header.
 fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     let head = [1, size, kind, size].map(u32::to_le_bytes).concat();
@@ -57,7 +57,7 @@ fn dirt(parts: &[[i32; 4]]) -> Vec<u8> {
     message(10, &[&[0, parts.len() as u8][..], &corners].concat())
 }
 
-/// Kind and body of a message of the host's.
+/// Returns kind and body of a message of the host's.
 fn read(packet: &Packet) -> (u32, &[u8]) {
     assert_eq!((packet.kind, packet.id), (PacketType::DATA_IN_BAND, 0));
     let word = |at: usize| u32::from_le_bytes(packet.payload[at..at + 4].try_into().unwrap());
@@ -81,7 +81,7 @@ fn say(guest: &Guest<Video>, message: &[u8]) -> Vec<(u32, Vec<u8>)> {
     guest.receive_all().iter().map(owned).collect()
 }
 
-/// A guest that has agreed on this version.
+/// Creates a guest that has agreed on this version.
 fn agreed(version: u32) -> Guest<Video> {
     let guest = Guest::opened(device(), OFFER);
     let answers = say(&guest, &message(1, &version.to_le_bytes()));
@@ -89,7 +89,7 @@ fn agreed(version: u32) -> Guest<Video> {
     guest
 }
 
-/// A guest that shows a full picture.
+/// Creates a guest that shows a full picture.
 fn showing() -> Guest<Video> {
     let guest = agreed(0x5_0003);
     say(&guest, &location(9, Some(WINDOW)));

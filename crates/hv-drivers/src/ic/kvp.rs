@@ -89,7 +89,7 @@ impl<'a> Room<'a> {
         Self { bytes, size: 0 }
     }
 
-    /// Bytes with the terminating zero.
+    /// Returns the number of bytes with the terminating zero.
     fn finish(self) -> u32 {
         let end = self.size + 2;
         self.bytes.get_mut(self.size..end).unwrap_or(&mut []).fill(0);

@@ -30,7 +30,7 @@ const LEAST_MTU: u32 = 68;
 /// Frames that the guest receives: to its address, and to more than one.
 const FILTER: u32 = FILTER_DIRECTED | FILTER_BROADCAST | FILTER_ALL_MULTICAST;
 
-/// How far the initialization is.
+/// Progress of the initialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// The packet of this step has to be sent.
@@ -244,7 +244,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         self.state = next.unwrap_or_else(State::Failed);
     }
 
-    /// The host has completed the packet of a step.
+    /// Handles the host's completion of the packet of a step.
     pub(super) fn step_completed(&mut self, step: Step, payload: &[u8]) {
         if self.state != State::Await(step) {
             return;
@@ -274,7 +274,8 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         Ok(State::Send(if *version >= Version::V2 { Step::Config } else { Step::StackVersion }))
     }
 
-    /// Linux takes no other layout than one section list at the buffer's beginning.
+    /// Handles the completion of the receive buffer; like Linux, accepts no other layout than one section list at the
+    /// buffer's beginning.
     fn receive_buffer_taken(&mut self, payload: &[u8]) -> Result<State, Error> {
         let taken: SendReceiveBufferComplete = answer(MessageType::SEND_RECEIVE_BUFFER_COMPLETE, payload)?;
         successful(taken.status)?;
@@ -296,7 +297,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         Ok(State::Send(Step::Initialize))
     }
 
-    /// The host has refused a control message.
+    /// Handles the host's refusal of a control message.
     pub(super) fn control_failed(&mut self, error: Error) {
         if matches!(self.state, State::Send(_) | State::Await(_)) {
             self.state = State::Failed(error);

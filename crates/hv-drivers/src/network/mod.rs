@@ -5,8 +5,8 @@
 //! the packet. A frame that arrives is copied out of the receive buffer, whose section goes back to the host. The
 //! trait [`Frames`] is all that a network stack needs; the feature `smoltcp` has a device of that stack over it.
 //!
-//! By default the card asks for no offload: the stack computes the checksums, and cuts segments. [`Offloading`] is a card
-//! that computes checksums. It uses one channel.
+//! By default the card asks for no offload: the stack computes the checksums, and cuts segments. [`Offloading`] is a
+//! card that computes checksums. It uses one channel.
 //!
 //! Sources: Linux 6.12, drivers/net/hyperv/netvsc.c and rndis_filter.c; OpenVMM, netvsp.
 
@@ -49,7 +49,7 @@ const DEPTH: usize = SENDS + 4;
 /// Bytes of each NVSP packet: Linux sends this many in all versions.
 const PACKET: usize = PACKET_SIZE_6_1;
 
-/// Why a card does not work, or a frame was not sent.
+/// Reason why a card does not work, or a frame was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -151,8 +151,8 @@ pub trait Frames {
 
     /// Returns the checksums of frames that are sent which are computed behind [`send`](Self::send), whatever the frame
     /// has in their place: by default none. Those of TCP and UDP are computed where the header follows that of IPv4 or
-    /// IPv6 at once and the packet is whole: not in fragments, and not behind extension headers of IPv6. There the stack
-    /// computes them itself.
+    /// IPv6 at once and the packet is whole: not in fragments, and not behind extension headers of IPv6. There the
+    /// stack computes them itself.
     fn checksums(&self) -> Checksums {
         Checksums::NONE
     }
@@ -184,7 +184,7 @@ pub struct Sizes {
 }
 
 impl Default for Sizes {
-    /// Rings of 64 KiB, a receive buffer for some 140 frames of 1500 bytes, a send buffer for 42.
+    /// Returns rings of 64 KiB, a receive buffer for some 140 frames of 1500 bytes, a send buffer for 42.
     fn default() -> Self {
         Self { ring: 16, receive: 64, send: 64 }
     }
@@ -200,7 +200,7 @@ pub struct Buffers<'t, D: Dma> {
     pub send: Gpadl<'t, D>,
 }
 
-/// Whose packet it is.
+/// Owner of a packet.
 #[derive(Debug)]
 enum Tag {
     /// A step of the initialization, below RNDIS.
@@ -226,7 +226,8 @@ pub struct Card<'t, D: Dma, C> {
     changed: bool,
     /// The host has the receive buffer.
     lent: bool,
-    /// Bytes of a section of the send buffer, 0 until the host has it, and those that are not in flight: bit n is section n.
+    /// Bytes of a section of the send buffer, 0 until the host has it, and those that are not in flight: bit n is
+    /// section n.
     section: u32,
     free: u64,
     /// Memory for a control message, unless it is in flight, and the number of the last request.
@@ -421,7 +422,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
         core::mem::take(&mut self.changed)
     }
 
-    /// Bytes of a frame at most, its header counted.
+    /// Returns the maximum length of a frame, its header counted.
     fn longest(&self) -> usize {
         usize::from(self.mtu) + ETHERNET_HEADER
     }
@@ -493,7 +494,7 @@ impl<D: Dma, C: Conduit> Frames for Card<'_, D, C> {
     }
 }
 
-/// A packet of NVSP, padded as all are.
+/// Builds an NVSP packet, padded as all are.
 fn packet(message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Aligned<[u8; PACKET]> {
     let mut packet = Aligned([0; PACKET]);
     let (header, rest) = packet.0.split_at_mut(size_of::<MessageHeader>());
@@ -504,7 +505,7 @@ fn packet(message_type: MessageType, body: &(impl IntoBytes + Immutable)) -> Ali
     packet
 }
 
-/// A packet that says that the data are not in the send buffer.
+/// Builds a packet whose data are not in the send buffer.
 fn control_packet() -> Aligned<[u8; PACKET]> {
     let message = SendRndisPacket {
         channel_type: hv_tlfs::vmbus::nvsp::CONTROL_CHANNEL,

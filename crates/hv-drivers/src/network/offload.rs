@@ -181,8 +181,8 @@ impl Verdict {
     }
 }
 
-/// A card that computes the checksums which were [asked for](Card::with_checksums) and granted, in frames that are sent.
-/// What a frame has in the place of one is not looked at.
+/// A card that computes the checksums which were [asked for](Card::with_checksums) and granted, in frames that are
+/// sent. What a frame has in the place of one is not looked at.
 ///
 /// It computes that of each header of IPv4, and that of TCP or UDP where their header follows that of IPv4 or IPv6 at
 /// once. These go as the stack made them: TCP and UDP in a fragment, or behind an extension header of IPv6; frames with

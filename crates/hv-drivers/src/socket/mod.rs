@@ -34,7 +34,7 @@ const LONGEST: usize = MAX_PAYLOAD as usize;
 /// Bytes of a stream that a packet of this guest's carries at most, as one of Linux's.
 const SEND: usize = LINUX_PAYLOAD as usize;
 
-/// Why a stream failed.
+/// Reason why a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

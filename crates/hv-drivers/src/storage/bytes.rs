@@ -70,7 +70,7 @@ impl<'c, 't, D: Dma, C: Conduit, T, const DEPTH: usize, W: Wait> Bytes<'c, 't, D
         Ok((len > 0).then_some(Part { block, within, len }))
     }
 
-    /// Bytes of the disk that the traits can name.
+    /// Returns the number of the disk's bytes that the traits can name.
     fn bytes(&self) -> u64 {
         self.disk.blocks.saturating_mul(self.disk.block_size.into()).min(1 << 32)
     }

@@ -49,58 +49,58 @@ impl Cdb {
         Self { bytes: command, len: 16, writes }
     }
 
-    /// READ(16).
+    /// Creates READ(16).
     #[must_use]
     pub fn read(block: u64, count: u32) -> Self {
         Self::extent(0x88, 0, block, count, false)
     }
 
-    /// WRITE(16); `durable` sets FUA.
+    /// Creates WRITE(16); `durable` sets FUA.
     #[must_use]
     pub fn write(block: u64, count: u32, durable: bool) -> Self {
         Self::extent(0x8a, u8::from(durable) << 3, block, count, true)
     }
 
-    /// SYNCHRONIZE CACHE(10) of all blocks.
+    /// Creates SYNCHRONIZE CACHE(10) of all blocks.
     #[must_use]
     pub fn flush() -> Self {
         Self::new(&[0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0], false)
     }
 
-    /// UNMAP with a parameter list of `list` bytes.
+    /// Creates UNMAP with a parameter list of `list` bytes.
     #[must_use]
     pub fn unmap(list: usize) -> Self {
         Self::new(&[0x42, 0, 0, 0, 0, 0, 0, (list >> 8) as u8, list as u8, 0], true)
     }
 
-    /// TEST UNIT READY.
+    /// Creates TEST UNIT READY.
     #[must_use]
     pub fn test_unit_ready() -> Self {
         Self::new(&[0; 6], false)
     }
 
-    /// INQUIRY, of a page of vital product data where one is named.
+    /// Creates INQUIRY, of a page of vital product data if one is named.
     #[must_use]
     pub fn inquiry(page: Option<u8>, room: u16) -> Self {
         let [high, low] = room.to_be_bytes();
         Self::new(&[0x12, u8::from(page.is_some()), page.unwrap_or(0), high, low, 0], false)
     }
 
-    /// REPORT LUNS.
+    /// Creates REPORT LUNS.
     #[must_use]
     pub fn report_luns(room: u32) -> Self {
         let [a, b, c, d] = room.to_be_bytes();
         Self::new(&[0xa0, 0, 0, 0, 0, 0, a, b, c, d, 0, 0], false)
     }
 
-    /// READ CAPACITY(16).
+    /// Creates READ CAPACITY(16).
     #[must_use]
     pub fn capacity(room: u32) -> Self {
         let [a, b, c, d] = room.to_be_bytes();
         Self::new(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, 0, 0], false)
     }
 
-    /// MODE SENSE(6) of all pages.
+    /// Creates MODE SENSE(6) of all pages.
     #[must_use]
     pub fn mode_sense(room: u8) -> Self {
         Self::new(&[0x1a, 0, 0x3f, 0, room, 0], false)

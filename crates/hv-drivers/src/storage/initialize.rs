@@ -17,7 +17,7 @@ use crate::aligned::Aligned;
 /// Versions of the protocol, the newest first.
 const VERSIONS: [u16; 3] = [VERSION_6_2, VERSION_6_0, VERSION_5_1];
 
-/// How far the initialization is.
+/// Progress of the initialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// The packet of this step has to be sent.

@@ -40,7 +40,7 @@ use crate::aligned::Aligned;
 use initialize::State;
 use reply::Reply;
 
-/// Why a request was not made, or did not succeed.
+/// Reason why a request was not made, or did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -93,7 +93,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// Where a logical unit is.
+/// Location of a logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Address {
     /// Number of the bus.
@@ -148,7 +148,7 @@ impl<T: fmt::Debug, D: Dma> fmt::Debug for Completion<T, D> {
     }
 }
 
-/// Whose request it is.
+/// Owner of a request.
 #[derive(Debug)]
 enum Tag<T> {
     /// The initialization's.

@@ -26,7 +26,7 @@ pub struct Sense {
     pub qualifier: u8,
 }
 
-/// Why a command failed.
+/// Reason why a command failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
@@ -121,7 +121,7 @@ impl Reply {
         self.0.and_then(|moved| if moved > asked { Err(Failure::Malformed) } else { Ok(moved) })
     }
 
-    /// The capacity or what is there has changed (Linux 6.12, `storvsc_handle_error`).
+    /// Returns true if the capacity, or what is there, has changed (Linux 6.12, `storvsc_handle_error`).
     pub(super) fn says_changed(self) -> bool {
         let Err(Failure::Sense(Sense { key: UNIT_ATTENTION, code, qualifier })) = self.0 else {
             return false;

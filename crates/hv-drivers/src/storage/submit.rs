@@ -14,7 +14,7 @@ use super::initialize::State;
 use super::{Address, Cdb, Controller, Disk, Error, Extent, Tag, cdb, put};
 use crate::aligned::Aligned;
 
-/// Why a request was not submitted, with what it was submitted with.
+/// Reason why a request was not submitted, with what it was submitted with.
 #[non_exhaustive]
 pub struct Refused<T, D: Dma> {
     /// The tag.

@@ -52,7 +52,7 @@ const LARGEST: (u32, u32) = (1600, 1200);
 /// Bytes of a pixel.
 const PIXEL: u32 = DEPTH as u32 / 8;
 
-/// Why a screen does not work.
+/// Reason why a screen does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -101,7 +101,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// How far the initialization is.
+/// Progress of the initialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The message of this step has to be sent.
@@ -279,8 +279,8 @@ pub fn needed(offer: &hv_vmbus_client::Offer) -> u64 {
 }
 
 impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
-    /// Takes what the host has sent, and sends what is to be sent next. Call it when the channel has an interrupt. After
-    /// a rescind there is nothing to take: ask [`is_over`](Self::is_over).
+    /// Takes what the host has sent, and sends what is to be sent next. Call it when the channel has an interrupt.
+    /// After a rescind there is nothing to take: ask [`is_over`](Self::is_over).
     ///
     /// # Errors
     ///
@@ -494,7 +494,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
         }
     }
 
-    /// The host has put its memory where it was asked to, or has not.
+    /// Handles the host's answer to the location of its memory.
     fn located(&mut self, context: u64) {
         let gpa = self.window.gpa();
         let default = self.sizes.default.or(self.sizes.named().first().copied()).unwrap_or(DEFAULT);

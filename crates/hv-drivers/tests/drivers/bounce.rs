@@ -42,7 +42,7 @@ bouncing! {
     threads::requests_end_in_another_thread_and_order,
 }
 
-/// Bytes of pages.
+/// Copies bytes from pages.
 fn bytes(pages: &[Page], from: usize, len: usize) -> Vec<u8> {
     let mut all = vec![0; pages.len() * 4096];
     pages.iter().zip(all.as_chunks_mut::<4096>().0).for_each(|(page, part)| page.read(0, part));

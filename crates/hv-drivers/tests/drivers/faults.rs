@@ -1,8 +1,8 @@
 //! Faults on purpose, each against the drivers: they end with an error or go on, wrong bytes are never taken for right
 //! ones, and all memory comes back.
 //!
-//! What goes wrong outside of devices (interrupts, rep hypercalls, message buffers, the clock, pages that a hostile host
-//! writes to) needs a machine: the scenarios `inject/drivers` have that, and every form of a rule.
+//! What goes wrong outside of devices (interrupts, rep hypercalls, message buffers, the clock, pages that a hostile
+//! host writes to) needs a machine: the scenarios `inject/drivers` have that, and every form of a rule.
 
 use hv_devices::scsi::Disk as HostDisk;
 use hv_devices::storage::{MAX_TRANSFER, Storage};
@@ -64,7 +64,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Nothing was noticed.
+    /// Returns the expectation that nothing is noticed.
     fn good() -> Self {
         Self {
             version: 0x602,
@@ -103,7 +103,7 @@ fn waiting(world: &'static World, client: &mut TestClient) -> impl FnMut() -> Re
     }
 }
 
-/// Waits for the host's messages, which come as time passes, up to an end.
+/// Waiter for the host's messages, which come as time passes, up to an end.
 struct Patient(&'static World, u32);
 
 impl Wait<Wire, ()> for Patient {

@@ -13,7 +13,7 @@ use hv_tlfs::{vmbus::guid, vp::VpIndex};
 static VPS: VpMap<4> = VpMap::new();
 static SLOTS: Slots<64, 72> = Slots::new();
 
-/// At boot, on the CPU that is to get VMBus's messages: the VP's SynIC, with the source of VMBus unmasked.
+/// Enables the VP's SynIC, at boot, on the CPU that is to get VMBus's messages, with the source of VMBus unmasked.
 fn synic<'p, C: Conduit>(
     partition: &'p Partition<C>,
     pages: [&'static Page; 2],
@@ -26,7 +26,7 @@ fn synic<'p, C: Conduit>(
     Some(synic)
 }
 
-/// The bus: contact, and all offers.
+/// Connects to the bus: contact, and all offers.
 fn bus<C: Conduit>(
     conduit: C,
     vp: VpIndex,
@@ -40,8 +40,8 @@ fn bus<C: Conduit>(
     Ok(client)
 }
 
-/// The first sector of the first controller's first disk. A kernel's `pause` sleeps until the channel's event flag is
-/// set; firmware's looks again, until it has waited long enough.
+/// Reads the first sector of the first controller's first disk. A kernel's `pause` sleeps until the channel's event
+/// flag is set; firmware's looks again, until it has waited long enough.
 fn first_sector<C: Conduit + Copy, D: Dma>(
     client: &mut Client<'static, C>,
     vp: VpIndex,

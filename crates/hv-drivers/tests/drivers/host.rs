@@ -136,7 +136,7 @@ impl BusPort for Host {
     }
 }
 
-/// The number of a kind of devices in a plan: the first word of its GUID.
+/// Returns the number of a kind of devices in a plan: the first word of its GUID.
 pub(crate) fn number_of(interface: &Guid) -> u32 {
     let [a, b, c, d, ..] = interface.bytes;
     u32::from_le_bytes([a, b, c, d])
@@ -259,12 +259,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A host whose controller has these disks, of these sizes in bytes, filled so that no two blocks are alike.
+    /// Creates a host whose controller has these disks, of these sizes in bytes, filled so that no two blocks are
+    /// alike.
     pub(crate) fn new(controller: Storage<8>, disks: &[usize]) -> &'static Self {
         Self::with_faults(controller, disks, Plan::NONE)
     }
 
-    /// The same, with faults on purpose.
+    /// Creates such a host, with injected faults.
     pub(crate) fn with_faults(controller: Storage<8>, disks: &[usize], plan: Plan) -> &'static Self {
         let ram = Box::leak(Box::new(Ram::new()));
         let bytes = |len: &usize| (0..*len).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
@@ -300,14 +301,14 @@ impl World {
         Box::leak(Box::new(Self { host, bus: Bus::new(Config::DEFAULT, machine) }))
     }
 
-    /// A client that has made contact.
+    /// Creates a client that has made contact.
     pub(crate) fn client(&'static self) -> TestClient {
         let mut client = self.unconnected();
         client.connect(Contact::new(VpIndex(0)), &mut self.os()).unwrap();
         client
     }
 
-    /// A client that has not.
+    /// Creates a client that has not.
     pub(crate) fn unconnected(&'static self) -> TestClient {
         let slots: &'static Slots<12, 24> = Box::leak(Box::new(Slots::new()));
         let page = self.host.ram.allocate(1).unwrap();
@@ -387,7 +388,7 @@ impl World {
 
 pub(crate) type TestClient = Client<'static, Wire>;
 
-/// Gives the client the host's messages; there is always one, or none ever.
+/// OS that gives the client the host's messages; there is always one, or none ever.
 pub(crate) struct Os(&'static World);
 
 impl Wait<Wire, ()> for Os {

@@ -20,7 +20,7 @@ type TestChannel = Channel<'static, ScriptedDma<'static>, Host>;
 const RING: usize = 4;
 const BUFFER: usize = 8;
 
-/// A message of this type with these words behind the header.
+/// Builds a message of this type with these words behind the header.
 fn message(kind: u32, body: &[u32]) -> Vec<u8> {
     words(&[&[kind, 0][..], body].concat())
 }
@@ -76,7 +76,7 @@ impl World {
         Self { host, client, card, end }
     }
 
-    /// A card that is initialized.
+    /// Creates a card that is initialized.
     fn ready() -> Self {
         let mut world = Self::new();
         world.initialize().unwrap();
@@ -122,7 +122,7 @@ impl World {
     }
 }
 
-/// The answer to a packet of NVSP of this type.
+/// Answers a packet of NVSP of this type.
 fn answered(kind: u32, answer: &[u32]) -> Result<(), Error> {
     World::new().with(|end, heard| {
         let is = heard.word(0) == kind;
@@ -180,7 +180,7 @@ fn answers_that_no_card_gives_fail_the_initialization() {
     assert_eq!(answered(104, &[105, 1, 1562]), Ok(()));
 }
 
-/// The n-th control message gets this answer instead of its own.
+/// Answers the n-th control message with this instead of its own answer.
 fn control_answered(n: usize, answer: impl Fn(u32) -> Vec<u8>) -> Result<(), Error> {
     let mut seen = 0;
     World::new().with(|end, heard| {
@@ -197,7 +197,7 @@ fn control_answered(n: usize, answer: impl Fn(u32) -> Vec<u8>) -> Result<(), Err
     })
 }
 
-/// The same, of a card that is asked for checksums: those that it then has.
+/// Answers like [`control_answered`] to a card that is asked for checksums, and returns those that it then has.
 pub(crate) fn control_answered_with(
     n: usize,
     wanted: Checksums,
@@ -225,7 +225,7 @@ pub(crate) fn control_answered_with(
     Ok(card.checksums())
 }
 
-/// A card that is initialized and was asked for checksums, and the host's end.
+/// Creates a card that is initialized and was asked for checksums, and the host's end.
 pub(crate) fn ready_with(wanted: Checksums) -> (TestCard, ScriptedCard<'static>) {
     let mut world = World::new();
     world.card = world.card.with_checksums(wanted);
@@ -372,7 +372,8 @@ fn several_frames_of_a_packet_come_one_by_one_and_the_packet_is_completed_after_
     assert_eq!(world.take(), None);
     assert_eq!(world.end.serve(), [id]);
     assert_eq!((world.card.counts().received, world.card.counts().receive_drops), (5, 1));
-    // As many ranges as a packet of Hyper-V has, in the smallest ring that holds it, and one more than there is room for.
+    // As many ranges as a packet of Hyper-V has, in the smallest ring that holds it, and one more than there is room
+    // for.
     let many = vec![(200, 0); 563];
     let id = world.end.name(0xcafe, &many, &words(&[107, 0, u32::MAX, 0]));
     assert_ne!(id, 0);

@@ -24,7 +24,7 @@ pub(crate) fn offloading(world: &'static World, wanted: Checksums) -> (TestClien
     (client, Offloading::new(card))
 }
 
-/// The internet checksum (RFC 1071) of bytes.
+/// Computes the internet checksum (RFC 1071) of bytes.
 fn sum(parts: &[&[u8]]) -> u16 {
     let bytes = parts.concat();
     let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(*word.get(1).unwrap_or(&0)));
@@ -33,7 +33,7 @@ fn sum(parts: &[&[u8]]) -> u16 {
     !(((sum & 0xffff) + (sum >> 16)) as u16)
 }
 
-/// A frame with these many bytes of payload; its checksums are `fill`.
+/// Builds a frame with this many bytes of payload; its checksums are `fill`.
 fn frame(v6: bool, protocol: u8, payload: usize, fill: u8) -> Vec<u8> {
     let (header, field) = if protocol == 6 { (20, 16) } else { (8, 6) };
     let mut transport: Vec<u8> = (0..header + payload).map(|n| (n * 11) as u8).collect();

@@ -83,7 +83,7 @@ impl Ram {
         }
     }
 
-    /// The number of pages that the host may access, and of loans.
+    /// Returns the number of pages that the host may access, and of loans.
     pub(crate) fn shared(&self) -> (usize, usize) {
         let shared = self.shared.iter().filter(|count| count.load(Ordering::Relaxed) > 0).count();
         (shared, self.loans.lock().unwrap().len())
@@ -145,7 +145,7 @@ impl Ram {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// The pages that the guest allocated last.
+    /// Returns the pages that the guest allocated last.
     pub(crate) fn last(&self, count: usize) -> &[Page] {
         let end = self.used.load(Ordering::Relaxed);
         &self.pages[end - count..end]

@@ -16,7 +16,7 @@ use crate::host::{TestClient, TestDma, WINDOW, Wire, World, number_of};
 
 type TestScreen = Screen<'static, 'static, TestDma, Wire>;
 
-/// Video memory at this address: pages that no host writes to.
+/// Creates video memory at this address: pages that no host writes to.
 #[expect(unsafe_code, reason = "vouches for memory that only the test accesses, by atomics")]
 fn window(gpa: u64, bytes: u32) -> Window<'static> {
     let pages: Vec<Page> = (0..bytes / 4096).map(|_| Page::new()).collect();
@@ -40,7 +40,7 @@ fn ready(world: &'static World) -> (TestClient, TestScreen, Window<'static>) {
     (client, screen, memory)
 }
 
-/// What the device shows, and what it was told has changed.
+/// Returns what the device shows, and what it was told has changed.
 fn shown(world: &World) -> (Option<Picture>, [u32; 4]) {
     let slot = &world.bus.devices().video;
     let look = |device: &mut video::Video| (device.picture(), device.take_changed());

@@ -92,7 +92,7 @@ fn open(
     Stream::new(client.open_channel(offer, 8, open, &TestDma(world), &mut world.os()).unwrap())
 }
 
-/// The host connects to the guest.
+/// Connects the host to the guest.
 fn accepted() -> (&'static World, TestClient, TestStream, Program) {
     let world = World::new(Storage::new(), &[]);
     let mut client = world.client();

@@ -15,12 +15,12 @@ pub(crate) type Scsi = Controller<'static, TestDma, Wire, u32, 8>;
 const SIZE: usize = 2 << 20;
 const AT: Address = Address { path: 0, target: 0, lun: 0 };
 
-/// The host answers at once, or never.
+/// Times out: the host answers at once, or never.
 fn never() -> Result<(), hv_vmbus_client::Error> {
     Err(hv_vmbus_client::Error::TimedOut)
 }
 
-/// The host goes on with what it has put off; it does so a few times at most.
+/// Returns a wait that lets the host continue deferred work, a few times at most.
 fn patient(world: &'static World) -> impl FnMut() -> Result<(), hv_vmbus_client::Error> {
     let mut left = 1000;
     move || {
@@ -54,7 +54,7 @@ pub(crate) fn close(world: &'static World, mut client: TestClient, controller: S
     assert_eq!(world.host.ram.shared(), (1, 0));
 }
 
-/// A host with one disk, and its disk as the guest sees it.
+/// Creates a host with one disk, and its disk as the guest sees it.
 pub(crate) fn one_disk() -> (&'static World, TestClient, Scsi, Disk) {
     let mut storage = Storage::new();
     storage.attach(0, 0, 0, host_disk(SIZE)).unwrap();

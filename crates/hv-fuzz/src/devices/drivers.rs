@@ -9,7 +9,7 @@ use super::{FIRST, PAGES, Partition, WINDOW, put};
 use crate::input::Input;
 use crate::memory::RAM;
 
-/// A packet of a storage driver.
+/// Sends a packet of a storage driver.
 pub(super) fn srb(port: &Partition, input: &mut Input<'_>) {
     let mut packet = Packet::new_zeroed();
     let any = input.byte().into();
@@ -36,7 +36,7 @@ pub(super) fn srb(port: &Partition, input: &mut Input<'_>) {
     put(&port.memory, kind, flags, input.byte().into(), &ranges, &packet.as_bytes()[..len]);
 }
 
-/// Ranges of a packet, and the bytes that they should have.
+/// Generates ranges of a packet, and the bytes that they should have.
 fn ranges(input: &mut Input<'_>) -> (Vec<u8>, u32) {
     let count = input.of(&[0_u32, 1, 1, 1, 2, 0xffff]);
     if count == 0 {
@@ -58,7 +58,7 @@ fn ranges(input: &mut Input<'_>) -> (Vec<u8>, u32) {
     (words, bytes)
 }
 
-/// A message of a service's driver.
+/// Sends a message of a service's driver.
 pub(super) fn message(port: &Partition, input: &mut Input<'_>) {
     let body = input.bytes(48);
     let mut header = Header::new_zeroed();
@@ -81,7 +81,7 @@ pub(super) fn message(port: &Partition, input: &mut Input<'_>) {
     put(&port.memory, PacketType::DATA_IN_BAND, 0, 0, &[], &all);
 }
 
-/// A message of an input device's driver.
+/// Sends a message of an input device's driver.
 pub(super) fn say(port: &Partition, pipe: bool, input: &mut Input<'_>) {
     let kind = if pipe { input.of(&[0_u32, 0, 3, 3, 1, 4]) } else { input.of(&[1_u32, 1, 1, 4, 0, 2, 3, 9]) };
     let version = input.of(&[0x1_0000_u32, 0x1_0000, 0x2_0000, 0x2_0000, 0]);
@@ -92,7 +92,7 @@ pub(super) fn say(port: &Partition, pipe: bool, input: &mut Input<'_>) {
     put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[1, 1, 0]), input.long(), &[], &message[..len]);
 }
 
-/// A message of the driver of dynamic memory.
+/// Sends a message of the driver of dynamic memory.
 pub(super) fn give_up(port: &Partition, input: &mut Input<'_>) {
     let kind = input.of(&[1_u16, 3, 5, 7, 7, 7, 9, 9, 11, 0, 6]);
     let count = input.below(6);
@@ -124,7 +124,7 @@ pub(super) fn give_up(port: &Partition, input: &mut Input<'_>) {
     put(&port.memory, PacketType::DATA_IN_BAND, input.of(&[0, 0, 0, 1]), 0, &[], &message);
 }
 
-/// A message of a video driver.
+/// Sends a message of a video driver.
 pub(super) fn draw(port: &Partition, input: &mut Input<'_>) {
     let kind = input.of(&[1_u32, 1, 3, 3, 5, 5, 5, 10, 10, 10, 7, 8, 11, 13, 15, 9, 0]);
     let number = |input: &mut Input<'_>| match input.below(8) {

@@ -16,7 +16,8 @@ struct Function {
 }
 
 impl Function {
-    /// Bytes by which the function's own instructions move the stack pointer down (Arm ARM, C4.1).
+    /// Returns the number of bytes by which the function's own instructions move the stack pointer down (Arm ARM,
+    /// C4.1).
     fn frame(&self) -> usize {
         let bytes = |word: u32| {
             let immediate = (word >> 10 & 0xfff) as usize;

@@ -129,7 +129,7 @@ unsafe extern "C" fn free(ctx: *mut c_void, _: *mut c_void, pages: usize) {
     }
 }
 
-/// The world's pages at an address.
+/// Returns the world's pages at an address.
 fn pages_of(world: &World, memory: *mut c_void, pages: usize) -> &[Page] {
     let first = (memory.addr() - world.host.ram.pages.as_ptr().addr()) / 4096;
     &world.host.ram.pages[first..first + pages]
@@ -175,7 +175,7 @@ pub(super) fn zeros<T>() -> &'static mut T {
 }
 
 impl Machine {
-    /// A kernel whose SynIC is on, and a host with two disks and a card.
+    /// Creates a kernel whose SynIC is on, and a host with two disks and a card.
     pub(super) fn boot() -> Self {
         let kernel = Kernel::boot();
         let mut storage = Storage::new();
@@ -251,7 +251,7 @@ impl Machine {
         unsafe { hv_net_open(self.net, size_of::<hv_net>(), self.bus, channel, 0, 1500) }
     }
 
-    /// Memory of the kernel that the host can reach.
+    /// Allocates memory of the kernel that the host can reach.
     pub(super) fn memory(&self, pages: usize) -> &'static [Page] {
         use hv_vmbus_client::Dma as _;
         let pages = TestDma(self.world).allocate(pages).unwrap();
@@ -282,7 +282,7 @@ impl Machine {
     }
 }
 
-/// The host takes a channel away, and the guest has the message.
+/// Rescinds a channel, and hands the guest the message.
 pub(super) fn rescind(world: &World, channel: u32) {
     assert!(world.bus.rescind(ChannelId(channel), &world.host));
     machine::vmbus().expect("there is a host").go_on();

@@ -46,7 +46,7 @@ impl Driver for network::Card<'static, KernelDma, Either> {
     }
 }
 
-/// How far a device is.
+/// Progress of a device's closing.
 pub(super) enum State<T: Driver> {
     Open(T),
     Closing(T::Closing),
@@ -55,8 +55,8 @@ pub(super) enum State<T: Driver> {
 }
 
 impl<T: Driver> State<T> {
-    /// Closes the driver, and gives the channel's number back to the host: after an error it can be called again. `left`
-    /// is told what came back.
+    /// Closes the driver, and gives the channel's number back to the host: after an error it can be called again.
+    /// `left` is told what came back.
     pub(super) fn close(
         &mut self,
         channel: u32,
@@ -99,7 +99,8 @@ impl<T: Driver> State<T> {
         }
     }
 
-    /// Goes on closing the driver. Returns what came back, once it is closed. Moves what is large, in a frame of its own.
+    /// Goes on closing the driver. Returns what came back, once it is closed. Moves what is large, in a frame of its
+    /// own.
     #[inline(never)]
     fn poll(&mut self, client: &mut BusClient) -> Option<Left<T>> {
         let Self::Closing(closing) = core::mem::replace(self, Self::None) else { return None };

@@ -16,7 +16,7 @@ fn slot(message_type: u32, info: u32) -> Slot {
 
 const PENDING: u32 = 0x100;
 
-/// The hypervisor with one more message: fills the slot if it is free, else marks it and looks again.
+/// Delivers one more message, like the hypervisor: fills the slot if it is free, else marks it and looks again.
 fn deliver(slot: &Slot, message_type: u32) -> bool {
     let fill = || {
         slot.payload[0].store(u64::from(message_type), Ordering::Relaxed);
@@ -49,7 +49,7 @@ fn no_message_stays_behind() {
     });
 }
 
-/// The review's suggestion, as C++'s and Rust's model has it: the exchange with acquire, and nothing else.
+/// Frees the slot by an exchange with acquire and nothing else, the least that C++'s and Rust's model asks for.
 fn free_with_acquire(slot: &Slot) -> Freed {
     match slot.message_type.compare_exchange(1, 0, Ordering::Acquire, Ordering::Relaxed) {
         Err(_) => Freed::NotOurs,

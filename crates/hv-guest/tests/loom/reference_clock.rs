@@ -23,7 +23,7 @@ impl Counter for Still {
     }
 }
 
-/// The writer of the TLFS: sequence 0, then scale and offset, then a new sequence.
+/// Writes the page as the TLFS says: sequence 0, then scale and offset, then a new sequence.
 fn migrate(page: &TscPage, sequence: u32, scale: u64, offset: u64) {
     page.sequence.store(0, Ordering::Relaxed);
     fence(Ordering::Release);

@@ -60,7 +60,7 @@ impl Shared {
         })
     }
 
-    /// The words that the host accesses one by one.
+    /// Returns the word at an address, if it is one that the host accesses one by one.
     fn word(&self, gpa: u64) -> Option<&AtomicU32> {
         match gpa.checked_sub(FLAGS) {
             Some(at @ 0..8) => self.flags.head.get(at as usize / 4),
@@ -76,7 +76,7 @@ impl GuestMemory for Shared {
         Err(BadAddress)
     }
 
-    /// A message, without its type.
+    /// Writes a message, without its type.
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
         assert_eq!(gpa, SLOT + 4, "the host writes the slot of the SINT");
         let (info, rest) = data.split_first_chunk().unwrap();
@@ -102,7 +102,7 @@ impl GuestMemory for Shared {
         Ok(self.word(gpa).ok_or(BadAddress)?.fetch_or(bits, Ordering::AcqRel))
     }
 
-    /// The pages are exchanged when the guest enables them: all zeros for all zeros.
+    /// Swaps a word. The pages are exchanged when the guest enables them: all zeros for all zeros.
     fn swap(&self, _: u64, value: u32) -> Result<u32, BadAddress> {
         assert_eq!(value, 0);
         Ok(0)
@@ -134,8 +134,8 @@ impl Host for LoomHost {
         0
     }
 
-    /// An exchange, as in hv-vgic: whoever takes the interrupt sees what each that asserted it did before. After a
-    /// plain store it would see that of the last one only.
+    /// Asserts an interrupt by an exchange, as in hv-vgic: whoever takes the interrupt sees what each that asserted it
+    /// did before. After a plain store it would see that of the last one only.
     fn assert_interrupt(&self, _: usize, intid: u32) {
         assert_eq!(intid, VECTOR);
         self.shared.interrupt.swap(true, Ordering::Release);

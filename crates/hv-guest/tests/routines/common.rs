@@ -36,12 +36,12 @@ const CONVENTIONS: &[Convention] =
     if cfg!(miri) { &[Convention::Smccc] } else { &[Convention::Smccc, Convention::Hvc1] };
 const VPS: &[usize] = if cfg!(miri) { &[2] } else { &[1, 2, 4] };
 
-/// How often to do what is done often: less often under Miri.
+/// Returns the number of repetitions: fewer under Miri.
 pub(crate) const fn often(times: usize) -> usize {
     if cfg!(miri) { times.div_ceil(100) } else { times }
 }
 
-/// The same with a configuration of the test's own.
+/// Runs a test everywhere, with a configuration of its own.
 pub(crate) fn everywhere_on(config: Config, test: impl Fn(&Guest)) {
     for &convention in CONVENTIONS {
         for &vps in VPS {
@@ -62,7 +62,7 @@ impl Guest {
         Self { bed, convention, partition, map: Box::leak(Box::default()), vps }
     }
 
-    /// The partition as VP `n` sees it. A real OS has one handle: its conduit acts on whatever VP executes it.
+    /// Returns the partition as VP `n` sees it. A real OS has one handle: its conduit acts on whatever VP executes it.
     pub(crate) fn partition_on(&self, n: usize) -> &'static Partition<Wire> {
         if n == 0 {
             return self.partition;
@@ -76,7 +76,7 @@ impl Guest {
         self.partition_on(n).vp(self.map, n).expect("the VP comes up once")
     }
 
-    /// A VP with its SynIC enabled and the VMBus source unmasked.
+    /// Enables a VP's SynIC, with the VMBus source unmasked.
     pub(crate) fn synic(&self, n: usize) -> Synic<'static, Wire> {
         let mut synic = self
             .vp(n)

@@ -49,7 +49,7 @@ impl Conduit for Anywhere {
     }
 }
 
-/// What `?` makes of each error that hands something back: the error alone, boxed too.
+/// Returns what `?` makes of each error that hands something back: the error alone, boxed too.
 fn up_and_down<C: Conduit>(
     vp: Vp<'_, C>,
     pages: [&'static Page; 2],
@@ -170,7 +170,7 @@ fn debug_needs_nothing_of_the_conduit_and_prints_names() {
     assert_eq!(format!("{error:?}"), "HvError(INVALID_PARAMETER)");
 }
 
-/// Where no page can be.
+/// Memory in which no page can be.
 struct Nowhere(&'static Testbed);
 
 // SAFETY: the address is no multiple of 4096, at which no page is lent.

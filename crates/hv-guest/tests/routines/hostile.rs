@@ -54,7 +54,7 @@ fn done(reps: u64) -> u64 {
     reps << 32
 }
 
-/// A rep hypercall to such a hypervisor.
+/// Issues a rep hypercall to such a hypervisor.
 fn repeat(host: &Says) -> Result<(), RepError> {
     // SAFETY: nothing is behind it.
     #[expect(unsafe_code, reason = "a hypercall without a host")]

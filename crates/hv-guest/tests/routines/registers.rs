@@ -58,7 +58,7 @@ fn what_the_hypervisor_refuses_is_an_error_and_not_a_panic() {
     });
 }
 
-/// Some registers that read as something other than zero, again and again.
+/// Returns the names of some registers that read as something other than zero, again and again.
 fn names(count: usize) -> Vec<RegisterName> {
     let some = [RegisterName::GUEST_OS_ID, RegisterName::SVERSION, RegisterName::SINT3];
     some.into_iter().cycle().take(count).collect()

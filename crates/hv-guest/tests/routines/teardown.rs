@@ -25,7 +25,7 @@ fn state(guest: &Guest, n: usize) -> Vec<(RegisterName, u64)> {
         .collect()
 }
 
-/// A guest with everything in use on every VP.
+/// Puts everything into use on every VP.
 fn in_use(guest: &Guest) {
     for n in 0..guest.vps {
         let synic = guest.synic(n);

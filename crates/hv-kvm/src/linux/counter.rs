@@ -5,8 +5,8 @@
 #[inline]
 pub(super) fn now() -> u64 {
     let counter;
-    // SAFETY: ISB and a read of CNTVCT_EL0 change no memory, no stack and no flags. Linux lets user space read the counter,
-    // or emulates the read.
+    // SAFETY: ISB and a read of CNTVCT_EL0 change no memory, no stack and no flags. Linux lets user space read the
+    // counter, or emulates the read.
     unsafe {
         std::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) counter, options(nostack, preserves_flags));
     }

@@ -1,7 +1,7 @@
 //! What the process may ask of the kernel once its machine exists: a seccomp filter.
 //!
-//! A fault that lets a guest run code in this process leaves that code the calls of a run alone: it opens no file and no
-//! socket, starts no process, makes no memory executable, and gives no virtual machine other memory.
+//! A fault that lets a guest run code in this process leaves that code the calls of a run alone: it opens no file and
+//! no socket, starts no process, makes no memory executable, and gives no virtual machine other memory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -62,8 +62,8 @@ const ALLOWED: [c_long; 33] = [
     libc::SYS_clone3,
 ];
 
-/// Confines the process, all its threads, to the system calls of a machine that runs, and sets no_new_privs. It cannot be
-/// undone; any other call ends the process with SIGSYS.
+/// Confines the process, all its threads, to the system calls of a machine that runs, and sets no_new_privs. It cannot
+/// be undone; any other call ends the process with SIGSYS.
 ///
 /// Call it when the [`Machine`](crate::Machine) exists and all that it needs is open; it may run before or after.
 /// `more` are numbers of system calls that the embedder needs besides, with any arguments: `SYS_read` for input, for

@@ -1,5 +1,5 @@
-//! What interrupts the thread of a virtual CPU: a signal, from another thread or from a timer, whose handler has KVM_RUN
-//! return at once.
+//! What interrupts the thread of a virtual CPU: a signal, from another thread or from a timer, whose handler has
+//! KVM_RUN return at once.
 //!
 //! Between the last look at what was asked for and KVM_RUN a signal has no system call to interrupt, so it must leave a
 //! mark: `kvm_run.immediate_exit`, with which KVM_RUN returns EINTR before it enters the guest (Linux,
@@ -26,8 +26,8 @@ use crate::kvm::Waker;
 const SIGEV_THREAD_ID: c_int = 4;
 
 thread_local! {
-    /// The mark of the virtual CPU that this thread runs, or null. It has no destructor, and its address is known without
-    /// a call, so a signal handler may read it.
+    /// The mark of the virtual CPU that this thread runs, or null. It has no destructor, and its address is known
+    /// without a call, so a signal handler may read it.
     static MARK: Cell<*const AtomicU8> = const { Cell::new(ptr::null()) };
 }
 
@@ -38,9 +38,9 @@ fn signal() -> c_int {
 
 /// Leaves the mark.
 extern "C" fn interrupt(_: c_int, _: *mut siginfo_t, _: *mut c_void) {
-    // SAFETY: a pointer in `MARK` is that of a `Flag`, put there by `KvmThread::enter` in this thread, which the handler
-    // interrupts. That `KvmThread` owns the flag, is still in this thread (it is not `Send`), and takes the pointer out
-    // before it drops the flag. If it is leaked, so is the flag.
+    // SAFETY: a pointer in `MARK` is that of a `Flag`, put there by `KvmThread::enter` in this thread, which the
+    // handler interrupts. That `KvmThread` owns the flag, is still in this thread (it is not `Send`), and takes the
+    // pointer out before it drops the flag. If it is leaked, so is the flag.
     if let Some(mark) = unsafe { MARK.get().as_ref() } {
         mark.store(1, Ordering::Relaxed);
     }
@@ -54,11 +54,11 @@ pub(super) struct Flag {
     _mapping: KvmRunWrapper,
 }
 
-// SAFETY: the pointer is to a byte in a mapping that the flag owns and unmaps when it is dropped, and that is accessed as
-// an atomic alone.
+// SAFETY: the pointer is to a byte in a mapping that the flag owns and unmaps when it is dropped, and that is accessed
+// as an atomic alone.
 unsafe impl Send for Flag {}
-// SAFETY: the byte is accessed as an atomic alone, which several threads may do at a time, and stays mapped until the flag
-// is dropped.
+// SAFETY: the byte is accessed as an atomic alone, which several threads may do at a time, and stays mapped until the
+// flag is dropped.
 unsafe impl Sync for Flag {}
 
 impl Flag {
@@ -71,9 +71,9 @@ impl Flag {
 
     /// Removes the mark.
     pub(super) fn clear(&self) {
-        // SAFETY: the byte is in a mapping that `self` owns, an `AtomicU8` has the size and the alignment of a byte, and
-        // this process accesses it as an atomic alone: `KvmVcpu`'s accesses are to another mapping, and the kernel's to its
-        // own. No access by the kernel is at the same time: it reads the byte in KVM_RUN.
+        // SAFETY: the byte is in a mapping that `self` owns, an `AtomicU8` has the size and the alignment of a byte,
+        // and this process accesses it as an atomic alone: `KvmVcpu`'s accesses are to another mapping, and the
+        // kernel's to its own. No access by the kernel is at the same time: it reads the byte in KVM_RUN.
         unsafe { self.byte.as_ref() }.store(0, Ordering::Relaxed);
         // The look at what was asked for stays behind it: a signal in between would lose its mark.
         compiler_fence(Ordering::SeqCst);
@@ -115,8 +115,8 @@ pub struct KvmWaker {
     timer: timer_t,
 }
 
-// SAFETY: the timer is a number of the process's, which any of its threads may use; it is deleted once, when the waker is
-// dropped.
+// SAFETY: the timer is a number of the process's, which any of its threads may use; it is deleted once, when the waker
+// is dropped.
 unsafe impl Send for KvmWaker {}
 // SAFETY: the timer is a number of the process's, and the system calls that take it may be made by several threads at a
 // time.
@@ -153,9 +153,9 @@ impl Drop for KvmWaker {
 impl Waker for KvmWaker {
     fn interrupt(&self) {
         let (process, thread, signal) = (self.process, self.thread, signal());
-        // SAFETY: the call takes three numbers, and no memory. It sends a signal, for which `KvmThread::enter` has set a
-        // handler that any thread of this process may run; a thread that has ended gets none, and a number that another
-        // thread has now, has the handler find that one's mark, or none.
+        // SAFETY: the call takes three numbers, and no memory. It sends a signal, for which `KvmThread::enter` has set
+        // a handler that any thread of this process may run; a thread that has ended gets none, and a number that
+        // another thread has now, has the handler find that one's mark, or none.
         let _ = unsafe {
             libc::syscall(libc::SYS_tgkill, c_long::from(process), c_long::from(thread), c_long::from(signal))
         };
@@ -170,8 +170,8 @@ impl Waker for KvmWaker {
         };
         let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         let setting = libc::itimerspec { it_interval: once, it_value: value };
-        // SAFETY: the timer exists, since `self` does; the setting outlives the call, which reads it; the old one is not
-        // asked for.
+        // SAFETY: the timer exists, since `self` does; the setting outlives the call, which reads it; the old one is
+        // not asked for.
         let _ = unsafe { libc::timer_settime(self.timer, 0, &raw const setting, ptr::null_mut()) };
     }
 }

@@ -10,9 +10,8 @@
 #   wait      until the host ends the machine: /sbin/poweroff and /sbin/reboot, which the kernel runs then, say so
 #   shell     an interactive shell on the console, of hv.size=ROWSxCOLUMNS
 #   agent     the command of `hv exec`
-# With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=, rootflags=, rw
-# and init= mean what they mean to the kernel.
-# Each line that it prints starts with "hv: ".
+# With root= on the command line, and no hv.run=, it mounts that and hands over to the init in it; rootfstype=,
+# rootflags=, rw and init= mean what they mean to the kernel. Each line that it prints starts with "hv: ".
 
 export PATH=/bin HOME=/ TERM=vt100
 mount -t proc proc /proc

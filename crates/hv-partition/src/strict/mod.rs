@@ -2,7 +2,8 @@
 //!
 //! `bus` has the rules on messages, page lists, channels and rings; `packets` those on packets of any device, and it
 //! passes each packet on to the rules of its device: `storage`, `services`, `keyboard`, `mouse`, `video`, `balloon`,
-//! `network` with `rndis`, `sockets`. Another device gets a file of its own, a variant of `Class`, and state in `Channel`.
+//! `network` with `rndis`, `sockets`. Another device gets a file of its own, a variant of `Class`, and state in
+//! `Channel`.
 
 mod balloon;
 mod bus;

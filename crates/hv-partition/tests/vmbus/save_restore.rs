@@ -183,7 +183,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Step {
-    /// Whether it can happen: a VP that is off does nothing, and one that runs cannot be started.
+    /// Returns true if it can happen: a VP that is off does nothing, and one that runs cannot be started.
     fn possible(self, m: &TestMachine<'_>) -> bool {
         let on = |vp| m.partition.power(vp) == Some(Power::On);
         match self {

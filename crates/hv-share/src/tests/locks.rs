@@ -17,12 +17,12 @@ const WRITE: u32 = 1;
 const UNLOCK: u32 = 2;
 const END: u64 = i64::MAX as u64;
 
-/// A lock of a guest's owner.
+/// Builds a lock of a guest's owner.
 fn lock(fh: u64, owner: u64, typ: u32, start: u64, end: u64) -> fuse_lk_in {
     fuse_lk_in { fh, owner, lk: fuse_file_lock { start, end, typ, pid: 77 }, ..Default::default() }
 }
 
-/// The whole file, by flock(2).
+/// Builds a lock of the whole file, by flock(2).
 fn flock(fh: u64, typ: u32) -> fuse_lk_in {
     fuse_lk_in { lk_flags: FUSE_LK_FLOCK, ..lock(fh, 0, typ, 0, END) }
 }
@@ -40,7 +40,7 @@ impl Guest {
         self.unique
     }
 
-    /// The reply to a request that has waited: its number, and the error or 0.
+    /// Returns the reply to a request that has waited: its number, and the error or 0.
     fn retried(&mut self) -> Option<(u64, i32)> {
         let reply = self.share.retry()?;
         let head = fuse_out_header::read_from_bytes(reply).unwrap();
@@ -53,7 +53,7 @@ impl Guest {
     }
 }
 
-/// The host's own lock of a range, by fcntl(2).
+/// Takes the host's own lock of a range, by fcntl(2).
 fn host(file: &File, kind: i32, start: i64, length: i64) -> bool {
     let (l_type, l_whence) = (kind as i16, libc::SEEK_SET as i16);
     let range = libc::flock { l_type, l_whence, l_start: start, l_len: length, l_pid: 0 };

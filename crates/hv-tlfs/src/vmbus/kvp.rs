@@ -34,7 +34,7 @@ constants! {
 open_enum! {
     table POOL_TYPE, from "Linux 6.12, include/uapi/linux/hyperv.h";
     names [POOLS];
-    /// Whose pairs.
+    /// Pool that a pair belongs to.
     pub struct Pool(u8) = "hv_kvp_exchg_pool";
 }
 
@@ -167,7 +167,7 @@ structs! {
 }
 
 impl Value {
-    /// A pair of texts, each UTF-16 with its closing zero; `None` if one is too long.
+    /// Creates a pair of texts, each UTF-16 with its terminating zero; `None` if one is too long.
     #[must_use]
     pub fn text(key: &[u8], value: &[u8]) -> Option<Self> {
         let mut pair = Self::new_zeroed();

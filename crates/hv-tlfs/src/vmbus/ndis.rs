@@ -306,7 +306,7 @@ structs! {
         padding: u16 = 18,
     }
 
-    /// How receive side scaling is set up. The table and the key follow.
+    /// Configuration of receive side scaling. The table and the key follow.
     pub struct RssParameters = "ndis_recv_scale_param", size 40 {
         /// Revision 2.
         header: ObjectHeader = 0 "hdr",

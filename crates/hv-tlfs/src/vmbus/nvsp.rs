@@ -268,7 +268,8 @@ structs! {
         minor: u32 = 4 "ndis_minor_ver",
     }
 
-    /// Gives the host the receive buffer. C has no reserved field, and the length of the structure is 6 there.
+    /// SEND_RECEIVE_BUFFER: lends the host the receive buffer. C has no reserved field, and the length of the structure
+    /// is 6 there.
     pub struct SendReceiveBuffer = "nvsp_1_message_send_receive_buffer", size 8 {
         /// The buffer.
         gpadl: GpadlId = 0 "gpadl_handle",
@@ -306,7 +307,8 @@ structs! {
         id: u16 = 0,
     }
 
-    /// Gives the host the send buffer. C has no reserved field, and the length of the structure is 6 there.
+    /// SEND_SEND_BUFFER: lends the host the send buffer. C has no reserved field, and the length of the structure is 6
+    /// there.
     pub struct SendSendBuffer = "nvsp_1_message_send_send_buffer", size 8 {
         /// The buffer.
         gpadl: GpadlId = 0 "gpadl_handle",

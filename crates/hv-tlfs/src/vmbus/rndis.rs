@@ -334,7 +334,7 @@ structs! {
         buffer_offset: u32 = 8 "status_buf_offset",
     }
 
-    /// Checks that the other side is alive.
+    /// KEEPALIVE_REQUEST: checks that the other side is alive.
     pub struct KeepaliveRequest = "rndis_keepalive_request", size 4 {
         /// Number of the request.
         request_id: u32 = 0 "req_id",

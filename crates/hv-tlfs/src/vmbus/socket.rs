@@ -18,7 +18,7 @@ use zerocopy::little_endian::U32;
 pub const VSOCK_TEMPLATE: Guid =
     Guid::new(0, 0xfacb, 0x11e6, [0xbd, 0x58, 0x64, 0x00, 0x6a, 0x79, 0x86, 0xd3]);
 
-/// The service, or endpoint, of an AF_VSOCK port.
+/// Returns the service, or endpoint, of an AF_VSOCK port.
 ///
 /// Sources: Linux 6.12, net/vmw_vsock/hyperv_transport.c.
 #[must_use]
@@ -26,7 +26,7 @@ pub const fn service(port: u32) -> Guid {
     Guid::new(port, 0xfacb, 0x11e6, [0xbd, 0x58, 0x64, 0x00, 0x6a, 0x79, 0x86, 0xd3])
 }
 
-/// The AF_VSOCK port of a service or endpoint; `None` if it is none's.
+/// Returns the AF_VSOCK port of a service or endpoint; `None` if it has none.
 ///
 /// Sources: Linux 6.12, net/vmw_vsock/hyperv_transport.c.
 #[must_use]

@@ -47,7 +47,7 @@ constants! {
 
 open_enum! {
     table SRB_STATUS_TYPE, from "Linux 6.12, drivers/scsi/storvsc_drv.c; Microsoft, srb.h";
-    /// How a request ended, from the port driver's point of view. The two high bits are flags.
+    /// Status of a request, from the port driver's point of view. The two high bits are flags.
     pub struct SrbStatus(u8) = "srb_status";
 }
 

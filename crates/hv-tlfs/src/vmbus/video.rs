@@ -1,10 +1,11 @@
 //! Synthetic video: a framebuffer in the VMBus device's address window, which the guest places, and whose changes it
 //! reports.
 //!
-//! The channel is a pipe: behind the pipe's header, a message begins with a [`VideoHeader`]. The guest asks for a version
-//! with [`VersionRequest`] until the host's [`VersionResponse`] accepts one, and from 3.5 on for the resolutions that
-//! the host supports. It says with [`VramLocation`] where the video memory is to be, with [`SituationUpdate`] what of it
-//! is shown, and with [`Dirt`] which parts have changed. The host asks for these reports with [`FeatureChange`].
+//! The channel is a pipe: behind the pipe's header, a message begins with a [`VideoHeader`]. The guest asks for a
+//! version with [`VersionRequest`] until the host's [`VersionResponse`] accepts one, and from 3.5 on for the
+//! resolutions that the host supports. It says with [`VramLocation`] where the video memory is to be, with
+//! [`SituationUpdate`] what of it is shown, and with [`Dirt`] which parts have changed. The host asks for these reports
+//! with [`FeatureChange`].
 
 use zerocopy::little_endian::{I32, U16, U32, U64};
 

@@ -19,7 +19,7 @@ fn vps(count: usize) -> Vec<VpGic> {
     (0..count).map(|_| VpGic::new()).collect()
 }
 
-/// A machine after what Linux does at boot: all VPs reset and awake, Group 1, everything at priority 0xa0, SGIs
+/// Creates a machine after what Linux does at boot: all VPs reset and awake, Group 1, everything at priority 0xa0, SGIs
 /// enabled.
 fn booted(vps: &[VpGic], lists: usize) -> GicMachine<'_> {
     let machine = GicMachine::new(vps, lists, &BACKED);

@@ -136,7 +136,7 @@ impl Model {
         irq.latched || irq.high && level(intid)
     }
 
-    /// What an acknowledge on this VP must give.
+    /// Returns what an acknowledge on this VP must give.
     fn best(&mut self, vp: usize) -> Option<u32> {
         let running = self.running[vp].last().map_or(0xff, |&(_, priority)| priority);
         let mut due: Vec<(u8, u32)> = Vec::new();
@@ -150,16 +150,16 @@ impl Model {
         due.into_iter().min().filter(|&(priority, _)| priority < running).map(|(_, intid)| intid)
     }
 
-    /// Ambiguities that only this test has: EOIcount does not say which interrupt ended,
-    /// only that one outside the list registers did, so with EOImode 0 an interrupt that was acknowledged keeps its
-    /// state and priority until it is ended.
+    /// Returns false for an ambiguity that only this test has: EOIcount does not say which interrupt ended, only that
+    /// one outside the list registers did, so with EOImode 0 an interrupt that was acknowledged keeps its state and
+    /// priority until it is ended.
     fn exact(&self, intid: u32) -> bool {
         let acknowledged = self.running.iter().flatten().any(|&(running, _)| running == intid);
         self.split || self.lists >= INTIDS.len() || !acknowledged
     }
 }
 
-/// What the model does and does not allow is decided here; `false` means that the step was left out.
+/// Executes a step, or returns false if the model does not allow it: what it allows is decided here.
 fn run(step: &Step, m: &GicMachine<'_>, model: &mut Model) -> bool {
     match *step {
         Step::Sgi { from, to, intid } => {
@@ -234,7 +234,7 @@ fn run(step: &Step, m: &GicMachine<'_>, model: &mut Model) -> bool {
     true
 }
 
-/// A device changes its output. What the crate's documentation lists as limits of backed interrupts is left out.
+/// Changes a device's output. What the crate's documentation lists as limits of backed interrupts is left out.
 fn drive(m: &GicMachine<'_>, model: &mut Model, cpu: usize, intid: u32, high: bool) -> bool {
     let pending = model.pending(cpu, intid);
     let irq = model.irq(cpu, intid);
@@ -273,7 +273,7 @@ fn bits(m: &GicMachine<'_>, model: &mut Model, cpu: usize, of: usize, bank: u32,
     true
 }
 
-/// The registers say what the model says, on whichever VP they are read.
+/// Checks that the registers say what the model says, on whichever VP they are read.
 fn compare(m: &GicMachine<'_>, model: &mut Model, reader: usize) {
     for (bank, what) in [(0x200, "pending"), (0x300, "active"), (0x100, "enabled")] {
         let spis = read_d(m, reader, bank + 4);

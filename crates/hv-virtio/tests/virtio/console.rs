@@ -20,7 +20,7 @@ fn port_1_is_opened_by_messages_that_need_no_interrupt() {
     assert!(!console.acknowledge(), "an interrupt for a message");
 }
 
-/// Bytes of which each tells its place.
+/// Returns bytes of which each tells its place.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
 }

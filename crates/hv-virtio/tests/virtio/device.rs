@@ -10,7 +10,7 @@ use std::rc::Rc;
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const WRITE: u16 = 2;
 
-/// Something that a hostile device does in place of telling how many buffers it used.
+/// Lie of a hostile device, in place of the number of buffers that it used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Lie {
     /// Number of buffers used since the last look.
@@ -125,20 +125,20 @@ impl VirtioDevice {
         state.take(send)
     }
 
-    /// Whether it wants to be notified of buffers in a queue.
+    /// Sets whether the device asks to be notified of buffers in a queue.
     pub(crate) fn wants_notice(&self, queue: usize, wants: bool) {
         let mut state = self.0.borrow_mut();
         let at = state.offset(state.queues[state.data[queue]].used, 2);
         state.memory.store(at, u16::from(!wants));
     }
 
-    /// Whether the driver wants to be interrupted when a queue's buffers are used.
+    /// Returns true if the driver asks to be interrupted when a queue's buffers are used.
     pub(crate) fn may_interrupt(&self, queue: usize) -> bool {
         let state = self.0.borrow();
         state.may_interrupt(state.data[queue])
     }
 
-    /// The next used buffer is announced so.
+    /// Announces the next used buffer by this lie.
     pub(crate) fn lie(&self, lie: Lie) {
         self.0.borrow_mut().lie = Some(lie);
     }
@@ -168,14 +168,14 @@ impl VirtioDevice {
 }
 
 impl State {
-    /// The offset of a range that the driver named: all of it must be shared.
+    /// Returns the offset of a range that the driver named: all of it must be shared.
     fn offset(&self, address: u64, len: usize) -> usize {
         let offset = address.checked_sub(self.base).expect("an address before the shared memory") as usize;
         assert!(offset + len <= self.memory.len(), "{address:#x} with {len} bytes leaves the shared memory");
         offset
     }
 
-    /// The next buffer of a queue: name, address, length.
+    /// Returns the next buffer of a queue: name, address, length.
     fn next(&mut self, queue: usize, inward: bool) -> Option<(u16, usize, usize)> {
         let is_console = self.kind == device::CONSOLE;
         let closed = is_console && queue >= 4 && self.controls.len() < 3;

@@ -99,7 +99,7 @@ const PAGE: u32 = SIZE as u32;
 /// Bytes of a packet's descriptor.
 const DESCRIPTOR: u32 = size_of::<hv_tlfs::vmbus::PacketDescriptor>() as u32;
 
-/// Why a ring is dead: the host wrote an invalid value.
+/// Reason why a ring is dead: the host wrote an invalid value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RingError {

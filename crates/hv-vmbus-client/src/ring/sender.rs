@@ -79,7 +79,7 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// Why a packet was not sent.
+/// Reason why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -249,7 +249,7 @@ impl Sender {
 /// Words that are written to the ring at a time: a storage request with one range of a page has 14.
 const WORDS: usize = 16;
 
-/// Writes a packet from front to back, in words.
+/// Writer of a packet from front to back, in words.
 struct Writer<'a, A: ?Sized> {
     area: &'a A,
     geometry: Geometry,

@@ -91,7 +91,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// From contact to the end.
+/// Runs from contact to the end.
 async fn session(bus: Bus<'_, '_>, host: &ScriptedHost) -> Result<(), Error> {
     bus.client.lock().unwrap().contact(Contact::new(VpIndex(0)))?;
     assert_eq!(bus.until(|client| client.poll_contact()).await?, Version::V6_0);

@@ -11,12 +11,12 @@ use crate::guest::{BOTH, Guest, config};
 
 const ECHO: hv_tlfs::vmbus::Guid = hv_devices::echo::INTERFACE;
 
-/// Bytes that differ from packet to packet.
+/// Returns bytes that differ from packet to packet.
 fn bytes(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|n| (n * 7 + seed * 13) as u8).collect()
 }
 
-/// Packets of all lengths come back through rings that wrap many times.
+/// Exchanges packets of all lengths through rings that wrap many times.
 fn exchange<const GRANULE: usize>(convention: Convention, flaky: usize) {
     let guest = Guest::<GRANULE>::new(config(), convention, 1).flaky(flaky);
     let mut client = guest.connected();

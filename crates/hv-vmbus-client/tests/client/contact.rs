@@ -9,7 +9,7 @@ use hv_vmbus_client::{Contact, Error, Notice, Open, PageRun};
 
 use crate::guest::{BOTH, Guest, config};
 
-/// A host that speaks nothing newer.
+/// Configures a host that speaks nothing newer.
 fn host_up_to(version: Version) -> hv_testbed::Config {
     let vmbus = Some(hv_vmbus::Config::DEFAULT.with_max_version(version));
     config().with_vmbus(vmbus)

@@ -136,7 +136,7 @@ impl<const GRANULE: usize> Guest<GRANULE> {
         Self { bed, wire, synic: Box::leak(Box::new(synic)), dma: TestDma(pages) }
     }
 
-    /// Every `every`th message is taken.
+    /// Makes the host take every `every`th message only.
     pub(crate) fn flaky(mut self, every: usize) -> Self {
         self.wire.every = every;
         self
@@ -153,14 +153,14 @@ impl<const GRANULE: usize> Guest<GRANULE> {
         }
     }
 
-    /// A client that has made contact and has the offers.
+    /// Creates a client that has made contact and has the offers.
     pub(crate) fn connected(&self) -> TestClient {
         let mut client = self.client();
         client.connect(Contact::new(VpIndex(0)), &mut self.os()).unwrap();
         client
     }
 
-    /// How the tests wait: the testbed answers at once, so a wait without a message is one without end.
+    /// Returns the wait of the tests: the testbed answers at once, so a wait without a message never ends.
     pub(crate) fn os(&self) -> Os {
         Os { synic: self.synic, idle: 0 }
     }

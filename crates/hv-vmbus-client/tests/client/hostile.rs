@@ -17,7 +17,8 @@ use proptest::prelude::*;
 
 use crate::guest::{Guest, config};
 
-/// A message of any type that a host sends, with anything in it: numbers are small, so that some are those of channels.
+/// Generates a message of any type that a host sends, with anything in it: numbers are small, so that some are those of
+/// channels.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let kinds = prop::sample::select(vec![1_u32, 2, 4, 6, 10, 12, 15, 17, 20, 23, 24, 26, 28, 0, 5, 77]);
     let word = prop_oneof![0..4_u32, 0xe1e0e..0xe1e20_u32, any::<u32>()];
@@ -27,7 +28,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Fewer cases under Miri, and no file of failures: it has no file system.
+/// Returns the configuration: fewer cases under Miri, and no file of failures, since Miri has no file system.
 fn config_of_cases(cases: u32) -> ProptestConfig {
     let cases = if cfg!(miri) { 3 } else { cases };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }

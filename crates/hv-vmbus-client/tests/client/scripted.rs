@@ -15,12 +15,12 @@ pub(crate) const DEVICE: Guid = Guid::new(1, 2, 3, [4; 8]);
 type ScriptedClient<'h> = Client<'h, &'h ScriptedHost>;
 type ScriptedChannel<'h> = Channel<'h, hv_testbed::scripted::ScriptedDma<'h>, &'h ScriptedHost>;
 
-/// A message of this type with these words after the header.
+/// Builds a message of this type with these words after the header.
 pub(crate) fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// OFFERCHANNEL: number, whether it has a connection of its own, and that.
+/// Builds OFFERCHANNEL: number, whether it has a connection of its own, and that.
 pub(crate) fn offer(channel: u32, dedicated: u8, connection: u32) -> Vec<u8> {
     let mut offer = message(1, &[0; 47]);
     offer[8..24].copy_from_slice(&DEVICE.bytes);
@@ -30,7 +30,7 @@ pub(crate) fn offer(channel: u32, dedicated: u8, connection: u32) -> Vec<u8> {
     offer
 }
 
-/// The answer to a message of the guest's, if it has one, of a host that grants everything.
+/// Returns the answer to a message of the guest's, if it has one, of a host that grants everything.
 pub(crate) fn answer(posted: &[u8]) -> Option<Vec<u8>> {
     let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap());
     Some(match word(0) {
@@ -57,7 +57,7 @@ pub(crate) fn grant<'h>(
     }
 }
 
-/// A client of this version with a channel 3 that is open.
+/// Creates a client of this version with a channel 3 that is open.
 fn opened<'h>(host: &'h ScriptedHost, slots: &'h Slots<2, 4>) -> (ScriptedClient<'h>, ScriptedChannel<'h>) {
     let mut client = host.client(slots.lend().unwrap());
     client.connect(Contact::new(VpIndex(0)), &mut grant(host)).unwrap();
@@ -69,7 +69,7 @@ fn opened<'h>(host: &'h ScriptedHost, slots: &'h Slots<2, 4>) -> (ScriptedClient
     (client, channel)
 }
 
-/// The ring from the host, whose pages follow the client's page and the ring to it.
+/// Returns the ring from the host, whose pages follow the client's page and the ring to it.
 fn host_end(host: &ScriptedHost) -> (&[hv_guest::page::Page], Sender) {
     let ring = &host.pages()[3..5];
     (ring, Sender::new(ring).unwrap())

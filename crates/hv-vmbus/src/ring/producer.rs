@@ -170,8 +170,8 @@ impl Producer {
         Ok(self.finish(ring, draft)?)
     }
 
-    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload, if `others` bytes stay free
-    /// behind it. The receiver does not see it before it is [finished](Self::finish).
+    /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload, if `others` bytes stay
+    /// free behind it. The receiver does not see it before it is [finished](Self::finish).
     ///
     /// # Errors
     /// The packet cannot be sent now.

@@ -43,14 +43,14 @@ impl Service {
         Self::Video,
     ];
 
-    /// Its bit in a set of services.
+    /// Returns the service's bit in a set of services.
     #[must_use]
     pub const fn bit(self) -> u32 {
         1 << self as u8
     }
 }
 
-/// How far the guest's driver for a service is.
+/// Progress of the guest's driver for a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum DriverState {
@@ -77,7 +77,7 @@ pub struct ServiceState {
     pub minor: u16,
 }
 
-/// Why a request was not sent to the guest.
+/// Reason why a request was not sent to the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Refusal {
@@ -104,7 +104,7 @@ pub enum Refusal {
 macro_rules! numbered {
     ($($Type:ident { $($Variant:ident),+ })+) => {$(
         impl $Type {
-            /// The one with this number.
+            /// Returns the service with this number.
             #[must_use]
             pub const fn by_number(number: u8) -> Option<Self> {
                 match number {
@@ -121,7 +121,7 @@ numbered! {
     Refusal { Unknown, Absent, Closed, Negotiating, Incompatible, Busy, Unsupported, Invalid, Full }
 }
 
-/// Reads a body from front to back.
+/// Reader of a body from front to back.
 pub(super) struct Body<'a>(pub(super) &'a [u8]);
 
 impl<'a> Body<'a> {
@@ -250,7 +250,7 @@ macro_rules! messages {
                 }
             }
 
-            /// The message of a frame; `None` if it is none.
+            /// Decodes the message of a frame; `None` if it is invalid.
             #[must_use]
             pub fn decode(head: &FrameHead, body: &'a [u8]) -> Option<Self> {
                 let mut body = Body(body);

@@ -95,8 +95,8 @@ fn peers(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until the peer has acknowledged more of what iperf3 sends, and says so. Linux counts each segment that comes in
-/// (RFC 4022, tcpInSegs), whatever becomes of the card.
+/// Waits until the peer has acknowledged more of what iperf3 sends, and says so. Linux counts each segment that comes
+/// in (RFC 4022, tcpInSegs), whatever becomes of the card.
 const FLOWS: &str = "\
     segments() { grep '^Tcp: [0-9]' /proc/net/snmp | cut -d ' ' -f 11; }\n\
     flows() { old=$(segments); until [ $(($(segments) - old)) -gt 500 ]; do sleep 0.1; done; echo \"hv: flows $1\"; }\n\

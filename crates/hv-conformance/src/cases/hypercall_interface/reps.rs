@@ -29,7 +29,7 @@ const UNKNOWN: RegisterName = RegisterName(0x7fff_fff0);
 /// What output is filled with beforehand.
 const FILL: u64 = 0xa5a5_a5a5_a5a5_a5a5;
 
-/// Pages for the input of a Get of these names, and for its output.
+/// Returns pages for the input of a Get of these names, and for its output.
 fn pages(cx: &Cx<'_>, names: &[RegisterName]) -> Result<(u64, u64), Stop> {
     let (input, output) = (cx.page()?, cx.page()?);
     cx.write_names(input, names);

@@ -35,7 +35,8 @@ fn a_channel_is_rescinded_once(cx: &Cx<'_>) -> Outcome {
     })
 }
 
-/// Linux posts no GPADL_TEARDOWN for a channel that was rescinded.
+/// Checks that a channel's memory is free after a rescind and release: Linux posts no GPADL_TEARDOWN for a channel that
+/// was rescinded.
 fn memory_of_a_released_channel_is_free(cx: &Cx<'_>) -> Outcome {
     prepared(cx, |bus, channel, _, _| {
         check_eq!(request(channel, 1)?, 0);

@@ -15,7 +15,7 @@ const RING: usize = 4;
 /// Bytes of the memory of a scripted device.
 const MEMORY: u32 = 1 << 20;
 
-/// A screen that has sent nothing yet, and the host's end of its channel.
+/// Creates a screen that has sent nothing yet, and the host's end of its channel.
 fn scripted() -> (Scripted, ScriptedCard<'static>, Window<'static>) {
     let host: Host = Box::leak(Box::new(ScriptedHost::new(16)));
     let slots: &'static Slots<2, 4> = Box::leak(Box::new(Slots::new()));
@@ -51,7 +51,7 @@ fn scripted() -> (Scripted, ScriptedCard<'static>, Window<'static>) {
     (screen, end, memory)
 }
 
-/// A message of the host's.
+/// Builds a message of the host's.
 fn told(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     [words(&[1, size, kind, size]), body.to_vec()].concat()
@@ -61,12 +61,12 @@ fn tell(end: &mut ScriptedCard<'_>, payload: &[u8]) {
     assert!(end.put(6, 0, 0, &[], payload), "the guest has not read");
 }
 
-/// Kinds of the messages that the guest has sent.
+/// Returns the kinds of the messages that the guest has sent.
 fn kinds(end: &mut ScriptedCard<'_>) -> Vec<u32> {
     std::iter::from_fn(|| end.hear()).map(|heard| heard.word(2)).collect()
 }
 
-/// A list of resolutions of this length, of these claims.
+/// Builds a list of resolutions of this length, of these claims.
 fn list(count: u8, default: u8, sizes: &[(u16, u16)]) -> Vec<u8> {
     let sizes = sizes.iter().flat_map(|(width, height)| [*width, *height]).flat_map(u16::to_le_bytes);
     [vec![0; 128], vec![count, default, 0], sizes.collect()].concat()
@@ -83,7 +83,7 @@ fn located(screen: &mut Scripted, end: &mut ScriptedCard<'_>, list: &[u8]) -> Re
     screen.poll()
 }
 
-/// A screen of 640 by 400 pixels that is ready.
+/// Creates a screen of 640 by 400 pixels that is ready.
 fn scripted_ready() -> (Scripted, ScriptedCard<'static>, Window<'static>) {
     let (mut screen, mut end, memory) = scripted();
     located(&mut screen, &mut end, &list(1, 0, &[(640, 400)])).unwrap();
@@ -285,7 +285,7 @@ fn a_corrupt_ring_and_a_rescind_end_the_screen() {
     assert_eq!(screen.wait_ready(&mut || panic!("nothing comes")), rescinded);
 }
 
-/// Something that a host does.
+/// Generates a step of the host.
 fn any_message() -> impl Strategy<Value = Vec<u8>> {
     let sizes = prop::collection::vec((0_u16..1200, 0_u16..900), 0..70);
     prop_oneof![

@@ -69,6 +69,8 @@ pub unsafe extern "C" fn hv_bus_init(bus: *mut hv_bus, size: usize, config: *con
 // `init` reads the size of a configuration of any version.
 const _: () = assert!(core::mem::offset_of!(hv_bus_config, size) == 0);
 
+/// Initializes a bus with its configuration.
+///
 /// # Safety
 ///
 /// As of `hv_bus_init`.

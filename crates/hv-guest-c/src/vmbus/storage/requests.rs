@@ -9,7 +9,7 @@ use hv_vmbus_client::Buffer;
 
 use super::*;
 
-/// What the C face submits, in its own words.
+/// Converts the outcome of a submission to the C interface's terms.
 fn submitted(outcome: Result<(), Refused<Tag, KernelDma>>) -> Result<c_int, Code> {
     // Dropping what comes back with the error gives lent memory back: there is nothing to free.
     outcome.map(|()| 0).map_err(|refused| refused.error.into())

@@ -175,7 +175,7 @@ fn the_resolutions_are_whole(cx: &Cx<'_>) -> Outcome {
     })
 }
 
-/// VESA E-EDID: the pattern at the beginning, and a sum of 0.
+/// Checks the EDID by VESA E-EDID: the pattern at the beginning, and a sum of 0.
 fn the_screen_describes_itself(cx: &Cx<'_>) -> Outcome {
     ready(cx, |channel| {
         let (_, front, _) = resolutions(channel)?;
