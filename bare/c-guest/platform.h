@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Seconds after which what should have come does not come any more, however busy the machine is. */
+/* Seconds after which what should have come is given up, however busy the machine is. */
 #define PATIENCE 120
 #define PAGE 4096
 #define MAX_CPUS 8

@@ -143,7 +143,7 @@ mod tests {
                 let Err(error) = name::command().try_get_matches_from(line) else { continue };
                 let text = error.to_string();
                 let judged = matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue);
-                // The word behind the option may be the wrong one, as where a number belongs.
+                // The word after the option may be the wrong one, as where a number belongs.
                 if !judged || !text.contains(&format!("--{option}")) {
                     continue;
                 }

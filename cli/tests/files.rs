@@ -121,7 +121,7 @@ fn an_input_may_be_a_pipe() {
     let foreign = elf(62, 1, b"name\0");
     for name in ["-", "/dev/stdin", "/dev/fd/0"] {
         hv(&["boot", "--kernel", name], &foreign).refused("expected arm64");
-        hv(&["trace", name], b"{}").refused("it is no trace of `hv boot --trace`");
+        hv(&["trace", name], b"{}").refused("it is not a trace of `hv boot --trace`");
         hv(&["conformance", "--read", name], b"one\ntwo\n").refused("it ends with: two");
         hv(&["bench", "--compare", name], b"{}").refused("does not contain figures");
     }
@@ -315,7 +315,7 @@ fn a_trace_of_many_nothings_is_an_error() {
         // Annotations of an event, and interned names.
         for (outer, field) in [(11, 4), (12, 2)] {
             let file = folder.file("trace", &nested(outer, field, count));
-            hv_within(512, &["trace", &file], b"").refused("it is no trace of `hv boot --trace`");
+            hv_within(512, &["trace", &file], b"").refused("it is not a trace of `hv boot --trace`");
             let done = hv_within(512, &["trace", "--check", &file], b"");
             done.refused(&file);
         }
@@ -380,7 +380,7 @@ fn a_report_that_cannot_be_written_is_printed() {
     assert!(done.stdout.contains("FAILED: "), "{}", done.stdout);
     let done = hv(&["conformance", "--read", "-", "--output", "-"], report);
     assert!(done.code == Some(1) && done.stdout.contains("FAILED: "), "{}{}", done.stdout, done.stderr);
-    hv(&["trace", "/dev/null", "--html", "-"], b"").refused("it is no trace");
+    hv(&["trace", "/dev/null", "--html", "-"], b"").refused("it is not a trace");
     hv(&["boot", "--trace", "-"], b"").refused("a file called - is ./-");
 }
 

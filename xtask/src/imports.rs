@@ -289,7 +289,7 @@ fn files_import_from_below_as_the_picture_has_it() {
             continue;
         };
         let above = imports.iter().filter(|target| line_of(target).is_some_and(|line| line <= own));
-        wrong.extend(above.map(|target| format!("{module} imports {target}, which is no lower")));
+        wrong.extend(above.map(|target| format!("{module} imports {target}, which is not lower")));
     }
     assert!(wrong.is_empty(), "ARCHITECTURE.md, Imports in bare/hypervisor:\n{}", wrong.join("\n"));
 }

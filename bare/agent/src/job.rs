@@ -40,7 +40,7 @@ impl Job {
     /// Starts the command.
     ///
     /// # Errors
-    /// There is no such command, or it is no program.
+    /// There is no such command, or it is not a program.
     pub(crate) fn start(order: &Order) -> io::Result<Self> {
         if order.is_too_long() {
             return Err(rustix::io::Errno::TOOBIG.into());
@@ -172,7 +172,7 @@ impl Job {
         }
     }
 
-    /// Closes an output that nothing reads any more: the command gets SIGPIPE, as in a pipeline.
+    /// Closes an output that is no longer read: the command gets SIGPIPE, as in a pipeline.
     pub(crate) fn close(&mut self, which: usize) {
         if let Some(output) = self.outputs.get_mut(which) {
             *output = None;

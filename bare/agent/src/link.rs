@@ -85,9 +85,9 @@ impl Uplink {
     ///
     /// # Errors
     /// [`ErrorKind::UnexpectedEof`] once the tool has closed the connection; [`ErrorKind::InvalidData`] for bytes that
-    /// are no message.
+    /// are not a message.
     pub(crate) fn hear(&mut self, mut take: impl FnMut(ToAgent<'_>) -> bool) -> io::Result<()> {
-        let invalid = || io::Error::new(ErrorKind::InvalidData, "the tool sent bytes that are no message");
+        let invalid = || io::Error::new(ErrorKind::InvalidData, "the tool sent bytes that are not a message");
         loop {
             let space = self.assembler.space().map_err(|_| invalid())?;
             if !space.is_empty() {

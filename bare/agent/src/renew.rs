@@ -50,7 +50,7 @@ mod random {
             buf_size: AGENT_ENTROPY as i32,
             buf: entropy,
         };
-        // SAFETY: ADD is Linux's number of a request that reads a `rand_pool_info` and as many bytes behind it as its
+        // SAFETY: ADD is Linux's number of a request that reads a `rand_pool_info` and as many bytes after it as its
         // second member says (drivers/char/random.c, `random_ioctl`), which are all in PoolInfo. It writes to no memory
         // of this process. The device is the one of that driver: this program is the first of a stock initramfs.
         let add = unsafe { Setter::<ADD, PoolInfo>::new(info) };

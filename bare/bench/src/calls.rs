@@ -113,7 +113,7 @@ fn flushes(bench: &Bench) {
     let mut page = CallPage::new(&PAGES[0], &MEMORY);
     let mut refused = 0;
     for (name, count) in [("flush-3", 3), ("flush-477", 477)] {
-        // Every other page, so that they are no range of pages.
+        // Every other page, so that they are not a range of pages.
         let ranges: [_; 477] =
             core::array::from_fn(|n| GvaRange::new(n as u64 * 0x2000, 1).expect("one page"));
         bench.each(name, 1000, || {

@@ -70,7 +70,7 @@ fn rndis_packet(channel_type: u32, len: u32) -> [u8; PACKET] {
     message(MessageType::SEND_RNDIS_PACKET, body.as_bytes(), len)
 }
 
-/// Puts an RNDIS message into the buffer, with as many zeros behind it. Returns its length.
+/// Puts an RNDIS message into the buffer, with as many zeros after it. Returns its length.
 fn put(message_type: rndis::MessageType, body: &[u8], zeros: usize) -> u32 {
     let length = (size_of::<rndis::MessageHeader>() + body.len() + zeros) as u32;
     BUFFER.write(0, rndis::MessageHeader { message_type, length }.as_bytes());

@@ -139,7 +139,7 @@ pub(crate) struct Channel<'s> {
 
 impl Channel<'_> {
     /// Puts a packet into the ring, and returns the ticks from the signal to the completion's interrupt and the packet
-    /// behind it.
+    /// after it.
     #[inline(always)]
     pub(crate) fn execute(&mut self, packet: &[u8], delay: u64) -> u64 {
         let (up, down) = (&self.rings[..RING], &self.rings[RING]);

@@ -50,7 +50,7 @@ impl Boot {
     ///
     /// # Panics
     ///
-    /// If this is no partition with VMBus.
+    /// If this is not a partition with VMBus.
     #[must_use]
     pub fn new(hardware: &Hardware) -> Self {
         let conduit = if hardware.argument("bus.hvc") == Some("1") { Either::Hvc1 } else { Either::probe() };

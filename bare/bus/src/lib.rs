@@ -4,7 +4,7 @@
 //! - [`Boot`]: the partition, and the SynIC of each VP with VMBus's interrupt.
 //! - [`Os`]: a VP that waits by interrupt. [`connect`] makes contact, and waits for all offers.
 //!
-//! Interrupts are masked except where a VP waits, so none comes between a look at memory and the WFI behind it. There
+//! Interrupts are masked except where a VP waits, so none comes between a look at memory and the WFI after it. There
 //! is no time limit unless the program sets one ([`Os::with_limit`]): an interrupt that is lost shows as a program that
 //! hangs, or as an error.
 #![no_std]

@@ -312,7 +312,7 @@ struct Seen {
 
 impl Seen {
     fn take(&mut self, frame: &[u8], mac: [u8; 6]) {
-        // ARP, an answer to this card, with zeros behind it (RFC 826); the network's stations are 52:55:10.0.2.N.
+        // ARP, an answer to this card, with zeros after it (RFC 826); the network's stations are 52:55:10.0.2.N.
         let from = frame.get(31).copied().unwrap_or(0);
         let station = [0x52, 0x55, 10, 0, 2, from];
         let right = frame.len() >= ARP

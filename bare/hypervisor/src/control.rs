@@ -37,7 +37,7 @@ struct State {
     outgoing: [u8; MAX_FRAME],
     /// Name of the request to each service whose outcome is pending.
     pending: [Option<u32>; Service::ALL.len()],
-    /// The tool sent what is no frame, or the console is broken: the port is of no more use.
+    /// The tool sent what is not a frame, or the console is broken: the port is unusable.
     lost: bool,
 }
 
@@ -142,7 +142,7 @@ impl State {
                 return false;
             }
             let Ok(space) = self.incoming.space() else {
-                self.lose(host, &"what the tool sent is no frame");
+                self.lose(host, &"what the tool sent is not a frame");
                 return false;
             };
             if !space.is_empty() {

@@ -49,7 +49,7 @@ pub(crate) struct ThisCpu {
     /// Everything that the CPUs share.
     pub hypervisor: &'static Hypervisor,
     index: usize,
-    /// The list registers that there are, a bit for each.
+    /// The list registers implemented, a bit for each.
     pub lists: u32,
     /// Whether the run is traced, judged by the strict mode, or has faults injected.
     observed: bool,

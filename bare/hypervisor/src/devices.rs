@@ -103,7 +103,7 @@ pub(crate) fn of_channel(channel: ChannelId) -> usize {
     let Some(service) = line.checked_sub(<[Controller; MAX_CONTROLLERS]>::LINES) else {
         return line / Controller::LINES;
     };
-    // A service has one channel. Behind them are the sockets, and the card.
+    // A service has one channel. After them are the sockets, and the card.
     let device = match service.checked_sub(Services::LINES) {
         None => service,
         Some(line) if line < STREAMS => Services::DEVICES,

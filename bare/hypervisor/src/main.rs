@@ -1,7 +1,7 @@
 //! The hypervisor: it boots at EL2, builds two maps, sets up the GIC, and runs one VP on each CPU.
 //!
-//! It is thin on purpose. Hypercalls, PSCI calls and SynIC registers are hv-host's part; the distributor is hv-vgic's;
-//! both are tested in process. What is here touches hardware: exits, list registers, timers, page tables.
+//! It is deliberately thin. Hypercalls, PSCI calls and SynIC registers are hv-host's part; the distributor is
+//! hv-vgic's; both are tested in process. What is here touches hardware: exits, list registers, timers, page tables.
 //! ARCHITECTURE.md describes the path of a trap.
 #![no_std]
 #![no_main]

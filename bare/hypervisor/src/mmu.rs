@@ -2,7 +2,7 @@
 //!
 //! Both are built once, by CPU 0 with its MMU off, and never changed. Both map addresses to themselves, except that the
 //! guest has its video memory in VMBus's window; the hypervisor does not map that memory. The tables come from a region
-//! behind the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its end is dynamic
+//! after the guest's RAM ([`BootInfo::tables_base`]), which nothing maps: there is no allocator. At its end is dynamic
 //! memory's record, which is mapped.
 //!
 //! start.s turns on the first with the values defined here.

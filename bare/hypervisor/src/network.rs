@@ -7,7 +7,7 @@
 //! and if the guest has no room, the frames stay where they are until its card has. Frames go out on the CPU whose VP
 //! sends them.
 //!
-//! Faults on purpose ([`FrameFault`]) befall the copies here: neither the guest's memory nor QEMU's has a corrupt
+//! Injected faults ([`FrameFault`]) befall the copies here: neither the guest's memory nor QEMU's has a corrupt
 //! frame.
 //!
 //! Lock order: what receives, then what the partition takes, then what sends.
@@ -63,7 +63,7 @@ impl<const LEN: usize> Packet<LEN> {
 struct Inward {
     receiver: NetReceiver<Mmio>,
     packet: Packet<{ NET_HEADER + RECEIVE_FRAME }>,
-    /// What becomes of the current frame, once that is known.
+    /// Outcome of the current frame, once that is known.
     fate: Option<Option<FrameFault>>,
 }
 
@@ -73,7 +73,7 @@ struct Outward {
     packet: Packet<{ NET_HEADER + MAX_FRAME }>,
 }
 
-/// A frame that is kept on purpose, to come after the next one.
+/// A frame that a fault holds back, to follow the next one.
 struct Late<const LEN: usize> {
     present: AtomicBool,
     /// Its length and its bytes.
@@ -242,7 +242,7 @@ pub(crate) fn link(host: &FaultyEmbedder<'_>, up: bool) -> bool {
     hypervisor.info.flags & BootFlags::NETWORK != 0 && set.is_ok()
 }
 
-/// Sends a frame of the guest's. Called with its card's lock held. `fate`: what becomes of it on purpose.
+/// Sends a frame of the guest's. Called with its card's lock held. `fate`: the fault injected into it.
 pub(crate) fn send(
     request: &Request,
     ram: &GuestRam,

@@ -77,7 +77,7 @@ pub(crate) fn is_there(host: &FaultyEmbedder<'_>, service: Service) -> bool {
     host.cpu.hypervisor.info.services & !TAKEN_AWAY.load(Ordering::Relaxed) & service.bit() != 0
 }
 
-/// What became of a request of the tool's.
+/// Outcome of a request of the tool's.
 pub(crate) enum Asked {
     /// It is done.
     Done,
@@ -87,7 +87,7 @@ pub(crate) enum Asked {
     Refused(Refusal),
 }
 
-/// What became of an outcome.
+/// Outcome of the attempt to pass an outcome on to the tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// There is none.

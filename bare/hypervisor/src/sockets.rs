@@ -45,7 +45,7 @@ struct State {
     console: Console<Mmio>,
     incoming: Assembler,
     outgoing: [u8; MAX_FRAME],
-    /// The tool sent what is no frame, or the console is broken: the port is of no more use.
+    /// The tool sent what is not a frame, or the console is broken: the port is unusable.
     lost: bool,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
         Ok(Err(lost)) => {
             state.lost = true;
             let _ = match lost {
-                Lost::Frame => writeln!(Log, "the sockets' port is lost: what the tool sent is no frame"),
+                Lost::Frame => writeln!(Log, "the sockets' port is lost: what the tool sent is not a frame"),
                 Lost::Broken(broken) => writeln!(Log, "the sockets' port is lost: {broken}"),
             };
         }

@@ -40,7 +40,7 @@ pub(crate) fn run(frame: &mut TrapFrame) -> ! {
     hypervisor.partition.vp_online(&on::<true>(cpu), vp);
     cpu.counts.started();
     // SAFETY: the frame is this CPU's own: there is no other way to one than `TrapFrame::of` and the vectors. Nothing
-    // on the stack below it is used any more, since this function does not return.
+    // on the stack below it is used from here on, since this function does not return.
     unsafe { start_guest(core::ptr::from_mut(frame).cast()) }
 }
 

@@ -14,7 +14,10 @@ impl Mmio {
     /// Returns the address of the register at an offset. `find` alone makes values of this type, each with the base of
     /// a transport.
     fn place(&self, offset: u32) -> *mut u32 {
-        assert!(u64::from(offset) < VIRTIO_STRIDE && offset.is_multiple_of(4), "{offset:#x} is no register");
+        assert!(
+            u64::from(offset) < VIRTIO_STRIDE && offset.is_multiple_of(4),
+            "{offset:#x} is not a register"
+        );
         (self.base + u64::from(offset)) as *mut u32
     }
 }

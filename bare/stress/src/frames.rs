@@ -64,7 +64,7 @@ pub(crate) fn run(checks: &mut Checks) {
 
 /// Checks that an unknown `hvc`, made with this frame pointer, has the same effect as with any other.
 fn undefined(check: &mut Check, immediate: u16, frame_pointer: u64) {
-    // F, and a pattern in the bits that are no part of the address.
+    // F, and a pattern in the bits that are not part of the address.
     const PAR: u64 = 0xff00_0000_0000_0b81;
     // SAFETY: nothing else in this program uses the register.
     unsafe { msr!("par_el1", PAR) };

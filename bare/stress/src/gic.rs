@@ -15,7 +15,7 @@ use crate::probes;
 
 /// Writes to the interrupt controller.
 pub(crate) fn write(address: u64, size: Size, value: u64) -> Result<(), Exception> {
-    // SAFETY: the interrupt controller is no memory. This program's writes change only state that its driver does not
+    // SAFETY: the interrupt controller is not memory. This program's writes change only state that its driver does not
     // rely on: interrupts that the driver did not enable, or settings that it makes again.
     unsafe { probe::write(address, size, value) }
 }

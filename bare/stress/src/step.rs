@@ -1,7 +1,7 @@
 //! Single steps over instructions that the host emulates: each must stop right after the instruction, once.
 //!
 //! Source: Arm ARM, "Software Step exceptions": an instruction that completes clears PSTATE.SS, one that takes an
-//! exception leaves it unchanged; PSTATE.BTYPE is clear after any instruction that is no branch.
+//! exception leaves it unchanged; PSTATE.BTYPE is clear after any instruction that is not a branch.
 #![expect(unsafe_code, reason = "generated instructions")]
 
 use rt::exception::Exception;

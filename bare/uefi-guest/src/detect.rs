@@ -49,7 +49,7 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.level != 1 {
-            return write!(f, "no, the firmware runs at EL{}, so this is no guest", self.level);
+            return write!(f, "no, the firmware runs at EL{}, so this is not a guest", self.level);
         }
         let identity = self.identity.unwrap_or_default();
         match identity.split(|&byte| byte == 0).next() {

@@ -203,7 +203,7 @@ pub(crate) fn taken_in_all() -> u64 {
 /// Handles one interrupt, if it has not gone away.
 pub(crate) fn handle() {
     let intid = mrs!("icc_iar1_el1");
-    // 1020 to 1023: no interrupt is pending any more.
+    // 1020 to 1023: no interrupt is pending.
     if intid & 0xff_fffc == 1020 {
         return;
     }

@@ -111,7 +111,8 @@ pub(crate) fn isb() {
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }
 
-/// Takes the processor over from the firmware: no event, no interrupt and no exception reaches the firmware any more.
+/// Takes the processor over from the firmware: from then on no event, no interrupt and no exception reaches the
+/// firmware.
 pub(crate) fn freeze() {
     let priority = firmware::raise_priority();
     let saved = Saved { priority, daif: mrs!("daif"), vbar: mrs!("vbar_el1") };

@@ -6,7 +6,7 @@
 //! put back ([`partition`]). The report is kept in memory until then, and goes to the console and to the file
 //! [`report::FILE`] on the volume that the application was loaded from.
 //!
-//! On a machine that is no Hyper-V partition it says so, and changes nothing.
+//! On a machine that is not a Hyper-V partition it says so, and changes nothing.
 //!
 //! | load option | |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `EFI_SUCCESS` | the host conforms |
 //! | `EFI_ABORTED` | it does not, or the suite met something that it cannot cope with |
-//! | `EFI_UNSUPPORTED` | this is no Hyper-V partition |
+//! | `EFI_UNSUPPORTED` | this is not a Hyper-V partition |
 #![no_std]
 #![no_main]
 
@@ -52,11 +52,11 @@ extern "efiapi" fn efi_main(image: Handle, table: *mut SystemTable) -> Status {
     let finding = detect::look();
     note!("Hyper-V: {finding}");
     if !finding.is_hyper_v() {
-        note!("This machine is no Hyper-V partition. Nothing was tested.");
+        note!("This machine is not a Hyper-V partition. Nothing was tested.");
         return end(Status::UNSUPPORTED);
     }
     let Some(intids) = gic::find() else {
-        note!("The interrupt controller is no GICv3 that this program knows. Nothing was tested.");
+        note!("The interrupt controller is not a GICv3 that this program knows. Nothing was tested.");
         return end(Status::UNSUPPORTED);
     };
     note!("interrupts: {} and {}", intids[0], intids[1]);

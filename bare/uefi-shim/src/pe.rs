@@ -40,12 +40,12 @@ pub(crate) fn load(file: Range<u64>, end: u64) -> Image {
     // SAFETY: the tool has put the file here, and nothing overwrites it: the image is loaded above it.
     let data =
         unsafe { core::slice::from_raw_parts(file.start as *const u8, (file.end - file.start) as usize) };
-    assert!(data.starts_with(b"MZ"), "the initrd is no PE image");
+    assert!(data.starts_with(b"MZ"), "the initrd is not a PE image");
     let header = word(data, 0x3c);
     let optional = header + COFF;
     assert!(
         &data[header..header + 4] == b"PE\0\0" && number::<2>(data, optional) == 0x20b,
-        "the initrd is no PE32+ image"
+        "the initrd is not a PE32+ image"
     );
     let size = word(data, optional + 56) as u64;
     let base = (end - size) & !0xffff;

@@ -202,9 +202,9 @@ pub(crate) struct Args {
     /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     pub(super) hypervisor: Option<Input>,
-    /// Go on with the machine that `hv snapshot` has saved in this folder, which stays as it is: as often and as many
-    /// side by side as one likes. What the machine is was decided when it booted; --net, --control, --name and all that
-    /// concerns the output are given anew
+    /// Go on with the machine that `hv snapshot` has saved in this folder, which stays as it is: any number of times,
+    /// and any number of them side by side. What the machine is was decided when it booted; --net, --control, --name
+    /// and all that concerns the output are given anew
     #[arg(long, value_name = "DIR", conflicts_with_all = SAVED)]
     pub(super) from: Option<PathBuf>,
     /// The program that `hv exec` talks to, to be run by the stock initramfs.
@@ -484,7 +484,7 @@ impl Args {
     /// machines names their consoles: this machine's comes after them, unless the user names one.
     ///
     /// # Errors
-    /// It is no command line.
+    /// It is not a command line.
     pub(super) fn with_system(&self, options: &str, has_initrd: bool) -> anyhow::Result<Self> {
         let names = is_given(options, "console=") && !is_given(options, CONSOLE);
         let console = if names && !is_given(&self.append, "console=") { CONSOLE } else { "" };
@@ -525,7 +525,7 @@ impl Args {
     }
 }
 
-/// Judges what is appended to the command line: an open quote would swallow the words behind it.
+/// Judges what is appended to the command line: an open quote would swallow the words after it.
 fn appended(text: &str) -> Result<String, String> {
     if let Some((at, found)) = text.char_indices().find(|(_, c)| matches!(c, '\n' | '\r' | '\0')) {
         return Err(format!("character {found:?} at byte {at}: a command line is one line"));

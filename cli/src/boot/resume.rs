@@ -108,7 +108,7 @@ impl Args {
         reason.map(|(_, why)| format!("it was started with {why}")).or_else(|| {
             let disk = self.disk.iter().find(|disk| disk.mode == Mode::ReadWrite)?;
             Some(format!(
-                "its disk {} is rw: others may change the file, and the snapshot would not fit it any more; start the machine \
+                "its disk {} is rw: others may change the file, and the snapshot would no longer fit it; start the machine \
                  with the disk as snapshot or ro",
                 disk.path.display()
             ))

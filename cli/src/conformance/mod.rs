@@ -119,7 +119,7 @@ enum Format {
 
 /// Size of guest memory in bytes.
 const MEMORY: u64 = 64 << 20;
-/// The services that there are cases about.
+/// The services that have cases.
 const SERVICES: [Service; 10] = [
     Service::Shutdown,
     Service::TimeSync,
@@ -202,7 +202,7 @@ fn disk() -> anyhow::Result<Backing> {
     })
 }
 
-/// Returns the machine of a shape, with every device that there are cases about.
+/// Returns the machine of a shape, with every device that has cases.
 fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> anyhow::Result<Settings> {
     Ok(Settings {
         qemu,

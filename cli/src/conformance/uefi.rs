@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn a_text_without_a_run_is_an_error_with_its_last_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(&file, "one\nThis machine is no partition.\nThe end: status 0x3\n").unwrap();
+        fs::write(&file, "one\nThis machine is not a partition.\nThe end: status 0x3\n").unwrap();
         let error = read(&[file.path().into()]).unwrap_err().to_string();
-        assert!(error.ends_with("it ends with: This machine is no partition."), "{error}");
+        assert!(error.ends_with("it ends with: This machine is not a partition."), "{error}");
     }
 }

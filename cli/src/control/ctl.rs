@@ -123,7 +123,7 @@ enum What {
     Freeze,
     /// Thaw the guest's file systems
     Thaw,
-    /// Type a text on the guest's keyboard, which is a US one
+    /// Type text on the guest's keyboard, which is a US one
     Type {
         /// The text: \n is Enter, \t Tab, \b Backspace, \e Escape, and \\ a backslash
         #[arg(value_parser = typing::unescape, allow_hyphen_values = true)]
@@ -158,7 +158,7 @@ enum What {
     },
 }
 
-/// A size of memory: a number of bytes, or all that there is.
+/// A size of memory: a number of bytes, or all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct MemorySize(Option<u64>);
 
@@ -177,7 +177,7 @@ impl FromStr for MemorySize {
 enum Disk {
     /// Copy an image into the machine's hot-plug room, and give it to the guest as a disk
     Add {
-        /// The image, and words as of `hv boot --disk`; it cannot be rw
+        /// The image, and the same words as for `hv boot --disk`; it cannot be rw
         #[arg(value_name = "FILE[,ro|,snapshot][,at=C:L]")]
         disk: DiskOption,
     },

@@ -119,7 +119,7 @@ pub(super) enum NetLink {
     Down,
 }
 
-/// What becomes of what the guest writes to a disk.
+/// Destination of what the guest writes to a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum AddMode {

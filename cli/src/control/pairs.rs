@@ -46,12 +46,12 @@ pub(super) struct Addresses {
     pub(super) name_servers: Vec<String>,
 }
 
-/// A text as the guest wants it: UTF-16 with a closing zero.
+/// Encodes text as the guest expects it: UTF-16 with a terminating zero.
 pub(super) fn wide(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }
 
-/// A text of the guest's, up to its closing zero. What is no UTF-16 becomes replacement characters.
+/// A text of the guest's, up to its closing zero. What is not UTF-16 becomes replacement characters.
 fn narrow(text: &[u8]) -> String {
     let units: Vec<u16> = text
         .chunks_exact(2)

@@ -246,7 +246,7 @@ fn read(stream: UnixStream, state: &Mutex<State>, traffic: &Traffic, discards: &
         let Some((head, body)) = assembler.frame() else { continue };
         let message = FromHypervisor::decode(&head, body);
         if let Some(FromHypervisor::Discard { ranges }) = message {
-            // Nothing was asked: it is no answer, whatever its id.
+            // Nothing was asked: it is not an answer, whatever its id.
             traffic.discards.fetch_add(1, Ordering::SeqCst);
             let _ = discards.send(ranges.to_vec());
             assembler.done();

@@ -63,7 +63,7 @@ impl Picture {
         let end = rows.checked_add(row).and_then(|bytes| bytes.checked_add(offset));
         ensure!(
             matches!(depth, 16 | 32) && row > 0 && height > 0 && row <= pitch.into(),
-            "{width} by {height} pixels of {depth} bits in rows of {pitch} bytes are no picture"
+            "{width} by {height} pixels of {depth} bits in rows of {pitch} bytes are not a picture"
         );
         ensure!(
             end.is_some_and(|end| end <= VIDEO_BYTES),

@@ -266,7 +266,7 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
     }
 }
 
-/// Types a text, one part after another.
+/// Types text, one part after another.
 fn type_text(port: &ControlPort, text: &str, left: impl Fn() -> Duration) -> Result<Given, Failure> {
     let pieces = typing::pieces(text).map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
     let (mut typed, all) = (0, text.chars().count());

@@ -101,7 +101,8 @@ impl FromStr for DeviceName {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = device_names().position(|name| name == text);
         let names = || device_names().collect::<Vec<_>>().join(", ");
-        let number = number.ok_or_else(|| format!("{text:?} is no device: expected one of {}", names()))?;
+        let number =
+            number.ok_or_else(|| format!("{text:?} is not a device: expected one of {}", names()))?;
         u8::try_from(number).map(Self).map_err(|error| error.to_string())
     }
 }
@@ -143,7 +144,7 @@ impl FromStr for Services {
                 "all" | "none" => {
                     format!("{word} stands alone: expected all, none, or a list of {}", names())
                 }
-                _ => format!("'{word}' is no service: expected all, none, or a list of {}", names()),
+                _ => format!("'{word}' is not a service: expected all, none, or a list of {}", names()),
             })?;
             services.0 |= service.bit();
         }

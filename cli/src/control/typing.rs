@@ -1,4 +1,4 @@
-//! `hv ctl type`: a text, as keys of a US keyboard.
+//! `hv ctl type`: text, as keys of a US keyboard.
 
 use hv_tlfs::vmbus::keyboard;
 use hv_wire::control::MAX_KEYS;

@@ -345,7 +345,7 @@ pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Copies what is no hole to a place in a file, which has zeros there.
+/// Copies what is not a hole to a place in a file, which has zeros there.
 pub(super) fn copy_data(
     from: &File,
     (to, place): (&File, u64),

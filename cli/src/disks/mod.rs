@@ -329,7 +329,7 @@ mod tests {
         let sizes: Vec<_> = disks.backings().unwrap().iter().map(|backing| backing.size).collect();
         assert_eq!(sizes, [4096, 8192, 4096]);
         assert!(open(&options[2..], ADDRESS_END - 8192).is_err());
-        // Each fits, but not behind the other.
+        // Each fits, but not after the other.
         drop(disks);
         assert!(
             open(&options[..2], ADDRESS_END - 8192).is_err()

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use hv_wire::{MAX_CONTROLLERS, MAX_LUNS};
 use serde::{Deserialize, Serialize};
 
-/// What becomes of what the guest writes.
+/// Destination of what the guest writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
@@ -18,7 +18,7 @@ pub(crate) enum Mode {
     Snapshot,
 }
 
-/// The value of `--disk`: a file, what becomes of writes, and where the disk is.
+/// The value of `--disk`: a file, where writes go, and where the disk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskOption {
     pub(crate) path: PathBuf,

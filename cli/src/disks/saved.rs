@@ -19,7 +19,7 @@ use crate::machine::Backing;
 /// Name of the window's backing.
 pub(super) const WINDOW: &str = "HOTPLUG";
 
-/// What QEMU maps behind the machine's RAM, in this order.
+/// What QEMU maps after the machine's RAM, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedBacking {
@@ -89,7 +89,7 @@ impl Live {
             let name = disk.path.display();
             if disk.mode == Some(Mode::ReadWrite) {
                 return Err(format!(
-                    "its disk {name} is rw: others may change the file, and the snapshot would not fit it any more; start the \
+                    "its disk {name} is rw: others may change the file, and the snapshot would no longer fit it; start the \
                      machine with the disk as snapshot or ro"
                 ));
             }
@@ -118,7 +118,7 @@ impl SavedDisks {
     /// writes stays in QEMU's memory, except for the window, which is copied: the tool writes to it too.
     ///
     /// # Errors
-    /// They are no disks of a machine, or the window cannot be copied.
+    /// They are not disks of a machine, or the window cannot be copied.
     pub(crate) fn go_on(&self, files: Vec<File>) -> anyhow::Result<Disks> {
         ensure!(
             files.len() == self.backings.len() && self.disks.len() <= MAX_DISKS,
@@ -192,7 +192,7 @@ impl SavedDisk {
         let is_place = usize::from(self.controller) < MAX_CONTROLLERS && usize::from(self.lun) < MAX_LUNS;
         ensure!(
             is_place && self.size != 0 && self.size <= ADDRESS_END && self.mode != Some(Mode::ReadWrite),
-            "{self:?} is no disk of a saved machine"
+            "{self:?} is not a disk of a saved machine"
         );
         Ok(())
     }
@@ -266,7 +266,7 @@ mod tests {
         // The one to read and the window are not private.
         let private: Vec<_> = backings.iter().map(|backing| backing.private).collect();
         assert_eq!(private[..3], [true, false, false], "{:?}", saved.backings);
-        // The place of an added one is taken, and another finds room behind it.
+        // The place of an added one is taken, and another finds room after it.
         let live = disks.live();
         let small = file_of(&[1; 4096]);
         let (place, _) = live.add(&option(&small, ""), |_| Ok::<_, Unmade<()>>(())).unwrap();
@@ -300,9 +300,9 @@ mod tests {
             let judged = refused(&|bad| {
                 (bad.disks[0].controller, bad.disks[0].lun, bad.disks[0].size) = (controller, lun, size);
             });
-            assert!(judged.contains("is no disk of a saved machine"), "{judged}");
+            assert!(judged.contains("is not a disk of a saved machine"), "{judged}");
         }
-        assert!(refused(&|bad| bad.disks[0].mode = Some(Mode::ReadWrite)).contains("is no disk"));
+        assert!(refused(&|bad| bad.disks[0].mode = Some(Mode::ReadWrite)).contains("is not a disk"));
         assert!(refused(&|bad| bad.disks[0].size = 1 << 30).contains("is in no backing"));
         assert!(refused(&|bad| bad.disks[0].place = SavedPlace::Backing(9)).contains("is in no backing"));
         assert!(refused(&|bad| bad.disks[1].lun = bad.disks[0].lun).contains("two disks at 0:0"));

@@ -113,7 +113,7 @@ Exit codes:
   124  the time given by --timeout ran out
   125  hv exec failed: a bad option or input file, something that is missing,
        or an output that could not be written
-  126  the command is no program that the guest can run
+  126  the command is not a program that the guest can run
   127  there is no such command
   130  interrupted: Ctrl-C, SIGTERM, or the terminal was closed";
 
@@ -242,7 +242,7 @@ fn command(args: &Args) -> anyhow::Result<Command> {
     let on_terminal = args.shell || (args.command.is_empty() && at_terminal);
     ensure!(
         !on_terminal || at_terminal,
-        "--shell: stdin and stdout are no terminal; give a command without --shell, or run it under script(1)"
+        "--shell: stdin and stdout are not a terminal; give a command without --shell, or run it under script(1)"
     );
     let words = match &args.command[..] {
         [] => vec![b"sh".to_vec()],
@@ -295,7 +295,7 @@ fn reasons(
                 Progress::None => "the guest's agent had not connected",
                 Progress::Ready => "the command had not ended",
                 Progress::Invalid => {
-                    "the guest's agent sent what is no message of the protocol, or is out of turn"
+                    "the guest's agent sent what is not a message of the protocol, or is out of turn"
                 }
             };
             let above = if lines.is_empty() {

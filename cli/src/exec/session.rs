@@ -75,7 +75,7 @@ pub(super) enum Progress {
     None,
     /// It was ready.
     Ready,
-    /// It had sent bytes that are no message, or a message out of turn: nothing more was read.
+    /// It had sent bytes that are not a message, or a message out of turn: nothing more was read.
     Invalid,
 }
 
@@ -341,7 +341,7 @@ impl Output {
         Self { stream, screen, open: true, kept }
     }
 
-    /// Writes, and waits as long as the reader takes; returns false the first time that nothing reads it any more.
+    /// Writes, and waits as long as the reader takes; returns false the first time that it is no longer read.
     fn write(&mut self, bytes: &[u8]) -> bool {
         if let Some((transcript, which)) = &self.kept {
             transcript.add(*which, bytes);

@@ -41,7 +41,7 @@ pub(crate) struct Dir {
 impl FromStr for Dir {
     type Err = String;
 
-    /// The path in the guest begins behind the last `:/`.
+    /// The path in the guest begins after the last `:/`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (text, access) = match text.strip_suffix(",rw") {
             Some(text) => (text, Access::ReadWrite),
@@ -157,7 +157,7 @@ impl Opened {
                     continue;
                 };
                 share.restart();
-                // At its end the guest is gone, or has sent what is no request.
+                // At its end the guest is gone, or has sent what is not a request.
                 let _ = serve(&socket, &mut share);
             }
         });

@@ -125,7 +125,7 @@ fn an_agent_that_breaks_the_protocol_is_not_heard_any_more() {
         let (error, state) = speak(&bytes);
         assert_eq!((error, state.outcome), (Some(ErrorKind::InvalidData), None), "{bytes:?}");
     }
-    // A machine that ends is no breach.
+    // A machine that ends is not a breach.
     let (error, state) = speak(&frames(&[READY]));
     assert!(error != Some(ErrorKind::InvalidData) && state.outcome.is_none());
 }

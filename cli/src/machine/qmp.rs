@@ -30,7 +30,7 @@ const PIPE: &str = "state";
 #[derive(Debug)]
 pub(crate) struct Qmp {
     socket: UnixStream,
-    /// What was read and is no whole line.
+    /// What was read and is not a whole line.
     bytes: Vec<u8>,
     /// QEMU takes requests.
     open: bool,
@@ -83,7 +83,7 @@ impl Qmp {
     /// Has a QEMU that waits for a machine take this one, and lets it go on.
     ///
     /// # Errors
-    /// It is no machine that this QEMU, with its command line, has saved; or QEMU has ended.
+    /// It is not a machine that this QEMU, with its command line, has saved; or QEMU has ended.
     pub(super) fn restore(&mut self, state: Vec<u8>) -> anyhow::Result<()> {
         self.open()?;
         let (reader, writer) = io::pipe()?;
@@ -171,7 +171,7 @@ impl Qmp {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();
-                return serde_json::from_slice(&line).context("QEMU's monitor sends what is no JSON");
+                return serde_json::from_slice(&line).context("QEMU's monitor sends what is not JSON");
             }
             interrupt::check()?;
             ensure!(self.bytes.len() < LONGEST, "QEMU's monitor sends a line of more than {LONGEST} bytes");

@@ -178,7 +178,7 @@ impl Machines {
             entry::remove_left(&folder);
             return None;
         }
-        // One that ends has no file any more.
+        // One that ends no longer has a file.
         let facts = entry::read(&folder)?;
         let control = folder.join(CONTROL);
         let control = match fs::read_link(&control) {

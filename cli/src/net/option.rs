@@ -62,11 +62,11 @@ impl FromStr for NetOption {
 
 fn forward(word: &str) -> Result<Forward, String> {
     let wrong = |why: &str| format!("'{word}': {why}; expected forward=tcp:[ADDR:]HOST:GUEST");
-    let text = word.strip_prefix("forward=").ok_or_else(|| wrong("it is no known word"))?;
+    let text = word.strip_prefix("forward=").ok_or_else(|| wrong("it is not a known word"))?;
     let text = text.strip_prefix("tcp:").ok_or_else(|| wrong("only tcp can be forwarded"))?;
     let (rest, guest) = text.rsplit_once(':').ok_or_else(|| wrong("there are not two ports"))?;
     let (address, host) = match rest.rsplit_once(':') {
-        Some((address, host)) => (address.parse().map_err(|_| wrong("ADDR is no IPv4 address"))?, host),
+        Some((address, host)) => (address.parse().map_err(|_| wrong("ADDR is not an IPv4 address"))?, host),
         None => (Ipv4Addr::LOCALHOST, rest),
     };
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);

@@ -123,7 +123,7 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let folder = match rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => anyhow::bail!("there is no such folder"),
-            Err(Errno::NOTDIR) => anyhow::bail!("it is no folder; hv snapshot makes one"),
+            Err(Errno::NOTDIR) => anyhow::bail!("it is not a folder; hv snapshot makes one"),
             opened => opened?,
         };
         judge(&folder, FileType::Directory, "the folder")?;

@@ -1,4 +1,5 @@
-//! Saved machines: a run goes on from one, with pages of its own, as often and as many side by side as one likes.
+//! Saved machines: a run goes on from one, with pages of its own, any number of times, and any number of them side by
+//! side.
 //!
 //! A saved machine is one [`mod@file`]: RAM and QEMU's state, under a [`Key`] without which it is not read. There are
 //! two kinds. Those of `hv exec` are in the cache under a digest of all inputs ([`cache`], [`key`]). Those of

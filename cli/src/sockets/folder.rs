@@ -94,7 +94,7 @@ impl Folder {
     fn bind(&mut self, name: &str) -> anyhow::Result<UnixListener> {
         let in_use = |error: &std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
         let mut bound = socket::bind(&self.name(name));
-        // The folder is locked, so this is no machine's that runs.
+        // The folder is locked, so this is not a machine's that runs.
         if bound.as_ref().is_err_and(in_use) && self.is_left(name) {
             rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?;
             bound = socket::bind(&self.name(name));
@@ -102,7 +102,7 @@ impl Folder {
         let listener = match bound {
             Ok(listener) => listener,
             Err(error) if in_use(&error) => bail!(
-                "{} of --vsock exists, and is no socket that a machine has left: another machine may use it, or a program; remove it, \
+                "{} of --vsock exists, and is not a socket that a machine has left: another machine may use it, or a program; remove it, \
                  or give another folder",
                 self.path.join(name).display()
             ),

@@ -188,7 +188,7 @@ impl Relay {
             Who::Stream(id) => self.pass(id, events),
             Who::Lingering(at) => {
                 if let Some(stream) = self.lingering.get_mut(at) {
-                    // Nothing is said any more of a stream that has ended.
+                    // Nothing more is said of a stream that has ended.
                     match stream.write(0, &mut Outlet::default()) {
                         Ok(()) => self.progress = Instant::now(),
                         Err(_) => stream.give_up(),

@@ -195,7 +195,7 @@ fn what_is_no_trace_is_refused() {
     let refused = |bytes: &[u8]| Reader::new(Packets::new(bytes)).err().expect("it was accepted").to_string();
     assert!(refused(b"").ends_with("it is empty"), "{}", refused(b""));
     assert!(
-        refused(b"\x7fELF").starts_with("it is no trace of `hv boot --trace`"),
+        refused(b"\x7fELF").starts_with("it is not a trace of `hv boot --trace`"),
         "{}",
         refused(b"\x7fELF")
     );

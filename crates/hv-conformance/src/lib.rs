@@ -9,7 +9,7 @@
 //!
 //! - A case fails only on what the Top Level Functional Specification rules out. If the TLFS names a status, that
 //!   status is required; if it only says that something is invalid, any error is accepted.
-//! - VMBus and its devices are no part of the TLFS. Their cases (chapters `vmbus_*`) check what stock guests rely on,
+//! - VMBus and its devices are not part of the TLFS. Their cases (chapters `vmbus_*`) check what stock guests rely on,
 //!   and what Microsoft's OpenVMM does as a host; where hosts may differ, any answer is accepted that harms nothing.
 //!   None of them writes to a disk or sends a frame.
 //! - What the host or the environment lacks is skipped with a reason, never passed. The absence of a feature must be

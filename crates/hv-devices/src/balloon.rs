@@ -42,7 +42,7 @@ pub const OFFER: ChannelOffer = hv_vmbus::offer(
 /// Maximum number of ranges in a message: Linux's have 4096 bytes, in both directions.
 pub const RANGES: usize = (4096 - size_of::<BalloonResponse>()) / size_of::<PageRange>();
 
-/// A request to the back end: the contents of the pages in [`Balloon::discarding`] are of no more use. They read as
+/// A request to the back end: the contents of the pages in [`Balloon::discarding`] are no longer needed. They read as
 /// zeros when that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Discard;
@@ -92,7 +92,7 @@ enum Task {
     GiveLater,
 }
 
-/// What became of the last task.
+/// Outcome of the last task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Ended {
@@ -100,7 +100,7 @@ enum Ended {
     No = 0,
     /// It is done.
     Done,
-    /// The guest has said what is no message of the protocol.
+    /// The guest has said what is not a message of the protocol.
     Malformed,
     /// The guest closed the channel first.
     Closed,

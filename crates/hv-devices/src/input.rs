@@ -73,7 +73,7 @@ enum Step {
     Incompatible,
 }
 
-/// What became of the last events.
+/// Outcome of the last events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Ended {

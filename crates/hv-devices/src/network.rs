@@ -375,7 +375,7 @@ impl Network {
         self.halt();
     }
 
-    /// Halts the card: it receives nothing any more.
+    /// Halts the card: it no longer receives anything.
     fn halt(&mut self) {
         self.rndis = Rndis::Halted;
         self.forget_addresses();

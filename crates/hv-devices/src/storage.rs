@@ -82,7 +82,7 @@ pub enum Failure {
     Target,
     /// Another failure; the guest gets this sense.
     Sense(Sense),
-    /// The command ends exactly like this: for faults on purpose.
+    /// The command ends exactly like this: for injected faults.
     Exactly {
         /// Status of the port driver, without flags.
         srb: u8,

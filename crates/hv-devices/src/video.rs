@@ -45,7 +45,7 @@ pub const OFFER: ChannelOffer = {
 const MAJOR: u16 = 3;
 /// Minor number of the newest version.
 const NEWEST: u16 = 5;
-/// Minor number of the first version that tells of the BIOS.
+/// Minor number of the first version that reports the BIOS.
 const HAS_BIOS_INFO: u16 = 3;
 /// Minor number of the first version that has resolutions and capabilities.
 const HAS_RESOLUTIONS: u16 = 5;
@@ -333,7 +333,7 @@ const NOTHING: Situation = Situation {
     pitch: U32::ZERO,
 };
 
-/// Returns true if a picture has pixels, in a form that there is, and lies in the video memory.
+/// Returns true if a picture has pixels, in a supported format, and lies in the video memory.
 fn is_valid(shown: &Situation) -> bool {
     let number = |field: U32| u64::from(field.get());
     let row = number(shown.width) * u64::from(shown.depth_bits / 8);

@@ -85,7 +85,7 @@ impl<'t, D: Dma, C: Conduit> Keyboard<'t, D, C> {
         self.state == State::Ready
     }
 
-    /// Returns the number of packets that were no messages of a keyboard.
+    /// Returns the number of packets that were not messages of a keyboard.
     #[must_use]
     pub const fn ignored(&self) -> u64 {
         self.ignored

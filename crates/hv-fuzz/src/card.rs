@@ -53,7 +53,7 @@ pub fn card(data: &[u8]) {
     // The client's page comes first.
     let Some(mut end) = ScriptedCard::new(&host.pages()[1..], RING, BUFFER, BUFFER) else { return };
     if input.flag() {
-        // Most of what there is to try comes behind the initialization.
+        // Most of what there is to try comes after the initialization.
         let mut left = 64;
         let _ = guest.wait_ready(&mut || {
             end.serve();
@@ -101,7 +101,7 @@ pub fn card(data: &[u8]) {
     }
 }
 
-/// Takes all frames that there are. The ring bounds how many those are.
+/// Takes all frames that exist. The ring bounds how many those are.
 fn take_frames(guest: &mut Guest<'_>) {
     let mut room = [0; LONGEST];
     let mut frames = 0;

@@ -24,7 +24,7 @@ pub(crate) const RING: usize = 2;
 pub(crate) type Host<'h> = &'h ScriptedHost;
 type Scsi<'h> = Controller<'h, ScriptedDma<'h>, Host<'h>, u8, 4>;
 
-/// Builds a message of this type with these words behind the header.
+/// Builds a message of this type with these words after the header.
 pub(crate) fn message(kind: u32, words: &[u32]) -> Vec<u8> {
     [kind, 0].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }

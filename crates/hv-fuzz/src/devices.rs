@@ -78,7 +78,7 @@ struct Partition {
     /// Requests of dynamic memory that the back end keeps.
     discards: RefCell<Vec<Token>>,
     judge: RefCell<Judge<4>>,
-    /// What faults on purpose do next.
+    /// What injected faults do next.
     mishap: Cell<u8>,
 }
 

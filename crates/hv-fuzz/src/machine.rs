@@ -28,7 +28,7 @@ pub(crate) const FREQUENCY: u64 = 62_500_000;
 /// Rounds after which a hypercall that goes back to the guest has made no progress: the most elements, and one more.
 const ROUNDS: usize = 4096;
 
-/// What can go wrong on purpose; the first is nothing.
+/// Faults that can be injected; the first is none.
 const PLANS: [&str; 12] = [
     "",
     "buffers@/3",
@@ -66,7 +66,7 @@ pub(crate) struct Watcher {
 /// A plan of faults that can be ended.
 pub(crate) struct Calmed {
     injector: Injector,
-    /// Nothing goes wrong on purpose any more.
+    /// Fault injection has ended.
     calm: Cell<bool>,
 }
 

@@ -48,7 +48,7 @@ struct Host {
     memory: Memory,
     /// Requests that wait for their end.
     held: RefCell<Vec<Token>>,
-    /// What becomes of the next requests: a bit for each of the choices.
+    /// Fate of the next requests: a bit for each of the choices.
     mood: Cell<u8>,
     judge: RefCell<Judge<1>>,
     replay: RefCell<Replay<1>>,

@@ -264,7 +264,7 @@ struct hv_storage_completion {
   void *memory;
   // 0, or why it failed: HV_E_IO, HV_E_AGAIN, HV_E_NOT_FOUND, HV_E_MALFORMED.
   int error;
-  // As of `hv_bus_status`, for HV_E_IO.
+  // As for `hv_bus_status`, for HV_E_IO.
   uint32_t status;
   // Bytes moved.
   uint32_t bytes;
@@ -532,7 +532,7 @@ int hv_storage_write(struct hv_storage *storage,
 int hv_storage_flush(struct hv_storage *storage,
                      const struct hv_disk *disk);
 
-// Submits a read of blocks into `memory`, without a copy. Does not wait. Returns 0, and `hv_storage_poll` tells of the
+// Submits a read of blocks into `memory`, without a copy. Does not wait. Returns 0, and `hv_storage_poll` reports the
 // end; or an error, and `memory` is still the kernel's: HV_E_AGAIN, HV_E_RANGE, HV_E_TOO_LONG, HV_E_GONE.
 //
 // # Safety
@@ -553,7 +553,7 @@ int hv_storage_submit_read(struct hv_storage *storage,
 //
 // # Safety
 //
-// As of `hv_storage_submit_read`.
+// As for `hv_storage_submit_read`.
 int hv_storage_submit_write(struct hv_storage *storage,
                             const struct hv_disk *disk,
                             uint64_t block,

@@ -53,7 +53,7 @@ impl Bench<'_> {
         black_box(self.partition.hvc(&self.host, 0, immediate, black_box(x)) == hv_host::Action::Resume);
     }
 
-    /// A hypercall by `hvc #0` in registers that are used again and again: it changes nothing of its input but X0.
+    /// Issues a hypercall by `hvc #0` in registers that are reused: it changes nothing of its input but X0.
     #[inline(always)]
     fn again(&self, x: &mut [u64; 31]) -> u64 {
         x[0] = u64::from(HYPERCALL);

@@ -68,7 +68,7 @@ impl<H: Host, F: Faults> Host for Faulty<H, F> {
         self.host.counter()
     }
 
-    /// As often as the plan says.
+    /// Asserts an interrupt as often as the plan says.
     #[inline]
     fn assert_interrupt(&self, vp: usize, intid: u32) {
         let times = match self.faults.interrupt(intid) {

@@ -82,7 +82,7 @@ fn check_block(memory: &impl GuestMemory, gpa: u64, size: usize) -> Result<(), H
     Ok(())
 }
 
-/// Where a call stopped: at its end, or before an element from which it must be continued.
+/// Outcome of a call: complete, or stopped before an element from which it must be continued.
 pub(crate) enum Outcome {
     Done(HypercallOutput),
     Again(u16),

@@ -75,7 +75,7 @@ struct Call {
 const NO_PRIVILEGE: PartitionPrivileges = PartitionPrivileges(0);
 
 impl Call {
-    /// A simple call with this input and output; `()` for none.
+    /// Describes a simple call with this input and output; `()` for none.
     const fn simple<Input, Output>(operation: Operation) -> Self {
         Self {
             operation,
@@ -88,7 +88,7 @@ impl Call {
         }
     }
 
-    /// A rep call with this header, and these elements of its input and output lists; `()` for none.
+    /// Describes a rep call with this header, and these elements of its input and output lists; `()` for none.
     const fn rep<Header, Input, Output>(operation: Operation) -> Self {
         let simple = Self::simple::<Header, Output>(operation);
         Self { input_element: size_of::<Input>() as u16, rep: true, ..simple }
@@ -102,7 +102,7 @@ impl Call {
         Self { privileges, ..self }
     }
 
-    /// Sizes of the headers, of the whole input, and of the output in bytes.
+    /// Returns the sizes of the headers, of the whole input, and of the output in bytes.
     fn sizes(&self, control: HypercallInput) -> (usize, usize, usize) {
         let count = usize::from(control.rep_count());
         let list = usize::from(self.header) + usize::from(control.variable_header_size()) * 8;

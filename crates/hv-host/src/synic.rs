@@ -113,7 +113,7 @@ impl Synic {
         self.became_ready(context);
     }
 
-    /// Messages and timers that found the SynIC off resume when it is on again.
+    /// Resumes messages and timers that found the SynIC off, when it is on again.
     pub(crate) fn became_ready<H: Host>(&mut self, context: &Context<'_, H>) {
         if self.control.enable() && self.message_page.enabled() {
             self.scan(context);

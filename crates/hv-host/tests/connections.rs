@@ -1,4 +1,4 @@
-//! A host with a message server of its own: connections that are no port's come out of the hypervisor.
+//! A host with a message server of its own: connections that are not a port's come out of the hypervisor.
 
 use std::cell::{Cell, RefCell};
 

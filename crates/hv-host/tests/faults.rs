@@ -1,4 +1,4 @@
-//! Faults on purpose: each changes what the guest sees, and none the partition's health.
+//! Injected faults: each changes what the guest sees, and none the partition's health.
 
 use hv_host::faults::{Faults as _, Injection, Injector, Name as PlanName, Plan};
 use hv_host::{Config, GuestMemory, Host, Port, PortTarget};
@@ -20,7 +20,7 @@ fn names(kind: PlanName, name: &str) -> Option<u64> {
     hv_tlfs::abi::constants().find(wanted).map(|constant| constant.value)
 }
 
-/// How often each rule of the plan has struck.
+/// Returns the number of times that each rule of the plan has struck.
 fn fired(m: &TestMachine<'_>) -> Vec<u64> {
     m.host.plan().fired().collect()
 }
@@ -36,7 +36,7 @@ fn ports() -> [Port; 2] {
     ]
 }
 
-/// A set-up guest on two VPs.
+/// Runs a test with a set-up guest on two VPs.
 fn with(text: &str, test: impl FnOnce(&TestMachine<'_>)) {
     run_with_faults(Config::new(62_500_000), plan(text), 2, &ports(), |m| {
         (0..2).for_each(|vp| m.online(vp));
@@ -50,7 +50,7 @@ fn with(text: &str, test: impl FnOnce(&TestMachine<'_>)) {
     });
 }
 
-/// A well-behaved guest still gets what it asks for, once nothing goes wrong any more.
+/// Checks that a well-behaved guest still gets what it asks for, once fault injection has ended.
 fn still_healthy(m: &TestMachine<'_>) {
     assert_eq!(m.partition.reference_time(&m.host), m.partition.reference_time(&m.host));
     m.partition.reset(&m.host);
@@ -113,7 +113,7 @@ fn any_call_is_every_call() {
     run_with_faults(Config::new(62_500_000), plan("call=any:0x71"), 1, &[], |m| {
         m.online(0);
         assert_eq!(m.get(0, Name::HYPERVISOR_VERSION), Err(HvStatus::OPERATION_FAILED));
-        assert_eq!(m.smccc(0, 0x8400_0000, [0; 3]).0, 0x1_0001, "PSCI is no hypercall");
+        assert_eq!(m.smccc(0, 0x8400_0000, [0; 3]).0, 0x1_0001, "PSCI is not a hypercall");
     });
 }
 

@@ -14,7 +14,7 @@ fn two(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(FREQUENCY), 2, &[], test);
 }
 
-/// A Get's header and names, as bytes.
+/// Encodes a Get's header and names.
 fn names(names: &[Name]) -> Vec<u8> {
     let mut input = header(PARTITION_ID_SELF, VP_INDEX_SELF);
     input.extend(names.iter().flat_map(|name| name.0.to_le_bytes()));
@@ -353,7 +353,7 @@ fn fast_input_and_output_share_128_bytes() {
         let mut input = vec![PARTITION_ID_SELF, u64::from(VP_INDEX_SELF)];
         let pair = u64::from(Name::VP_INDEX.0) | u64::from(Name::VP_INDEX.0) << 32;
         input.extend([pair; 2]);
-        // 32 bytes of input leave 96 for the output: 6 values, but 4 names are all that there are.
+        // 32 bytes of input leave 96 for the output: 6 values, but 4 names are all that exist.
         let (result, x) = m.fast(1, rep(Code::GET_VP_REGISTERS, 4), &input);
         assert_eq!((result.status(), result.reps_completed()), (HvStatus::SUCCESS, 4));
         assert_eq!([4, 6, 8, 10].map(|n| x[n]), [1; 4], "after the input, in pairs");

@@ -32,7 +32,7 @@ fn two(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), 2, &ports(), test);
 }
 
-/// A machine whose VP 1 takes messages.
+/// Runs a test with a machine whose VP 1 takes messages.
 fn ready(test: impl FnOnce(&TestMachine<'_>)) {
     two(|m| {
         m.enable_synic(1, SINT, VECTOR);

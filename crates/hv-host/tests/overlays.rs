@@ -208,7 +208,7 @@ impl Model {
         }
     }
 
-    /// What the guest sees at a page, and whether that is the reference TSC page.
+    /// Returns what the guest sees at a page, and whether that is the reference TSC page.
     fn seen(&mut self, page: usize) -> (&mut Page, bool) {
         match self.overlays.iter().position(|o| o.shown && o.page == Some(page)) {
             Some(overlay) => (&mut self.overlays[overlay].contents, overlay == TIME),

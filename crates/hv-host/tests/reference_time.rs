@@ -19,7 +19,7 @@ fn read(m: &TestMachine<'_>, offset: u64) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// The time as a guest computes it from the page; `None` if the page sends it to the register.
+/// Computes the time from the page as a guest does; `None` if the page sends it to the register.
 fn page_time(m: &TestMachine<'_>) -> Option<u64> {
     let sequence = read(m, 0) as u32;
     (sequence != 0).then(|| {

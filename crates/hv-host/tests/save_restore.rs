@@ -12,7 +12,7 @@ use proptest::prelude::*;
 /// A page for the reference TSC that random steps seldom hit.
 const TSC_PAGE: u64 = RAM + 0x5000;
 
-/// A guest in the middle of things.
+/// Brings a guest into the middle of things.
 fn busy(m: &TestMachine<'_>) {
     for vp in 0..VPS {
         m.online(vp);
@@ -261,7 +261,7 @@ proptest! {
         busy_machine(|m| {
             let mut image = m.image();
             for (at, byte) in damage {
-                // Behind the version and the fingerprint.
+                // After the version and the fingerprint.
                 let at = 20 + at.index(image.len() - 28);
                 image[at] = byte;
             }

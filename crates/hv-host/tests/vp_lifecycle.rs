@@ -11,7 +11,7 @@ use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const NOT_SUPPORTED: u64 = u64::MAX;
 
-/// Four VPs of which only the first is on.
+/// Runs a test with four VPs of which only the first is on.
 fn booted(test: impl FnOnce(&TestMachine<'_>)) {
     run_bare(Config::new(62_500_000), 4, &[], |m| {
         m.online(0);

@@ -32,7 +32,7 @@ mod kvm {
 
     const MEMORY: u64 = 256 << 20;
 
-    /// Shows the console, the state of VMBus, and a crash.
+    /// Observer that shows the console, the state of VMBus, and a crash.
     struct Console;
 
     impl Observer for Console {

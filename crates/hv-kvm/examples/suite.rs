@@ -56,7 +56,7 @@ mod kvm {
         PortTarget::Event { vp, sint: loopback::EVENT_SINT, base, count }
     }
 
-    /// Shows the console.
+    /// Observer that shows the console.
     struct Console;
 
     impl Observer for Console {

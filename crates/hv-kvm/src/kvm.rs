@@ -16,7 +16,7 @@ pub trait Vm: Sync {
     type Vcpu: Vcpu;
     /// What reaches the thread of a virtual CPU from other threads.
     type Waker: Waker;
-    /// Keeps a thread reachable. It stays in the thread.
+    /// Reference that keeps a thread reachable. It stays in the thread.
     type Thread;
 
     /// Returns the guest's memory.
@@ -96,10 +96,10 @@ pub trait Waker: Send + Sync {
     fn interrupt_after(&self, time: Option<Duration>);
 }
 
-/// Why a virtual CPU stopped running.
+/// Reason why a virtual CPU stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// An `hvc`, or an `smc`, whose function id is in a forwarded range. PC is behind the instruction.
+    /// An `hvc`, or an `smc`, whose function id is in a forwarded range. PC is after the instruction.
     Call {
         /// The low half of X0.
         function: u32,

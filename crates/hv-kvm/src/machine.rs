@@ -61,7 +61,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         &self.shared.observer
     }
 
-    /// Returns the partition's embedder for threads that are no VP's: for
+    /// Returns the partition's embedder for threads that are not a VP's: for
     /// [`Partition::completed`](hv_partition::Partition::completed), for example. They share it, and take turns.
     #[must_use]
     pub const fn embedder(&self) -> &Embedder<V, S> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// How a run ended.
+/// Outcome of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Outcome {

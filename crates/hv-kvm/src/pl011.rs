@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-/// Input that the guest has not read: the FIFO, and what waits behind it.
+/// Input that the guest has not read: the FIFO, and what waits after it.
 const INPUT_BYTES: usize = 4096;
 /// Bytes of the receive FIFO.
 const FIFO: usize = 16;

@@ -1,6 +1,6 @@
 //! Errors in the user's input, each with the value, what was expected, and what to do.
 
-/// Describes the beginning of a file that is no kernel.
+/// Describes the beginning of a file that is not a kernel.
 fn beginning(len: usize, start: &str) -> String {
     if len == 0 { "an empty file".to_owned() } else { format!("{len} bytes, starting with {start}") }
 }

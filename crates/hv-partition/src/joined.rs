@@ -14,7 +14,7 @@ pub(crate) struct Core<'a, R> {
     pub(crate) carrier: Carrier<R>,
 }
 
-/// Something with a [`Core`].
+/// Owner of a [`Core`].
 pub(crate) trait HasCore {
     type Lock: RawMutex;
 

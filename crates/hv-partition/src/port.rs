@@ -23,18 +23,18 @@ pub trait HostBackend<W: Work> {
     /// [`Partition::completed`](crate::Partition::completed) from any thread, but not from within this call.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 
-    /// Requests of this kind can fail on purpose. Others do not count for a plan of failures.
+    /// Requests of this kind can fail by injection. Others do not count for a plan of failures.
     const FAILS: bool = false;
 
-    /// Returns the outcome of a request that fails on purpose, or `None` if it has no such failure. The request is not
-    /// carried out. Called only for kinds of requests that [fail](Self::FAILS).
+    /// Returns the outcome of a request that fails by injection, or `None` if it has no such failure. The request is
+    /// not carried out. Called only for kinds of requests that [fail](Self::FAILS).
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
         let _ = (request, failing);
         None
     }
 }
 
-/// A host with faults has the back ends of the host it decorates, except for the requests that fail on purpose.
+/// A host with faults has the back ends of the host it decorates, except for the requests that fail by injection.
 impl<W: Work, H: HostBackend<W>, F: Faults> HostBackend<W> for Faulty<H, F> {
     const FAILS: bool = H::FAILS;
 

@@ -1,4 +1,4 @@
-//! Connections that lead to VMBus: those that are no port's.
+//! Connections that lead to VMBus: those that are not a port's.
 
 use hv_host::{Connections, RawMutex};
 use hv_tlfs::status::HvStatus;
@@ -35,7 +35,7 @@ where
         self.partition.bus().message(&self.port(), vp, connection, payload)
     }
 
-    /// VMBus signals carry no flag: the connection identifies the channel.
+    /// Signals VMBus. Its signals carry no flag: the connection identifies the channel.
     fn signal_event(&self, vp: usize, connection: u32, _: u16) -> Result<(), HvStatus> {
         self.partition.bus().signal(&self.port(), vp, connection)
     }

@@ -18,7 +18,7 @@ thread_local! {
     static TAKEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts the locks, and lets other threads run before each.
+/// Wait policy that counts the locks, and lets other threads run before each.
 #[derive(Debug)]
 struct Counted;
 

@@ -27,7 +27,7 @@ pub use users::{SOURCES, running_program};
 const MANIFEST: &str = "manifest.json";
 /// Name of the file that is locked during changes to the cache.
 pub const LOCK: &str = "lock";
-/// Name of the folder of running machines, where the user's session has no folder for such things. It is no content of
+/// Name of the folder of running machines, where the user's session has no folder for such things. It is not content of
 /// the cache.
 pub const MACHINES: &str = "machines";
 /// Maximum size of a manifest in bytes: it has a line per file.

@@ -60,7 +60,7 @@ pub fn command_line<C: clap::FromArgMatches>(command: clap::Command) -> Result<C
     })
 }
 
-/// Returns the exit code once help was printed. A reader that has seen enough is no failure.
+/// Returns the exit code once help was printed. A reader that has seen enough is not a failure.
 fn helped(printed: io::Result<()>) -> Exit {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -93,7 +93,7 @@ pub fn end_as(result: anyhow::Result<u8>, failed: u8) -> std::process::ExitCode 
     if ui::finish() { code.into() } else { failed.into() }
 }
 
-/// The table of exit codes for `--help`. Its lines fit a terminal of 80 columns: what wraps is no table any more.
+/// The table of exit codes for `--help`. Its lines fit a terminal of 80 columns: what wraps is no longer a table.
 pub const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off

@@ -24,7 +24,7 @@ pub use special::Special;
 
 /// Mode of a new file, before the umask.
 const FILE: Mode = Mode::from_raw_mode(0o666);
-/// Flags for what is no regular file: nothing is waited for, and no terminal becomes that of this process.
+/// Flags for what is not a regular file: nothing is waited for, and no terminal becomes that of this process.
 const SPECIAL: OFlags = OFlags::NONBLOCK.union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 /// Mode of a new folder.
 const FOLDER: Mode = Mode::from_raw_mode(0o777);

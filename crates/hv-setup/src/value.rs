@@ -26,7 +26,7 @@ pub fn whole<T: TryFrom<u64>>(
 /// Parses a number of seconds.
 ///
 /// # Errors
-/// It is no whole number, or one of 136 years and more.
+/// It is not a whole number, or one of 136 years and more.
 pub fn seconds(text: &str) -> Result<u32, String> {
     whole(0..=u32::MAX.into(), "seconds")(text)
 }
@@ -34,7 +34,7 @@ pub fn seconds(text: &str) -> Result<u32, String> {
 /// Parses a size such as `512M`; a plain number is in MiB, as for QEMU's `-m`.
 ///
 /// # Errors
-/// It is no size, or one of 256 TiB and more.
+/// It is not a size, or one of 256 TiB and more.
 pub fn size(text: &str) -> Result<u64, String> {
     let expected = || "expected a number of MiB, or a number with K, M, G or T, such as 512M".to_owned();
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -66,7 +66,7 @@ mod tests {
         for bad in ["", "0", "9", "-1", "two", "1.5", "1e3", "0x2", "+2", " 2", "99999999999999999999"] {
             assert_eq!(parse(bad), Err("expected a whole number from 1 to 8".to_owned()), "{bad}");
         }
-        // A range that the type does not have is no panic.
+        // A range that the type does not have is not a panic.
         assert!(whole::<u8>(0..=1000, "")("999").is_err());
         assert_eq!(
             whole::<u8>(0..=9, "seconds")("x"),

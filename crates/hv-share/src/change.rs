@@ -225,7 +225,7 @@ impl Share {
     }
 }
 
-/// Takes the structure that a request begins with, and returns what is behind it.
+/// Takes the structure that a request begins with, and returns what is after it.
 fn split<T: FromBytes>(body: &[u8]) -> Result<(T, &[u8]), Errno> {
     T::read_from_prefix(body).map_err(|_| Errno::INVAL)
 }

@@ -46,7 +46,7 @@ impl Files {
     }
 
     /// Judges what a step has opened: a folder of another file system is not entered. It may be procfs, in which a
-    /// guest would find the memory of this process. What is no folder may have another device in one file system
+    /// guest would find the memory of this process. What is not a folder may have another device in one file system
     /// (overlayfs).
     ///
     /// # Errors

@@ -80,7 +80,7 @@ const MOST_AT_ONCE: u16 = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid;
 
-/// What becomes of a request.
+/// Outcome of a request.
 type Done = Result<Answer, Errno>;
 
 /// Answer to a request that succeeded: with a reply, or without.
@@ -114,7 +114,7 @@ impl Share {
     /// take as many descriptors again at most.
     ///
     /// # Errors
-    /// It is no folder, or cannot be read.
+    /// It is not a folder, or cannot be read.
     pub fn open(path: &Path, handles: usize, access: Access) -> io::Result<Self> {
         Ok(Self {
             access,
@@ -142,7 +142,7 @@ impl Share {
     /// ([`retry`](Self::retry)).
     ///
     /// # Errors
-    /// It is no request.
+    /// It is not a request.
     pub fn answer(&mut self, request: &[u8]) -> Result<Option<&[u8]>, Invalid> {
         let (head, body) = fuse_in_header::read_from_prefix(request).map_err(|_| Invalid)?;
         if head.len as usize != request.len() || request.len() > MAX_REQUEST {
@@ -338,7 +338,7 @@ fn name(body: &[u8]) -> Result<&OsStr, Errno> {
     named(body).map(|(name, _)| name)
 }
 
-/// Splits a body into a name and what is behind it.
+/// Splits a body into a name and what is after it.
 fn named(body: &[u8]) -> Result<(&OsStr, &[u8]), Errno> {
     const LONGEST: usize = 255;
     let (name, rest) = text(body)?;

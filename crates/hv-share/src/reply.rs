@@ -32,12 +32,12 @@ impl Reply {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Returns the number of bytes behind the head.
+    /// Returns the number of bytes after the head.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - HEAD
     }
 
-    /// Adds zeros up to a multiple of eight bytes behind the head.
+    /// Adds zeros up to a multiple of eight bytes after the head.
     pub(crate) fn align(&mut self) {
         let length = self.len().next_multiple_of(8);
         self.keep(length);
@@ -55,7 +55,7 @@ impl Reply {
         Ok(&mut self.bytes[HEAD..])
     }
 
-    /// Sets its length in bytes, behind the head.
+    /// Sets its length in bytes, the head not counted.
     pub(crate) fn keep(&mut self, bytes: usize) {
         self.bytes.resize(HEAD + bytes, 0);
     }

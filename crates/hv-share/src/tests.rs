@@ -158,7 +158,7 @@ impl Guest {
 fn a_kernel_and_the_server_agree_on_a_version() {
     let mut guest = Guest::new();
     let asked = fuse_init_in { major: 7, minor: 41, max_readahead: 1 << 20, flags: u32::MAX };
-    // A newer kernel's has more behind it.
+    // A newer kernel's has more after it.
     let out: fuse_init_out = guest.get(FUSE_INIT, 0, &[asked.as_bytes(), &[0xff; 48]].concat()).unwrap();
     assert_eq!((out.major, out.minor, out.max_readahead), (7, 31, MAX_READ));
     let changing = FUSE_WRITEBACK_CACHE | FUSE_ATOMIC_O_TRUNC | FUSE_POSIX_LOCKS | FUSE_EXPORT_SUPPORT;
@@ -183,7 +183,7 @@ fn files_folders_and_links_are_read() {
     let link = guest.walk("link").unwrap();
     assert_eq!(guest.ask(FUSE_READLINK, link, &[]).unwrap(), b"../secret");
     assert_eq!(guest.ask(FUSE_READLINK, node, &[]), Err(Errno::INVAL));
-    // From the middle, and behind the end.
+    // From the middle, and after the end.
     let fh = guest.open(FUSE_OPEN, node).unwrap();
     assert_eq!(guest.read(FUSE_READ, fh, 3, 4).unwrap(), b"tent");
     assert_eq!(guest.read(FUSE_READ, fh, 100, 4).unwrap(), b"");
@@ -446,7 +446,7 @@ proptest! {
         prop_assert_eq!(fs::read_dir(guest.path("")).unwrap().count(), 4);
     }
 
-    /// Bytes that are no request are refused, and never more than that.
+    /// Bytes that are not a request are refused, and never more than that.
     #[test]
     fn noise_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let mut guest = Guest::new();

@@ -34,7 +34,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Returns a word of the payload; 0 behind its end.
+    /// Returns a word of the payload; 0 after its end.
     #[must_use]
     pub fn word(&self, n: usize) -> u32 {
         let word = self.payload.get(n * 4..n * 4 + 4).and_then(|bytes| bytes.try_into().ok());

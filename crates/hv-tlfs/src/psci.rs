@@ -38,7 +38,7 @@ pub const INVALID_PARAMETERS: u64 = -2i64 as u64;
 pub const ALREADY_ON: u64 = -4i64 as u64;
 /// The CPU is starting.
 pub const ON_PENDING: u64 = -5i64 as u64;
-/// The entry point is no valid address.
+/// The entry point is not a valid address.
 pub const INVALID_ADDRESS: u64 = -9i64 as u64;
 
 /// AFFINITY_INFO: on.

@@ -6,7 +6,7 @@
 //! a guest. There are no references to that memory: it is accessed by copying.
 //!
 //! The device's answers are validated: an index, an id or a length that violates the protocol is a [`Broken`], and the
-//! device is not used any more.
+//! device is no longer used.
 //!
 //! Source of layouts and numbers: Virtual I/O Device (VIRTIO) Version 1.2, cited by section title.
 #![no_std]

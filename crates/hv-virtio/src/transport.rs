@@ -190,7 +190,7 @@ impl<R: Registers> Transport<R> {
         self.registers.write(register::STATUS, all);
     }
 
-    /// Gives the device up: resets it, so that it writes to no memory any more.
+    /// Gives the device up: resets it, so that it no longer writes to memory.
     pub fn give_up(&self) {
         self.registers.write(register::STATUS, status::FAILED);
         self.registers.write(register::STATUS, 0);

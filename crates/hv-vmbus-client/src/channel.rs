@@ -219,7 +219,7 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
     }
 }
 
-/// What becomes of a request to open a channel: the channel, or the GPADL of its rings.
+/// Outcome of a request to open a channel: the channel, or the GPADL of its rings.
 pub type Opened<'t, D, C> = Result<Channel<'t, D, C>, Returned<Gpadl<'t, D>>>;
 
 impl<'t, D: Dma, C: Conduit> Opening<'t, D, C> {

@@ -481,7 +481,7 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         if channel.0 == 0 || channel.0 >= MAX_CHANNELS {
             return None;
         }
-        // A number that the guest has not released is no new channel's.
+        // A number that the guest has not released is not a new channel's.
         if self.slot(channel).is_some() {
             return Some(Notice::Declined(channel));
         }

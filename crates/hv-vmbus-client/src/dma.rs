@@ -221,7 +221,7 @@ impl<D: Dma> PageRun<D> {
         write(self.pages(), offset, from);
     }
 
-    /// Lets the host access the pages for good: there is no way back to a run. For pages that come back there are
+    /// Lets the host access the pages permanently: there is no way back to a run. For pages that come back there are
     /// [`Queue`](crate::Queue) and [`Gpadl`](crate::Gpadl), which take runs.
     ///
     /// # Errors
@@ -319,7 +319,7 @@ impl<D: Dma> PageNumbers for Loan<D> {
 
 /// Memory of a device in VMBus's address window, where the OS has mapped it: video memory.
 ///
-/// The host puts the memory where the guest asks for it. It is no RAM, so nothing is allocated, shared or given back.
+/// The host puts the memory where the guest asks for it. It is not RAM, so nothing is allocated, shared or given back.
 #[derive(Clone, Copy, Debug)]
 pub struct Window<'w> {
     pages: &'w [Page],
@@ -396,7 +396,7 @@ impl fmt::Debug for Data<'_> {
 }
 
 impl<'a> Data<'a> {
-    /// Names `len` bytes from byte `offset` on of pages that the host may access for good.
+    /// Names `len` bytes from byte `offset` on of pages that the host may access permanently.
     #[must_use]
     pub fn of<D: Dma>(pages: &'a Shared<D>, offset: usize, len: u32) -> Self {
         Self { pages, offset, len }

@@ -227,7 +227,7 @@ impl<'t, D: Dma> Gpadl<'t, D> {
         self.held.pages.pages()
     }
 
-    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie behind the last page stay as they
+    /// Copies bytes out of the pages, from byte `offset` on. Those of `into` that lie after the last page stay as they
     /// are.
     pub fn read(&self, offset: usize, into: &mut [u8]) {
         dma::read(self.pages(), offset, into);

@@ -174,7 +174,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Resets the bus to the state after [`new`](Self::new), with its current offers: for a reset of the partition.
-    /// Requests in flight are not answered any more; the next contact of the guest is answered when they are completed.
+    /// Requests in flight are no longer answered; the next contact of the guest is answered when they are completed.
     pub fn reset<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,
@@ -322,7 +322,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             let mut control = self.control.lock();
             control.changes = true;
             self.settle(&mut control, port);
-            // There may be messages now for which devices wait, or none any more.
+            // There may be messages now for which devices wait, or none left.
             self.shared.moves();
         }
     }

@@ -143,7 +143,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 }
 
-/// Errors in the contact of a supported version.
+/// Checks the contact of a supported version.
 fn judge(contact: &InitiateContact, asked: FeatureFlags, payload: &[u8]) -> Result<(), Reason> {
     if (contact.monitor_page_in == 0) != (contact.monitor_page_out == 0) {
         return Err(Reason::OneMonitorPage);

@@ -80,7 +80,7 @@ pub struct Refusal;
 ///   ring.
 /// * A request holds everything that it accesses: the guest is not told that its pages are its own again before the
 ///   request is completed. Each request is completed once, in any order.
-/// * When a channel is closed its requests are not answered any more, and [`completed`](Self::completed) is not called
+/// * When a channel is closed its requests are no longer answered, and [`completed`](Self::completed) is not called
 ///   for them.
 pub trait Device: Sized {
     /// A request to the back end, with everything that must be remembered of the packet until then;
@@ -176,7 +176,7 @@ pub trait Device: Sized {
     }
 
     /// Closes a channel: on request of the guest, at the end of the connection, or because it is rescinded. Requests
-    /// made from its packets are not completed any more.
+    /// made from its packets are no longer completed.
     fn closed<P: Backend<Self::Request>>(&mut self, channel: Channel, io: &mut Io<'_, P, Self::Request>) {
         let _ = (channel, io);
     }

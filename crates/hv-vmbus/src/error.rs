@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// Why a message or signal was rejected.
+/// Reason why a message or signal was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The connection belongs to no port of VMBus: `HV_STATUS_INVALID_CONNECTION_ID`.
@@ -23,7 +23,7 @@ impl fmt::Display for Refused {
 
 impl core::error::Error for Refused {}
 
-/// Why the bus rejected a call of the embedder.
+/// Reason why the bus rejected a call of the embedder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BusError {

@@ -133,7 +133,7 @@ pub enum Flaw {
     Repeated,
 }
 
-/// Why a guest's message was rejected.
+/// Reason why a guest's message was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {

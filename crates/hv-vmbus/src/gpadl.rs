@@ -60,7 +60,7 @@ pub(crate) struct Gpadl {
 
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Channel in the upper, id in the lower half; 0 is no entry, since no channel has the number 0.
+    /// Channel in the upper, id in the lower half; 0 is not an entry, since no channel has the number 0.
     key: AtomicU64,
     /// State, with the fate in the second byte.
     state: AtomicU32,
@@ -332,7 +332,7 @@ impl<'a> Pool<'a> {
         }
     }
 
-    /// Records one more request that uses the list. Its channel's device is locked, so this is no exchange.
+    /// Records one more request that uses the list. Its channel's device is locked, so this is not an exchange.
     pub(crate) fn hold(self, at: usize) {
         if let Some(entry) = self.entries.get(at) {
             entry.holds.store(entry.holds.load(Relaxed) + 1, Relaxed);
@@ -383,7 +383,7 @@ impl<'a> Pool<'a> {
 }
 
 impl Gpadl {
-    /// Returns true if nothing prevents the removal of the list any more.
+    /// Returns true if nothing prevents the removal of the list.
     pub(crate) fn is_over(&self) -> bool {
         self.fate != Fate::Stay && self.holds == 0 && self.state != State::Rings
     }

@@ -66,7 +66,7 @@ pub(crate) struct Counts {
     pub(crate) queued: usize,
     /// The back end was not called for them: the call had reached its work limit.
     pub(crate) unstarted: bool,
-    /// Requests held back on purpose.
+    /// Requests held back by injected faults.
     pub(crate) held: usize,
     /// Requests in flight.
     pub(crate) used: usize,
@@ -299,7 +299,7 @@ impl<'a, P: BusPort> Context<'a, P> {
         }
     }
 
-    /// Records that a channel is not vacant any more. Before the bus is called for it ([`Shared::call`]): whoever takes
+    /// Records that a channel is no longer vacant. Before the bus is called for it ([`Shared::call`]): whoever takes
     /// that call looks only at devices with such channels.
     pub(crate) fn occupy(&mut self, line: usize) {
         self.counts.reach = self.counts.reach.max(line + 1);
@@ -334,7 +334,7 @@ impl<'a, P: BusPort> Context<'a, P> {
     }
 
     /// Returns true if the device does not speak a version of its protocol in this run: major number in the upper half.
-    /// Only a port with faults on purpose refuses one.
+    /// Only a port with injected faults refuses one.
     #[must_use]
     pub fn refuses(&self, version: u32) -> bool {
         self.lines.first().is_some_and(|line| self.env.port.refuses(&line.offer.interface, version))

@@ -49,7 +49,7 @@ pub(crate) struct Line {
     pub(crate) in_flight: u32,
 }
 
-/// Why a channel's packets wait in its ring.
+/// Reason why a channel's packets wait in its ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stall {
     /// They do not wait.
@@ -89,7 +89,7 @@ pub(crate) struct Open {
     pub(crate) producer: Producer,
     /// The guest was told that the channel is open.
     pub(crate) live: bool,
-    /// A ring is corrupt: no packet is taken any more.
+    /// A ring is corrupt: no more packets are taken.
     pub(crate) corrupt: bool,
     /// Bytes of the host-to-guest ring that are reserved for requests in flight.
     pub(crate) reserved: u32,

@@ -49,7 +49,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Something that can be answered: a [`Packet`], a request that is [`Done`], or the [`Ticket`] of either.
+/// Object of an answer: a [`Packet`], a request that is [`Done`], or the [`Ticket`] of either.
 pub trait Answer: sealed::Sealed {
     #[doc(hidden)]
     fn ticket(&self) -> &Ticket;

@@ -29,7 +29,7 @@ impl Segment {
     }
 }
 
-/// Why a guest's ranges were rejected.
+/// Reason why a guest's ranges were rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PagesError {

@@ -21,7 +21,7 @@ pub enum Posted {
     Undeliverable,
 }
 
-/// When a request is started.
+/// Time at which a request is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// When the device has returned.
@@ -37,7 +37,7 @@ pub enum Start {
 /// Maximum time that a request waits for a later one ([`Start::After`]).
 pub const OVERTAKEN: ReferenceTime = ReferenceTime(200_000);
 
-/// When a device may be rescinded by [`BusPort::rescinds`].
+/// Time at which a device may be rescinded by [`BusPort::rescinds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// A channel was opened, and the guest has not been told yet.
@@ -90,7 +90,7 @@ pub trait BusPort {
         let _ = event;
     }
 
-    /// Returns true if there may be faults on purpose. If there are none, the bus asks nothing of the next four, and a
+    /// Returns true if there may be injected faults. If there are none, the bus asks nothing of the next four, and a
     /// call of it pays for one question.
     #[inline]
     fn is_planned(&self) -> bool {
@@ -158,7 +158,7 @@ pub trait Work {
         0
     }
 
-    /// Returns false for a part of a command that another request has begun: faults on purpose are for whole commands.
+    /// Returns false for a part of a command that another request has begun: injected faults are for whole commands.
     fn begins(&self) -> bool {
         true
     }

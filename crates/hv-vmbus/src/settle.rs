@@ -108,7 +108,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         }
     }
 
-    /// Removes the page lists that the guest tears down and nothing uses any more.
+    /// Removes the page lists that the guest tears down and nothing uses.
     fn send_torndown<P: BusPort>(&self, vp: u32, port: &P) -> bool {
         let pool = self.gpadls.pool();
         for (at, gpadl) in pool.iter() {
@@ -128,7 +128,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 }
 
-/// Notifies the guest of offered and rescinded channels.
+/// Sender of the notifications of offered and rescinded channels to the guest.
 struct Sender<'a, P> {
     port: &'a P,
     vp: u32,

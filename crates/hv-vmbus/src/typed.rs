@@ -1,6 +1,6 @@
 //! Devices without their types, so that the bus is compiled once, whatever the number of devices on it.
 //!
-//! [`Worker`](crate::worker::Worker) calls a [`Handler`]. [`Typed`] is the one that there is, and all that is compiled
+//! [`Worker`](crate::worker::Worker) calls a [`Handler`]. [`Typed`] is the only one, and all that is compiled
 //! for each type of device, besides the device itself: it adds the requests, whose type is the device's, to the context
 //! of the call.
 

@@ -33,7 +33,7 @@ pub(crate) const NEVER: ReferenceTime = ReferenceTime::MAX;
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 const PIPE_HEADER: u32 = size_of::<PipeHeader>() as u32;
 
-/// Why a run ended.
+/// Reason why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     /// The ring is empty.
@@ -43,7 +43,7 @@ enum Stop {
     Room(u32),
     Later,
     Held,
-    /// No packets are taken any more.
+    /// No more packets are taken.
     Closed,
 }
 
@@ -198,7 +198,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         if let Err(error) = self.drain(line) {
             self.corrupt(line, error);
         }
-        // A channel from which no packets are taken any more has none that wait.
+        // A channel from which no more packets are taken has none that wait.
         if !self.io.lines.get(line).is_some_and(Line::is_live) {
             self.io.stall(line, Stall::None);
         }

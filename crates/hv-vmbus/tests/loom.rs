@@ -36,7 +36,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// The first `count` blocks are watched; no test goes beyond them.
+    /// Creates a watch of the first `count` blocks; no test goes beyond them.
     fn new(block: usize, count: usize) -> Arc<Self> {
         Arc::new(Self {
             words: std::array::from_fn(|_| AtomicU32::new(0)),
@@ -262,7 +262,7 @@ impl ServedDevice {
         }
     }
 
-    /// A VP of the guest's puts a packet into a channel's ring, and signals.
+    /// Puts a packet into a channel's ring, as a VP of the guest, and signals.
     fn signal(&self, line: usize) {
         self.packets[line].store(1, Ordering::Relaxed);
         self.calls.signal(line, || self.try_with(|| self.take(line)));

@@ -47,7 +47,7 @@ pub struct BootInfo {
     pub trace_base: u64,
     /// Size of the trace region in bytes; [`TraceRing::share_of`](crate::TraceRing::share_of) divides it among the VPs.
     pub trace_size: u64,
-    /// Start of the region for page tables, 2 MiB aligned, behind the guest's RAM and absent from stage 2. At its end
+    /// Start of the region for page tables, 2 MiB aligned, after the guest's RAM and absent from stage 2. At its end
     /// is the [record](Self::record_base) of dynamic memory.
     pub tables_base: u64,
     /// Bytes of it: [`tables_size`](Self::tables_size) at least.

@@ -62,7 +62,7 @@ impl FrameHead {
 /// Bytes of a frame at most.
 pub const MAX_FRAME: usize = FrameHead::BYTES + MAX_BODY;
 
-/// What the other side sent is no frame.
+/// What the other side sent is not a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoFrame;
 

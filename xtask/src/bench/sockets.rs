@@ -128,7 +128,7 @@ fn connect(folder: &Path) -> anyhow::Result<UnixStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     writeln!(stream, "CONNECT {PORT}")?;
     let mut line = String::new();
-    // The guest sends nothing of its own, so no byte behind the line is read.
+    // The guest sends nothing of its own, so no byte after the line is read.
     BufReader::new(&stream).read_line(&mut line)?;
     ensure!(line.starts_with("OK "), "the connection was refused: {line:?}");
     stream.set_read_timeout(Some(HUNG))?;

@@ -166,7 +166,7 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        // In good order, so that its helpers end too; the end of its pipe ends it otherwise.
+        // A clean end, so that its helpers end too; the end of its pipe ends it otherwise.
         self.session = Value::Null;
         let _ = self.call("Browser.close", json!({}));
         let _ = self.browser.kill();

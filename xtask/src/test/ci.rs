@@ -59,7 +59,7 @@ fn junit(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Makefile in the book runs all tests, and tells of the one that fails.
+/// The Makefile in the book runs all tests, and reports the one that fails.
 fn make(context: &Context) -> anyhow::Result<()> {
     let page = fs::read_to_string(sources::checkout()?.join("docs/src/ci.md"))?;
     let recipe = page.split_once("```make\n").and_then(|(_, rest)| rest.split_once("```"));

@@ -129,7 +129,7 @@ pub(crate) fn console(dir: &Path) -> String {
     whole_lines(&String::from_utf8_lossy(&bytes))
 }
 
-/// Puts what the kernel prints in the middle of a program's line behind that line. It does so when it likes: on a slow
+/// Puts what the kernel prints in the middle of a program's line after that line. It does so when it likes: on a slow
 /// machine, for instance, it says how long an interrupt took.
 pub(crate) fn whole_lines(console: &str) -> String {
     let (mut text, mut behind) = (String::with_capacity(console.len()), String::new());

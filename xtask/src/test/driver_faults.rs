@@ -1,4 +1,4 @@
-//! Each fault on purpose against this project's own drivers: `bare/drivers` uses a service, a controller and a card,
+//! Each injected fault against this project's own drivers: `bare/drivers` uses a service, a controller and a card,
 //! each wait with a limit, and prints each outcome. A driver ends with an error or goes on; it never panics, hangs, or
 //! takes wrong bytes for right ones, and memory comes back wherever the host has said that it may.
 
@@ -216,7 +216,7 @@ const ROWS: &[Row] = &[
         ALL_BUT_DISK,
     ),
     row("mute", "mute=20ms@30ms", NOTHING, ALL_BUT_CARD),
-    // What the network does to frames is no error of the card's.
+    // What the network does to frames is not an error of the card's.
     row(
         "sent-lost",
         "sent=lost@/4",
@@ -308,7 +308,7 @@ fn run(context: &Context, row: &Row) -> anyhow::Result<()> {
         .try_for_each(|rule| fired(&booted, rule))
 }
 
-/// Every form of a rule that there is has a row.
+/// Every existing form of a rule has a row.
 fn all(context: &Context) -> anyhow::Result<()> {
     let listed = context.hv(&["boot", "--inject", "no-such-fault"])?;
     let forms = forms(&listed.stderr);

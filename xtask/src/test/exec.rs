@@ -160,7 +160,7 @@ fn reader_that_leaves(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is no end of the command's has a code and a reason of its own.
+/// What is not an end of the command's has a code and a reason of its own.
 fn ends(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--", "no-such-command"], &[])?;
     done.is(127)?;
@@ -225,7 +225,7 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     let (ours, theirs) = signals::terminal()?;
     let temporary = context.folder()?.join("tmp");
     std::fs::create_dir(&temporary)?;
-    // A word that begins with a dash is no option of the program that makes the terminal the command's.
+    // A word that begins with a dash is not an option of the program that makes the terminal the command's.
     let script = "printf '\\033[?1049h\\033[31m'; tty; exec sleep 1000";
     let done = run_at(context, &["--shell", "--", "-x"], (&ours, &theirs), &temporary, &[])?;
     ensure!(done.0 == Some(127), "{done:?}");

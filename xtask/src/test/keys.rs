@@ -54,7 +54,7 @@ impl Session {
         let child = command.spawn().context("cannot start setsid")?;
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, all) = (File::from(ours.try_clone()?), Arc::clone(&shown));
-        // It ends when nothing has the terminal open any more.
+        // It ends when nothing has the terminal open.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut buffer) {

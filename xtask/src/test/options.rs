@@ -128,7 +128,7 @@ fn trace_foreign(context: &Context) -> anyhow::Result<()> {
     fs::write(&file, "{}\n")?;
     context
         .hv(&["trace".as_ref(), file.as_os_str()])?
-        .refused(&format!("cannot read the trace {}: it is no trace", file.display()))?;
+        .refused(&format!("cannot read the trace {}: it is not a trace", file.display()))?;
     context.hv(&["trace", "/"])?.refused("cannot open the trace /")?;
     context.hv(&["trace".as_ref(), file.with_extension("gone").as_os_str()])?.refused("cannot open")
 }

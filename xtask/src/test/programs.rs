@@ -94,7 +94,7 @@ fn frames(context: &Context, cpu: &str) -> anyhow::Result<()> {
     booted.check(called(0x1082, ", 0x1000"), "what leads to the hypervisor ends there")
 }
 
-/// Checks the program's own count of checks; a run that made none is no success.
+/// Checks the program's own count of checks; a run that made none is not success.
 pub(super) fn stressed(booted: &Booted) -> anyhow::Result<()> {
     booted.ended(Exit::Success, "power-off")?;
     counted(booted)

@@ -189,7 +189,7 @@ fn others(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let [trace, log] = ["boot.pftrace", "log"].map(|name| folder.join(name).to_string_lossy().into_owned());
     let options = ["--vps", "1", "--inject", "lost=30", "--trace", &trace];
-    // It ends with a crash on purpose.
+    // It ends with a deliberate crash.
     program(context, "hello", &options)?.ended(Exit::Crash, "crash")?;
     for line in run(&["trace", &trace, "--json"])?.lines() {
         check("hv trace --json", &serde_json::from_str(line)?)?;

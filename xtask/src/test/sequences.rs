@@ -239,7 +239,7 @@ fn closing(context: &Context, file: &Path, class: &str, first: &str) -> anyhow::
     };
     let packet = records.iter().find(|words| words.contains(&class));
     let channel = packet.and_then(|words| value(words, "channel")).context("a device without packets")?;
-    // Behind the message's header (Linux 6.12, include/linux/hyperv.h).
+    // After the message's header (Linux 6.12, include/linux/hyperv.h).
     let digits = format!("{:08x}", channel.parse::<u32>()?.swap_bytes());
     let sent: Vec<_> = records
         .iter()
@@ -285,7 +285,7 @@ fn messages(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
     anyhow::bail!("{}: no channel is opened; the messages are {sent:#?}", file.display())
 }
 
-/// The version in a contact: the word behind the message's header (Linux 6.12, include/linux/hyperv.h).
+/// The version in a contact: the word after the message's header (Linux 6.12, include/linux/hyperv.h).
 fn version(words: &[String]) -> anyhow::Result<String> {
     let payload = words.iter().find_map(|word| word.strip_prefix("payload="));
     let digits = payload.and_then(|payload| payload.get(16..24)).context("a contact without a version")?;

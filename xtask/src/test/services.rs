@@ -154,7 +154,7 @@ fn says(console: &str, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The services are ready with their newest versions, the clock is the host's, and the guest powers off in good order.
+/// The services are ready with their newest versions, the clock is the host's, and the guest powers off cleanly.
 fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     let machine = Controlled::start(context, &["--stock", stock])?;
     let mut services = Value::Null;

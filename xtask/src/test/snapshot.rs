@@ -259,10 +259,10 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         ensure!(done.code == Some(1) && done.stderr.contains(why), "{why}: {:?} {}", done.code, done.stderr);
         ensure!(!parent.join("other").exists(), "a snapshot of {why}");
     }
-    // Folders that are no snapshot of this tool's.
+    // Folders that are not a snapshot of this tool's.
     no_machine(context, &parent.join("none"), "there is no such folder")?;
     no_machine(context, &parent, "it has no file about.json")?;
-    no_machine(context, &image, "it is no folder")?;
+    no_machine(context, &image, "it is not a folder")?;
     let about = snapshot.join("about.json");
     let text = fs::read_to_string(&about)?;
     let versions = [

@@ -320,7 +320,7 @@ fn drawn(page: &mut Page, folder: &Path) -> anyhow::Result<()> {
     let picture = page.picture()?;
     ensure!(
         picture.starts_with(b"\x89PNG") && picture.len() > 20_000,
-        "{} bytes are no picture",
+        "{} bytes are not a picture",
         picture.len()
     );
     if let Some(place) = std::env::var_os("HV_TEST_PICTURES") {

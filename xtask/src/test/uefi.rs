@@ -1,5 +1,5 @@
 //! The suite's UEFI application: in a partition over a shim, which answers like Hyper-V; and with a real firmware on a
-//! machine that is no partition, which it must report.
+//! machine that is not a partition, which it must report.
 
 use std::fs;
 use std::io::{Cursor, Write as _};
@@ -84,10 +84,10 @@ fn elsewhere(context: &Context) -> anyhow::Result<()> {
     command.args(["-serial", "chardev:console", "-device", "virtio-blk-pci,drive=disk", "-drive"]);
     command.arg(format!("file={},format=raw,if=none,id=disk", image.display()));
     let console = run(&mut command)?;
-    ensure!(console.contains("This machine is no Hyper-V partition."), "the console says:\n{console}");
+    ensure!(console.contains("This machine is not a Hyper-V partition."), "the console says:\n{console}");
     ensure!(console.contains("reset -s"), "the firmware did not go on:\n{console}");
     let done = context.hv(&["conformance", "--read", &image.to_string_lossy()])?;
-    done.refused("it ends with: This machine is no Hyper-V partition.")
+    done.refused("it ends with: This machine is not a Hyper-V partition.")
 }
 
 /// Adds a file to the disk image that `--uefi` makes.

@@ -26,7 +26,7 @@ pub(super) fn steps() -> Vec<Step> {
 /// comes from stdin; and exits with 7.
 const SCRIPT: &str = "grep -m 1 ' _text$' /proc/kallsyms; date +%s; head -c 16 /dev/urandom | hexdump -v; \
                       cat /proc/sys/kernel/random/uuid; cat; echo err >&2; exit 7";
-/// Bytes of a snapshot's head (cli/src/snapshot/file.rs), and of the digest behind it all.
+/// Bytes of a snapshot's head (cli/src/snapshot/file.rs), and of the digest after it all.
 const HEAD: usize = 72;
 const DIGEST: u64 = 32;
 
@@ -81,7 +81,7 @@ impl Room {
     fn run(&self, context: &Context, number: usize, options: &[&str]) -> anyhow::Result<Ran> {
         let report = self.folder.join(format!("{number}.json"));
         let mut line: Vec<&str> = vec!["exec", "--timeout", HUNG_SECONDS, "--json"];
-        line.push(report.to_str().context("a path that is no text")?);
+        line.push(report.to_str().context("a path that is not text")?);
         line.extend(options);
         line.extend(["--", "sh", "-c", SCRIPT]);
         let earlier = now()?;
@@ -149,7 +149,7 @@ fn warm(context: &Context) -> anyhow::Result<()> {
     let file = room.file()?;
     let folder = file.parent().context("no folder")?;
     ensure!((mode(folder)?, mode(&file)?) == (0o700, 0o600), "{:o} {:o}", mode(folder)?, mode(&file)?);
-    // Two go on from it at once, and as often as one likes.
+    // Two go on from it at once, and any number of times.
     let second = room.two(context, [2, 3])?;
     let third = room.run(context, 4, &[])?;
     let [a, b] = &second;

@@ -62,7 +62,7 @@ static OFFERED: [Channel; CHANNELS] = [const {
         opening: AtomicU32::new(ASKED),
     }
 }; CHANNELS];
-/// What has become of page lists, by their ids.
+/// State of page lists, by their ids.
 static LISTS: [AtomicU32; LIST_IDS] = [const { AtomicU32::new(ASKED) }; LIST_IDS];
 const LIST_IDS: usize = 64;
 /// The connection is there, all offers have come, UNLOAD was answered.

@@ -44,7 +44,7 @@ const EVERYTHING: u32 = 2;
 pub(super) struct Done {
     /// Packets that the host took.
     pub(super) packets: AtomicU64,
-    /// Rings that were made corrupt on purpose.
+    /// Rings that were corrupted deliberately.
     pub(super) lies: AtomicU64,
     /// Times that its channel was opened.
     pub(super) sessions: AtomicU64,
@@ -208,7 +208,7 @@ impl Attacker {
         self.close(channel)
     }
 
-    /// Sends a packet, and does what else a driver must not do. Returns false if the ring is of no use any more.
+    /// Sends a packet, and does what else a driver must not do. Returns false if the ring is unusable.
     fn step(&mut self, session: &mut Session) -> bool {
         let packet = self.target.class.packet(&mut self.rng, self.vp, self.memory);
         let lie = if self.rng.chance(1, 64) { self.lie() } else { Lie::None };
@@ -246,7 +246,7 @@ impl Attacker {
     /// Picks a lie about a packet or a ring.
     fn lie(&mut self) -> Lie {
         let (half, index) = (self.rng.number() as u16, self.rng.number() as u32);
-        // Behind the ring, in it and not where a packet may begin, or beyond what is written.
+        // After the ring, in it and not where a packet may begin, or beyond what is written.
         let index = self.rng.pick(&[index, RING, RING + 8, (index % RING) | 4, (index % RING) & !7]);
         match self.rng.below(4) {
             0 => Lie::Length(half),

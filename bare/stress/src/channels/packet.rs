@@ -60,7 +60,7 @@ impl Packet {
         self.len = len;
     }
 
-    /// Returns all words behind the descriptor.
+    /// Returns all words after the descriptor.
     pub(super) fn all(&self) -> &[u32] {
         &self.words[..self.len]
     }

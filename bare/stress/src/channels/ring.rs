@@ -103,7 +103,7 @@ fn total(packet: &Packet) -> u32 {
 pub(super) struct Received {
     pub(super) kind: PacketType,
     pub(super) id: u64,
-    /// Words behind the descriptor: of a packet without ranges the payload.
+    /// Words after the descriptor: of a packet without ranges the payload.
     pub(super) words: [u32; 20],
 }
 
@@ -127,7 +127,7 @@ impl Inward {
         self.memory.load(Self::HEADER + PAGE + ((self.at + at) % RING) as usize)
     }
 
-    /// Takes the next packet. What is in the ring may be anything: if it is no packet, all of it is skipped.
+    /// Takes the next packet. What is in the ring may be anything: if it is not a packet, all of it is skipped.
     pub(super) fn take(&mut self) -> Option<Received> {
         let written = (self.memory.load(Self::HEADER + WRITE_INDEX) % RING) & !7;
         let available = (written + RING - self.at) % RING;

@@ -37,7 +37,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Finds all entries: those of the Boot Loader Specification, else those of grub, else the kernels that there are.
+    /// Finds all entries: those of the Boot Loader Specification, else those of grub, else the kernels that exist.
     pub(super) fn find(&mut self, volumes: &[Volume]) {
         for of in [Self::of_bls, Self::of_grub, Self::of_kernels] {
             self.entries = of(self, volumes);

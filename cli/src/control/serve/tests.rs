@@ -351,7 +351,7 @@ fn memory_is_taken_and_given_back_as_the_hypervisor_says() {
     }));
     let set =
         |bytes: &str| one(&path, &format!(r#"{{"request":"memory-set","bytes":{bytes},"timeout_ms":50}}"#));
-    // What the hypervisor wants discarded is no answer to the request.
+    // What the hypervisor wants discarded is not an answer to the request.
     assert_eq!(reason(set("1071644672")), Reason::TimedOut);
     assert_eq!((told.recv().unwrap(), told.recv().unwrap()), (512, u64::MAX));
     let Ok(Given::Memory(line)) = one(&path, r#"{"request":"memory"}"#) else { panic!("memory") };

@@ -1,7 +1,7 @@
 //! What a case works with: the environment, what is known of the host, and hypercalls made by hand.
 //!
-//! The calls here are made of words on purpose. A case that checks bits must not go through routines that could hide
-//! a wrong one; only the way out of the guest, the [`Conduit`](hv_guest::conduit::Conduit), is `hv-guest`'s.
+//! The calls here are made of raw words deliberately. A case that checks bits must not go through routines that could
+//! hide a wrong one; only the way out of the guest, the [`Conduit`](hv_guest::conduit::Conduit), is `hv-guest`'s.
 
 mod channel;
 mod synic;
@@ -111,7 +111,7 @@ impl<'e> Cx<'e> {
 
     /// Makes a hypercall by hand, in the run's convention: every register is known before and after.
     ///
-    /// Registers that are no parameters hold a pattern.
+    /// Registers that are not parameters hold a pattern.
     pub(crate) fn raw(&self, control: HypercallInput, parameters: &[u64]) -> Result<Registers, Exception> {
         let convention = self.env.convention();
         let mut before: [u64; 31] = core::array::from_fn(|n| 0x5ca1_ab1e_0000_0000 + n as u64 * 0x0101_0101);

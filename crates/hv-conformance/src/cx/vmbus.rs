@@ -19,7 +19,7 @@ pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
 /// Type of a SynIC message that carries one of VMBus.
 const MESSAGE: u32 = 1;
 
-/// Messages of the host after which a missing one is not waited for any more.
+/// Messages of the host after which a missing one is no longer waited for.
 const PATIENCE: usize = 300;
 
 /// Versions before 6.0, newest first, as Linux asks for them.

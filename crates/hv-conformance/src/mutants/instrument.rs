@@ -62,7 +62,7 @@ impl fmt::Display for Misfit {
 
 impl core::error::Error for Misfit {}
 
-/// Finds a text. Spaces and line breaks are ignored, so formatting the source is harmless.
+/// Finds text. Spaces and line breaks are ignored, so formatting the source is harmless.
 fn find(source: &str, text: &str) -> Vec<Range<usize>> {
     let dense: Vec<(usize, char)> = source.char_indices().filter(|(_, c)| !c.is_whitespace()).collect();
     let text: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();

@@ -81,7 +81,7 @@ impl Record {
     /// Takes all pages out, of which there are `count`. Looks at each word once at most, however the pages are spread.
     pub(super) fn clear(&self, mut count: u64) {
         for word in self.words() {
-            // Words behind the last page may be memory that nothing has touched: they are not even read.
+            // Words after the last page may be memory that nothing has touched: they are not even read.
             if count == 0 {
                 return;
             }
@@ -172,7 +172,7 @@ mod tests {
         for page in (FIRST..FIRST + 128).step_by(2) {
             record.put(page, 1, true);
         }
-        // What is no page of the record's stands for memory that was not made yet.
+        // What is not a page of the record's stands for memory that was not made yet.
         record.words()[2].store(7, Ordering::Relaxed);
         record.clear(64);
         assert_eq!(record.next(0), Some((FIRST + 128, 3)));

@@ -1,7 +1,7 @@
 //! The removal of a card on request, while its guest may be in the middle of traffic.
 //!
 //! A guest must neither send nor complete anything once it has learned that its channel is rescinded, and its memory is
-//! its own again. So a driver that counts what is under way would wait for good: Linux' does, with `rtnl_lock` held,
+//! its own again. So a driver that counts what is under way would wait for ever: Linux' does, with `rtnl_lock` held,
 //! for each packet that it has sent and for each section that it has yet to give back (6.12, rndis_filter.c,
 //! `rndis_filter_halt_device`). The link goes down first, and the channel when nothing is under way.
 

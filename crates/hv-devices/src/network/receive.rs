@@ -42,14 +42,14 @@ struct Head {
     len: usize,
 }
 
-/// What became of a frame for the guest.
+/// Outcome of a frame for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// The guest has it.
     Delivered,
     /// It was dropped: the guest does not want it, or cannot receive.
     Dropped,
-    /// There is no room. [`note::ROOM`] is observed when there is, or when the guest receives nothing any more; until
+    /// There is no room. [`note::ROOM`] is observed when there is, or when the guest no longer receives anything; until
     /// then the back end keeps the frame, or drops it.
     Later,
 }
@@ -274,8 +274,8 @@ impl Network {
         self.wake(io);
     }
 
-    /// Has the back end pass a frame again that had to wait. A guest that cannot receive it any more gives no room, and
-    /// the frames behind it would wait as well.
+    /// Has the back end pass a frame again that had to wait. A guest that can no longer receive it gives no room, and
+    /// the frames after it would wait as well.
     pub(super) fn wake<P: Backend<Request>>(&mut self, io: &Io<'_, P, Request>) {
         if core::mem::take(&mut self.hungry) {
             io.observe(Channel::PRIMARY, note::ROOM, 0);

@@ -71,7 +71,7 @@ impl Sections {
         self.collect();
     }
 
-    /// Gives the buffer back: the guest's completions for it mean nothing any more.
+    /// Gives the buffer back: the guest's completions for it no longer mean anything.
     pub(super) fn end(&mut self) {
         // Stamps go on, so no id is used twice.
         *self = Self { stamp: self.stamp, ..Self::new() };

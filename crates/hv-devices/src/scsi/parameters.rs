@@ -32,7 +32,7 @@ fn be(bytes: &[u8]) -> u64 {
 /// [`MAX_EXTENTS`].
 pub(crate) fn unmap(list: &[u8]) -> Result<([Extent; MAX_EXTENTS], usize), Sense> {
     let mut extents = [Extent::default(); MAX_EXTENTS];
-    // An empty list is no error.
+    // An empty list is not an error.
     if list.is_empty() {
         return Ok((extents, 0));
     }

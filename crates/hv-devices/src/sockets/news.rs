@@ -47,7 +47,7 @@ pub enum News<'a> {
         /// The stream.
         stream: StreamId,
     },
-    /// The connection has ended in both directions, and its name is not used any more.
+    /// The connection has ended in both directions, and its name is no longer used.
     Ended {
         /// The stream.
         stream: StreamId,

@@ -76,7 +76,7 @@ mod tests {
         output.pop();
         assert_eq!(output.front(), None);
         assert!(output.has_room(24) && !output.has_room(25));
-        assert!(!output.push(id, 8, |_| 7), "too few bytes are no packet");
+        assert!(!output.push(id, 8, |_| 7), "too few bytes are not a packet");
         assert_eq!(output.front(), None);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Host {
     pub(crate) interrupts: Cell<usize>,
     /// What the device told the observer: note and value.
     pub(crate) notes: RefCell<Vec<(u32, u64)>>,
-    /// Versions are refused, as by a fault on purpose.
+    /// Versions are refused, as by an injected fault.
     pub(crate) refuses: Cell<bool>,
     /// The guest has not taken its last message.
     pub(crate) full: Cell<bool>,

@@ -123,7 +123,7 @@ fn a_guest_that_changes_its_mtu_begins_anew() {
     }
 }
 
-/// The back end keeps it until then, and what comes behind it.
+/// The back end keeps it until then, and what comes after it.
 #[test]
 fn a_frame_that_waits_is_asked_for_again_when_the_guest_ends_receiving() {
     let halt = |guest: &mut Guest| drop(guest.control(3, &words(&[1])));

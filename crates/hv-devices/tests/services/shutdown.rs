@@ -100,7 +100,7 @@ fn answers_to_nothing_change_nothing() {
     let (ignored, notes): (Vec<_>, Vec<_>) =
         guest.host.notes.take().into_iter().partition(|(note, _)| *note == IGNORED);
     assert_eq!(notes, [AGREED_3_2, (READY, 0)]);
-    assert_eq!(ignored.len(), 2, "those that are no answers: {ignored:?}");
+    assert_eq!(ignored.len(), 2, "those that are not answers: {ignored:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ impl At {
 }
 
 impl Opened {
-    /// Writes bytes to the guest's ring that may be no valid packet, and lets the host process them.
+    /// Writes bytes to the guest's ring that may not be a valid packet, and lets the host process them.
     fn corrupt(&mut self, corrupt: impl FnOnce(&GuestRing, &Memory)) {
         corrupt(&self.outbound, &self.port.memory);
         self.server.signal(0x2001, &mut self.port).unwrap();
@@ -88,7 +88,7 @@ fn packets_of_other_kinds_are_completed_empty_or_dropped() {
 fn the_rings_wrap_at_their_end_over_pages_that_are_no_neighbours() {
     let mut guest = echo();
     let mut sent = 0u64;
-    // 4 pages of data each way; sizes that are no divisors of a page.
+    // 4 pages of data each way; sizes that are not divisors of a page.
     for round in 0..400u64 {
         let payload: Vec<u8> = (0..(round * 37) % 3000).map(|i| (i * 7 + round) as u8).collect();
         let expected = GuestPacket {

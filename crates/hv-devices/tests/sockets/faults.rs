@@ -1,4 +1,4 @@
-//! Faults on purpose: connections that are taken away, and a host that is silent.
+//! Injected faults: connections that are taken away, and a host that is silent.
 
 use crate::guest::{Guest, Told};
 use hv_tlfs::vmbus::MessageType;

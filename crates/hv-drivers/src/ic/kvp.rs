@@ -119,7 +119,7 @@ pub trait Pairs {
         false
     }
 
-    /// Writes the pair with this index, from 0 on. Returns false behind the last one.
+    /// Writes the pair with this index, from 0 on. Returns false after the last one.
     fn nth(&mut self, pool: Pool, index: u32, key: &mut Room<'_>, value: &mut Room<'_>) -> bool {
         let _ = (pool, index, key, value);
         false

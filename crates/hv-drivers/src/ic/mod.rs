@@ -64,7 +64,7 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         self.agreed
     }
 
-    /// Returns whether the host has rescinded the service: nothing comes any more, and its channel is to be closed.
+    /// Returns whether the host has rescinded the service: nothing more comes, and its channel is to be closed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.channel.is_over()
@@ -143,7 +143,7 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         if let Some((len, transaction)) = self.unsent {
             let answer = self.buffer.get(..len).unwrap_or(&[]);
             match self.channel.send(&Outgoing::in_band(transaction, answer)) {
-                // A signal that failed does not take the packet out of the ring: a second one would be no answer.
+                // A signal that failed does not take the packet out of the ring: a second one would not be an answer.
                 Ok(()) | Err(Error::Post(_)) => self.unsent = None,
                 Err(error) => return Err(error),
             }
@@ -151,7 +151,7 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         Ok(())
     }
 
-    /// Reads the next packet into the buffer. Longer ones are no message of the service.
+    /// Reads the next packet into the buffer. Longer ones are not a message of the service.
     fn receive(&mut self) -> Result<Option<(usize, u64)>, Error> {
         loop {
             let Some(mut packet) = self.channel.receive()? else { return Ok(None) };

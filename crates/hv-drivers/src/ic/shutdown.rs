@@ -95,7 +95,7 @@ impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
     }
 }
 
-/// Reads a request; within `None`: unknown flags, which are refused. `None`: it is no request of this service.
+/// Reads a request; within `None`: unknown flags, which are refused. `None`: it is not a request of this service.
 fn read(request: &Request<'_>) -> Option<Option<Order>> {
     if request.message_type() != MessageType::SHUTDOWN {
         return None;

@@ -59,7 +59,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
     }
 }
 
-/// A buffer that is to be taken back, and another one behind it.
+/// A buffer that is to be taken back, and another one after it.
 enum Stage<'t, D: Dma> {
     /// The host has to be asked.
     Shared(Gpadl<'t, D>, Option<Gpadl<'t, D>>),

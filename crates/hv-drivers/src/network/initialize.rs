@@ -239,7 +239,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         }
     }
 
-    /// Goes on with the next step, or fails for good.
+    /// Goes on with the next step, or fails permanently.
     fn advance_to(&mut self, next: Result<State, Error>) {
         self.state = next.unwrap_or_else(State::Failed);
     }
@@ -304,7 +304,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         }
     }
 
-    /// Takes a message that is no frame: an answer, or a change of the link. Others need no answer.
+    /// Takes a message that is not a frame: an answer, or a change of the link. Others need no answer.
     pub(super) fn control_message(&mut self, kind: RndisType, body: &[u8]) {
         if kind == RndisType::INDICATE_STATUS {
             if let Ok((status, _)) = IndicateStatus::read_from_prefix(body) {

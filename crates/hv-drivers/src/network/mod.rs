@@ -119,7 +119,7 @@ impl fmt::Display for Error {
 
 impl core::error::Error for Error {}
 
-/// What a network stack needs of a card: frames with their Ethernet headers, without checksums behind them.
+/// What a network stack needs of a card: frames with their Ethernet headers, without checksums after them.
 pub trait Frames {
     /// Returns the address.
     fn mac(&self) -> [u8; 6];
@@ -166,7 +166,7 @@ pub struct Counts {
     pub sent: u64,
     /// Frames that were received.
     pub received: u64,
-    /// Messages of the host that are no frames, or frames longer than the buffer for them.
+    /// Messages of the host that are not frames, or frames longer than the buffer for them.
     pub receive_drops: u64,
     /// Frames that the host has completed with an error.
     pub send_errors: u64,
@@ -310,7 +310,7 @@ pub fn connect<'t, D: Dma, C: Conduit + Clone, W: Wake>(
     match share(client, offer, sizes, dma, os) {
         Ok(buffers) => Ok((channel, buffers, control)),
         Err(error) => {
-            // The first error is the one to tell of.
+            // The first error is the one to report.
             let _ = client.close_channel(channel, os);
             Err(error.into())
         }
@@ -370,7 +370,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
     ///
     /// # Errors
     ///
-    /// The initialization has failed for good.
+    /// The initialization has failed permanently.
     pub fn is_ready(&self) -> Result<bool, Error> {
         match self.state {
             State::Ready => Ok(true),

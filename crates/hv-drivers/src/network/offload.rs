@@ -121,7 +121,7 @@ impl Checksums {
     }
 
     /// Returns what the card is to compute for a frame, and the sum that its TCP or UDP header begins with, with the
-    /// place of that. `None`: nothing, or it is no frame whose headers can be told.
+    /// place of that. `None`: nothing, or it is not a frame whose headers can be told.
     fn of(self, frame: &[u8]) -> Option<(TransmitChecksum, Option<(usize, u16)>)> {
         let word = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
         let at = if word(12)? == VLAN { 18 } else { 14 };

@@ -44,7 +44,7 @@ impl Arrived {
         Self { ranges: [none; RANGES], count: 0, next: 0, transaction: None }
     }
 
-    /// Returns the next range; `None` behind the last one.
+    /// Returns the next range; `None` after the last one.
     fn take(&mut self) -> Option<TransferPageRange> {
         let range = self.ranges.get(..self.count)?.get(self.next)?;
         self.next += 1;
@@ -78,7 +78,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         let Arrived { ranges, count, next, .. } = &mut self.arrived;
         (*count, *next) = (0, 0);
         let event = self.queue.next_with(&mut payload.0, |set, range| {
-            // Ranges of another set are no messages; what has no place is lost, as if the network had lost it.
+            // Ranges of another set are not messages; what has no place is lost, as if the network had lost it.
             if let Some(place) = ranges.get_mut(*count).filter(|_| set == RECEIVE_BUFFER_ID) {
                 *place = range;
                 *count += 1;
@@ -153,7 +153,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         let (at, room) = (range.byte_offset as usize, range.byte_count);
         let end = u64::from(range.byte_offset) + u64::from(room);
         let header: MessageHeader = self.read(at);
-        // Behind the buffer there are zeros, which are too short for a message.
+        // After the buffer there are zeros, which are too short for a message.
         if end > self.receive_len() || header.length > room || (header.length as usize) < HEADER {
             self.counts.receive_drops += 1;
             return None;

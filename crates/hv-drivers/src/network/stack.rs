@@ -39,7 +39,7 @@ impl<F: Frames> Device<F> {
         self.frames
     }
 
-    /// Returns the error after which the card is dead: the stack gets nothing any more.
+    /// Returns the error after which the card is dead: the stack gets nothing from then on.
     pub const fn error(&self) -> Option<Error> {
         self.error
     }
@@ -96,7 +96,7 @@ impl<F: Frames> phy::Device for Device<F> {
         if self.error.is_some() {
             return None;
         }
-        // Whether there is room to answer or not: the completions that make room are behind the frames.
+        // Whether there is room to answer or not: the completions that make room are after the frames.
         let len = match self.frames.receive(&mut self.received.0) {
             Ok(len) => len?,
             Err(error) => {

@@ -40,7 +40,7 @@ const SEND: usize = LINUX_PAYLOAD as usize;
 pub enum Error {
     /// The channel failed.
     Client(hv_vmbus_client::Error),
-    /// The host has sent what is no packet of a stream.
+    /// The host has sent what is not a packet of a stream.
     Malformed,
     /// The guest's direction was finished.
     Finished,

@@ -11,7 +11,7 @@ use super::{Address, Cdb, Controller, Disk, Error, Extent, Failure, Tag, cdb};
 use crate::Wait;
 use crate::aligned::Aligned;
 
-/// Commands that tell of events before one is tried: a disk has a few of them at most.
+/// Commands that report events before one is tried: a disk has a few of them at most.
 const ATTENTIONS: usize = 8;
 
 /// Commands that a busy device is sent again before the caller is told.
@@ -176,7 +176,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         Ok(())
     }
 
-    /// Looks at a logical unit; `None` if it is no disk.
+    /// Looks at a logical unit; `None` if it is not a disk.
     ///
     /// # Errors
     ///
@@ -306,7 +306,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
         Ok(())
     }
 
-    /// Resets the bus: each disk then tells of it once, and the requests in flight are answered.
+    /// Resets the bus: each disk then reports it once, and the requests in flight are answered.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ const LONGEST: usize = 4096;
 
 /// A disk with blocks of up to 4096 bytes, its controller, and a function that waits.
 ///
-/// The traits name a byte in 32 bits: what a disk has behind the first 4 GiB is left out.
+/// The traits name a byte in 32 bits: what a disk has beyond the first 4 GiB is left out.
 pub struct Bytes<'c, 't, D: Dma, C, T, const DEPTH: usize, W> {
     controller: &'c mut Controller<'t, D, C, T, DEPTH>,
     disk: Disk,

@@ -54,7 +54,7 @@ pub enum Error {
     NoVersion,
     /// The host refused a step of the initialization, or its answer was invalid.
     Initialization(NtStatus),
-    /// Blocks beyond the end of the disk, or bytes that are no whole number of blocks.
+    /// Blocks beyond the end of the disk, or bytes that are not a whole number of blocks.
     Range,
     /// More bytes than the controller transfers at once.
     TooLong(u32),
@@ -213,7 +213,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
     ///
     /// # Errors
     ///
-    /// The initialization has failed for good.
+    /// The initialization has failed permanently.
     pub fn is_ready(&self) -> Result<bool, Error> {
         match self.state {
             State::Ready => Ok(true),

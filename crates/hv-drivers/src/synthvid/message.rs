@@ -88,7 +88,7 @@ pub(super) enum Heard<'m> {
     Shown,
 }
 
-/// Judges a packet's payload, read once. `None`: it is no message of a screen.
+/// Judges a packet's payload, read once. `None`: it is not a message of a screen.
 pub(super) fn judge(payload: &[u8]) -> Option<Heard<'_>> {
     let (pipe, rest) = PipeHeader::read_from_prefix(payload).ok()?;
     let size = usize::try_from(pipe.message_size).ok().filter(|_| pipe.packet_type == DATA)?;

@@ -254,7 +254,7 @@ impl<'t, 'w, D: Dma, C> Screen<'t, 'w, D, C> {
         self.reports
     }
 
-    /// Returns the number of packets that were no messages of a screen, or not awaited.
+    /// Returns the number of packets that were not messages of a screen, or not awaited.
     #[must_use]
     pub const fn ignored(&self) -> u64 {
         self.ignored

@@ -1,4 +1,4 @@
-//! Faults on purpose, each against the drivers: they end with an error or go on, wrong bytes are never taken for right
+//! Injected faults, each against the drivers: they end with an error or go on, wrong bytes are never taken for right
 //! ones, and all memory comes back.
 //!
 //! What goes wrong outside of devices (interrupts, rep hypercalls, message buffers, the clock, pages that a hostile
@@ -40,7 +40,7 @@ const ON_A_MACHINE: [&str; 10] = [
     "...",
 ];
 
-/// What became of it.
+/// Its outcome.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     heartbeat: Option<Dead>,

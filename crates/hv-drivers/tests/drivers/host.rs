@@ -76,7 +76,7 @@ pub(crate) struct Host {
     pub(crate) failure: Mutex<Option<Failure>>,
     pub(crate) flushes: AtomicUsize,
     pub(crate) now: AtomicU64,
-    /// Faults on purpose.
+    /// Injected faults.
     pub(crate) plan: Injector,
     /// Frames that a fault keeps until the next one: for the guest, and from it.
     kept: [Mutex<Option<Vec<u8>>>; 2],
@@ -325,7 +325,7 @@ impl World {
         Os(self)
     }
 
-    /// Gives a client all messages that there are.
+    /// Gives a client all messages that exist.
     pub(crate) fn take_all(&self, client: &mut Client<'_, Wire>) -> Vec<Notice> {
         let mut notices = Vec::new();
         loop {
@@ -371,7 +371,7 @@ impl World {
         self.bus.flush(&self.host);
     }
 
-    /// Ends the request that was held longest, or the one behind it.
+    /// Ends the request that was held longest, or the one after it.
     pub(crate) fn end_one(&self, which: usize) -> bool {
         let mut held = self.host.held.lock().unwrap();
         if held.is_empty() {

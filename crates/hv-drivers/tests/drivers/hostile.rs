@@ -20,7 +20,7 @@ type TestChannel = Channel<'static, ScriptedDma<'static>, Host>;
 const RING: usize = 4;
 const BUFFER: usize = 8;
 
-/// Builds a message of this type with these words behind the header.
+/// Builds a message of this type with these words after the header.
 fn message(kind: u32, body: &[u32]) -> Vec<u8> {
     words(&[&[kind, 0][..], body].concat())
 }
@@ -359,7 +359,7 @@ fn several_frames_of_a_packet_come_one_by_one_and_the_packet_is_completed_after_
         let frame = frame(60 + usize::from(n), n);
         let head = words(&[1, 44 + frame.len() as u32, 36, frame.len() as u32, 0, 0, 0, 0, 0, 0, 0]);
         let at = u32::from(n) * 256;
-        // One of them is no frame.
+        // One of them is not a frame.
         world.end.write(at as usize, &if n == 3 { vec![0xff; 100] } else { [head, frame].concat() });
         ranges.push((200, at));
     }

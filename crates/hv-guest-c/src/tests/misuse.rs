@@ -65,7 +65,7 @@ fn of_a_configuration_of_another_version_only_the_size_is_read() {
     // SAFETY: new memory.
     let memory = unsafe { mmap(null_mut(), 2 * PAGE, 3, 0x22, -1, 0) };
     assert_ne!(memory.addr(), usize::MAX);
-    // The structure has its size alone. What is behind it faults.
+    // The structure has its size alone. What is after it faults.
     let behind = memory.wrapping_byte_add(PAGE);
     let short = behind.cast::<usize>().wrapping_sub(1);
     // SAFETY: the second half of the new memory.
@@ -217,7 +217,7 @@ fn a_device_is_opened_once_by_its_own_kind_and_closed_before_its_bus() {
     // SAFETY: zeros or a controller that is open, and a bus.
     let mut open = |channel, size| unsafe { hv_storage_open(machine.storage, size, machine.bus, channel, 0) };
     assert_eq!(open(disk, size - 8), HV_E_SIZE);
-    assert_eq!(open(card, size), HV_E_NOT_FOUND, "a card is no controller");
+    assert_eq!(open(card, size), HV_E_NOT_FOUND, "a card is not a controller");
     assert_eq!(open(2047, size), HV_E_NOT_FOUND);
     assert_eq!(open(disk, size), 0);
     assert_eq!(open(disk, size), HV_E_IN_USE, "the object");
@@ -226,7 +226,7 @@ fn a_device_is_opened_once_by_its_own_kind_and_closed_before_its_bus() {
     assert_eq!(unsafe { hv_storage_open(second, size, machine.bus, disk, 0) }, HV_E_IN_USE, "the channel");
     // SAFETY: zeros, and a bus that is open.
     let opened = unsafe { hv_net_open(machine.net, size_of::<hv_net>(), machine.bus, disk, 0, 1500) };
-    assert_eq!(opened, HV_E_NOT_FOUND, "a controller is no card");
+    assert_eq!(opened, HV_E_NOT_FOUND, "a controller is not a card");
     // SAFETY: a bus that is open.
     assert_eq!(unsafe { hv_bus_close(machine.bus) }, HV_E_IN_USE);
     // SAFETY: a bus that is open.

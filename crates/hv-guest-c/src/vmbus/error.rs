@@ -43,7 +43,7 @@ pub const HV_E_DEAD: c_int = -16;
 pub const HV_E_TIMED_OUT: c_int = -17;
 /// The host's messages are for another VP than the calling one.
 pub const HV_E_WRONG_VP: c_int = -18;
-/// Blocks beyond the end of the disk, or bytes that are no whole number of blocks.
+/// Blocks beyond the end of the disk, or bytes that are not a whole number of blocks.
 pub const HV_E_RANGE: c_int = -19;
 /// More bytes than one transfer or frame has.
 pub const HV_E_TOO_LONG: c_int = -20;

@@ -45,7 +45,7 @@ pub struct hv_net_info {
     pub sent: u64,
     /// Frames that were received.
     pub received: u64,
-    /// Messages of the host that are no frames, or frames longer than the buffer for them.
+    /// Messages of the host that are not frames, or frames longer than the buffer for them.
     pub receive_drops: u64,
     /// Frames that the host has completed with an error.
     pub send_errors: u64,
@@ -143,7 +143,7 @@ fn start(
     let ready = device.card()?.wait_ready(&mut || pause.messages(client));
     ready.map_err(|error| {
         let code = pause.code(error);
-        // The first error is the one to tell of. Memory that the host does not give back is leaked.
+        // The first error is the one to report. Memory that the host does not give back is leaked.
         let _ = device.state.close(device.channel, client, &mut pause, |()| ());
         code
     })
@@ -222,7 +222,7 @@ pub unsafe extern "C" fn hv_net_receive(net: *mut hv_net, into: *mut c_void, roo
     // else accesses during the call, by this function's contract; what they hold is bytes, whatever they are.
     let into = unsafe { core::slice::from_raw_parts_mut(into.cast::<u8>(), room) };
     let receive = |card: &mut NetCard| match card.receive(into)? {
-        // The host tells of a removal by a message, which the ring says nothing of.
+        // The host reports a removal by a message, which the ring says nothing of.
         None if card.is_over() => Err(HV_E_GONE.into()),
         None => Ok(0),
         // A frame is shorter than 128 KiB.

@@ -173,7 +173,7 @@ fn debug_needs_nothing_of_the_conduit_and_prints_names() {
 /// Memory in which no page can be.
 struct Nowhere(&'static Testbed);
 
-// SAFETY: the address is no multiple of 4096, at which no page is lent.
+// SAFETY: the address is not a multiple of 4096, at which no page is lent.
 unsafe impl Memory for Nowhere {
     fn gpa(&self, page: &Page) -> u64 {
         self.0.memory().gpa(page) | 1

@@ -9,7 +9,7 @@ use hv_tlfs::time::ReferenceTime;
 
 use super::{Counted, Injector, Rule, What, When};
 
-/// When a device's request to its back end is started.
+/// Time at which a device's request to its back end is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At once.
@@ -22,7 +22,7 @@ pub enum Start {
     Never,
 }
 
-/// How a device's request ends instead of being carried out.
+/// Failure of a device's request instead of its execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failing {
     /// The medium cannot be read or written there.
@@ -38,7 +38,7 @@ pub enum Failing {
     },
 }
 
-/// What becomes of a frame on its way through a network card.
+/// Fate of a frame on its way through a network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameFault {
     /// It never arrives. The sender takes it for sent.
@@ -51,7 +51,7 @@ pub enum FrameFault {
     Reorder,
 }
 
-/// When a device is taken away from the guest.
+/// Time at which a device is rescinded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// While the guest opens a channel of it.

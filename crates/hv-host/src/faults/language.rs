@@ -57,7 +57,7 @@ pub enum Name {
     Device,
 }
 
-/// Why a text is not a valid plan.
+/// Reason why a text is not a valid plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPlan {
     /// Number of the clause, counted from 1.

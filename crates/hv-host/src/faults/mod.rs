@@ -457,7 +457,7 @@ impl Faults for Injector {
         self.takes_away(device, moment)
     }
 
-    /// By the reference time of the last [`tick`](Self::tick).
+    /// Returns true if messages are muted at the reference time of the last [`tick`](Self::tick).
     fn mutes(&self) -> bool {
         self.within(|what| match what {
             What::Mute(time) => Some(time),

@@ -100,7 +100,7 @@ impl VpState {
     }
 }
 
-/// Checks a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
+/// Judge of a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
 #[derive(Clone, Debug)]
 pub struct Judge<const VPS: usize> {
     ram_base: u64,

@@ -17,7 +17,7 @@ pub(crate) fn ports() -> [Port; 3] {
     ]
 }
 
-/// A guest physical address: in memory, at its edges, or anywhere.
+/// Generates a guest physical address: in memory, at its edges, or anywhere.
 fn address() -> impl Strategy<Value = u64> {
     prop_oneof![
         (0..RAM_SIZE).prop_map(|offset| RAM + offset),

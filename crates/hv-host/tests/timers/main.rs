@@ -53,7 +53,7 @@ fn a_one_shot_timer_expires_at_its_absolute_time_and_never_early() {
         assert!(m.partition.reference_time(&m.host).ticks() >= 5000);
         m.host.set_counter(m.ticks(4999) - 10);
         m.expire(0);
-        assert_eq!(m.host.take_interrupts(), [], "an early wake-up is no expiration");
+        assert_eq!(m.host.take_interrupts(), [], "an early wake-up is not an expiration");
         assert_eq!(m.host.deadline(0), Some(deadline), "and asks again");
         m.set_time(5000);
         assert_eq!(m.host.take_interrupts(), [(0, 17)]);

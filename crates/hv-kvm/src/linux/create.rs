@@ -87,7 +87,7 @@ fn page(layout: &Layout) -> Result<GuestMemoryMmap, Error> {
     Ok(page)
 }
 
-/// Creates a GICv3 whose redistributors are those of the VPs, and behind them, elsewhere, those of the helpers.
+/// Creates a GICv3 whose redistributors are those of the VPs, and after them, elsewhere, those of the helpers.
 fn create_gic(fd: &VmFd, layout: &Layout, vps: usize, helpers: usize) -> Result<(), Error> {
     let mut device = kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, fd: 0, flags: 0 };
     let gic = fd.create_device(&mut device).map_err(|error| Error::NoGic(error.into()))?;

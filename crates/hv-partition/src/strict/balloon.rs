@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 use super::packets::word;
 use super::{Found, rules};
 
-/// How far a driver is. All zeros at first.
+/// Progress of a driver. All zeros at first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Driver {
     /// The host has accepted a version.

@@ -28,7 +28,7 @@ pub use hv_host::strict::{Finding, RULES, Rule, Severity, rules};
 /// Number of bytes of a message that the judge looks at: as many as a trace has.
 pub(crate) const MESSAGE_BYTES: usize = 41;
 
-/// Checks a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
+/// Judge of a guest by the partition's events. It supports `VPS` VPs; events of others are ignored.
 ///
 /// It has a fixed size, allocates nothing, and looks at each event for a bounded time. Of VMBus it follows the channels
 /// up to number 127, and 256 packets whose completion is pending; it says nothing about others.

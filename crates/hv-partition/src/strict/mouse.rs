@@ -12,7 +12,7 @@ use super::{Found, rules};
 const MESSAGE: usize = size_of::<PipeHeader>();
 const BODY: usize = MESSAGE + size_of::<HidHeader>();
 
-/// How far a driver is. All zeros at first.
+/// Progress of a driver. All zeros at first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Driver {
     /// The host has accepted a version.
@@ -30,7 +30,7 @@ impl Driver {
             return;
         }
         match MessageType(word(packet.payload, MESSAGE)) {
-            // The byte behind the version.
+            // The byte after the version.
             MessageType::PROTOCOL_RESPONSE => self.accepted = word(packet.payload, BODY + 4) & 0xff != 0,
             MessageType::DEVICE_INFO => self.described = true,
             _ => {}
@@ -48,7 +48,7 @@ impl Driver {
             }
             _ => return found.add(&rules::MOUSE_MESSAGE, kind.0),
         };
-        // The header counts what is behind it.
+        // The header counts what is after it.
         let counted = (word(packet.payload, MESSAGE + 4) as usize).checked_add(size_of::<HidHeader>());
         let whole =
             packet.kind == PacketType::DATA_IN_BAND && size as usize == length && counted == Some(length);

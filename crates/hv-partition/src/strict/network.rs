@@ -187,7 +187,7 @@ impl Driver {
         let status = Status(word(packet.payload, if asked == MessageType::INIT { 12 } else { 4 }));
         let done = status == Status::SUCCESS;
         match (asked, message) {
-            // A version that is refused is no fault: the guest proposes another one.
+            // A version that is refused is not a fault: the guest proposes another one.
             (MessageType::INIT, MessageType::INIT_COMPLETE) => {
                 self.version = if done { self.proposed } else { self.version };
                 return;

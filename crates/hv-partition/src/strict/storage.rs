@@ -16,7 +16,7 @@ const PACKET: u32 = size_of::<Packet>() as u32;
 /// Bytes before a packet's body.
 const BODY: usize = size_of::<Packet>() - size_of::<ScsiRequest>();
 
-/// How far a driver is in the initialization.
+/// Progress of a driver's initialization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum Step {

@@ -24,7 +24,7 @@ fn byte(payload: &[u8], at: usize) -> u8 {
     payload.get(at).copied().unwrap_or_default()
 }
 
-/// How far a driver is. All zeros at first.
+/// Progress of a driver. All zeros at first.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Driver {
     /// The version that the host has accepted, with its minor number in the high half.
@@ -65,7 +65,7 @@ impl Driver {
             _ => return found.add(&rules::VIDEO_MESSAGE, kind.0),
         };
         found.add_if(!in_order, &rules::VIDEO_ORDER, kind.0);
-        // The header counts itself in Linux, and what is behind it in OpenVMM.
+        // The header counts itself in Linux, and what is after it in OpenVMM.
         let (size, counted) = (word(packet.payload, 4), word(packet.payload, MESSAGE + 4));
         let body = (size as usize).checked_sub(size_of::<VideoHeader>());
         let exact = matches!(kind, MessageType::POINTER_SHAPE) || body == Some(least);

@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::BALLOON_PAGES, |m| giving_up(m, &[1 << 40, 512 << 40]), |m| giving_up(m, &[512 << 40])),
 ];
 
-/// A message of these words behind its header.
+/// Builds a message of these words behind its header.
 fn message(kind: u16, words: &[u64]) -> Vec<u8> {
     let head = [kind, 8 + words.len() as u16 * 8, 1, 0].map(u16::to_le_bytes).concat();
     [head, words.iter().flat_map(|word| word.to_le_bytes()).collect()].concat()
@@ -29,7 +29,7 @@ fn host(m: &TestMachine<'_>, message: &[u8]) {
     show(m, &Seen { from_guest: false, transaction: 0, ..in_band(message) });
 }
 
-/// A guest that has agreed on a version, at the second attempt, and has said what it can do.
+/// Runs a guest until it has agreed on a version, at the second attempt, and has declared its capabilities.
 fn agreed(m: &TestMachine<'_>) {
     opened(m);
     device(m, 1, bus::guid::DYNAMIC_MEMORY, 1);
@@ -41,20 +41,20 @@ fn agreed(m: &TestMachine<'_>) {
     host(m, &message(4, &[1]));
 }
 
-/// Then sends this.
+/// Runs an agreed guest that then sends this.
 fn saying(m: &TestMachine<'_>, message: &[u8]) {
     agreed(m);
     show(m, &in_band(message));
 }
 
-/// Then reports its need for memory, with this size.
+/// Runs an agreed guest that then reports its need for memory, with this size.
 fn reporting(m: &TestMachine<'_>, size: u8) {
     let mut report = message(5, &[1, 2, 0, 0, 0]);
     report[2] = size;
     saying(m, &report);
 }
 
-/// Then gives up ranges when it is asked for 512 pages.
+/// Runs an agreed guest that then gives up ranges when it is asked for 512 pages.
 fn giving_up(m: &TestMachine<'_>, ranges: &[u64]) {
     agreed(m);
     host(m, &message(6, &[512]));
@@ -62,7 +62,7 @@ fn giving_up(m: &TestMachine<'_>, ranges: &[u64]) {
     show(m, &in_band(&message(7, &[&[head], ranges].concat())));
 }
 
-/// Then answers when it is given pages back.
+/// Runs an agreed guest that then answers when it is given pages back.
 fn given(m: &TestMachine<'_>) {
     giving_up(m, &[512 << 40 | 77]);
     host(m, &message(8, &[1 << 32, 512 << 40 | 77]));

@@ -60,7 +60,7 @@ pub(crate) const CASES: &[Case] = &[
         },
         |m| {
             identified(m);
-            // Continued again and again, which is no start in the middle.
+            // Continued again and again, which is not a start in the middle.
             let input = [PARTITION_ID_SELF, u64::from(VP_INDEX_SELF), 0x000a_0011_000a_0011];
             m.host.set_counter_step(10_000);
             let _ = m.fast(0, rep(Code::GET_VP_REGISTERS, 2), &input);

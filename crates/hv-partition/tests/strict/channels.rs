@@ -407,7 +407,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// A guest that has closed its channel and has its pages back.
+/// Runs a guest that closes its channel and takes its pages back.
 fn closed(m: &TestMachine<'_>) {
     opened(m);
     channel::close(m, 0, 1);

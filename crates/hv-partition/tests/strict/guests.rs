@@ -32,7 +32,7 @@ pub(crate) fn ports() -> [Port; 2] {
     ]
 }
 
-/// The VP that does what an event tells of, where it tells of one.
+/// Returns the VP that does what an event reports, where it reports one.
 fn actor(event: &Event<'_>) -> usize {
     match *event {
         Event::Hypercall { vp, .. }
@@ -91,12 +91,12 @@ pub(crate) fn of_vmbus(found: &[Finding]) -> Vec<&Finding> {
     found.iter().filter(|f| *f.rule != rules::CALL_OUTPUT).collect()
 }
 
-/// A guest that has told its id.
+/// Runs a guest that sets its id.
 pub(crate) fn identified(m: &TestMachine<'_>) {
     m.set(0, Name::GUEST_OS_ID, LINUX_ID).unwrap();
 }
 
-/// A guest whose SynICs are set up on all VPs.
+/// Runs a guest whose SynICs are set up on all VPs.
 pub(crate) fn ready(m: &TestMachine<'_>) {
     identified(m);
     for vp in 0..VPS {
@@ -156,7 +156,7 @@ pub(crate) fn bus_message(m: &TestMachine<'_>, kind: bus::MessageType, rest: &[u
     post(m, 4, 1, &payload);
 }
 
-/// A guest with the echo device, whose channel it has opened; the channel's and the GPADL's number is 1.
+/// Runs a guest with the echo device, whose channel it opens; the channel's and the GPADL's number is 1.
 pub(crate) fn opened(m: &TestMachine<'_>) {
     ready(m);
     m.partition.with_vmbus(&m.host, |bus| bus.offer(Offer::ECHO)).unwrap();
@@ -174,19 +174,19 @@ pub(crate) fn list(m: &TestMachine<'_>, gpadl: u32, bytes: u64, pages: &[u64]) {
     post(m, 4, 1, &payload);
 }
 
-/// OPENCHANNEL of channel 1.
+/// Posts OPENCHANNEL of channel 1.
 pub(crate) fn open(m: &TestMachine<'_>, gpadl: u32, vp: u32, split: u32) {
     let mut words = [0; 35];
     words[..5].copy_from_slice(&[1, 1, gpadl, vp, split]);
     bus_message(m, bus::MessageType::OPEN_CHANNEL, &words);
 }
 
-/// What the server tells of itself.
+/// Passes on an event of the server.
 pub(crate) fn server(m: &TestMachine<'_>, event: hv_vmbus::Event) {
     m.host.observe_bus(&BusEvent::Server(event));
 }
 
-/// The offer of a device's channel, and its opening.
+/// Offers and opens a device's channel.
 pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, first: u32) {
     let plain = [bus::guid::SCSI, bus::guid::KEYBOARD, bus::guid::NETWORK, bus::guid::DYNAMIC_MEMORY];
     let plain = plain.contains(&interface);
@@ -197,7 +197,7 @@ pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, fi
     server(m, hv_vmbus::Event::Opened { channel, vp: 0 });
 }
 
-/// An in-band packet of the guest on channel 1.
+/// Builds an in-band packet of the guest on channel 1.
 pub(crate) fn in_band(payload: &[u8]) -> Seen<'_> {
     Seen {
         channel: bus::ChannelId(1),

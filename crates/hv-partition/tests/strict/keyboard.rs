@@ -8,7 +8,7 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::KEYBOARD_ORDER, |m| said(m, &[2, 0], &[4, 1]), lit),
 ];
 
-/// A guest that has asked for a version, was answered with the words of `answer`, and sends those of `message`.
+/// Runs a guest that has asked for a version, was answered with the words of `answer`, and sends those of `message`.
 fn said(m: &TestMachine<'_>, answer: &[u32], message: &[u32]) {
     opened(m);
     device(m, 1, bus::guid::KEYBOARD, 1);
@@ -22,12 +22,12 @@ fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// A guest whose first version was refused, and that asks for another.
+/// Runs a guest whose first version was refused, and that asks for another.
 fn agreeing(m: &TestMachine<'_>) {
     said(m, &[2, 0], &[1, 0x1_0000]);
 }
 
-/// A guest that tells of the lights of its keys.
+/// Runs a guest that reports the lights of its keys.
 fn lit(m: &TestMachine<'_>) {
     said(m, &[2, 1], &[4, 7]);
 }

@@ -11,12 +11,12 @@ pub(crate) const CASES: &[Case] = &[
 /// The beginning of the description of a device.
 const INFO: [u32; 4] = [2, 102, 32, 0];
 
-/// A message behind its pipe header, of this length.
+/// Builds a message behind its pipe header, of this length.
 fn message(words: &[u32], bytes: u32) -> Vec<u8> {
     [1, bytes].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// A guest that has asked for a version, was answered with these messages, and sends one.
+/// Runs a guest that has asked for a version, was answered with these messages, and sends one.
 fn said(m: &TestMachine<'_>, answers: &[&[u32]], words: &[u32], bytes: u32) {
     opened(m);
     device(m, 1, bus::guid::MOUSE, 1);
@@ -28,7 +28,7 @@ fn said(m: &TestMachine<'_>, answers: &[&[u32]], words: &[u32], bytes: u32) {
     show(m, &in_band(&message(words, bytes)));
 }
 
-/// A guest that acknowledges the description of its mouse.
+/// Runs a guest that acknowledges the description of its mouse.
 fn right(m: &TestMachine<'_>) {
     said(m, &[&[1, 5, 0x2_0000, 1], &INFO], &[3, 1, 0], 9);
 }

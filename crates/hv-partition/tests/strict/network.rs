@@ -191,13 +191,13 @@ pub(crate) fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// A guest with a card behind channel 1.
+/// Runs a guest with a card behind channel 1.
 fn card(m: &TestMachine<'_>) {
     opened(m);
     device(m, 1, bus::guid::NETWORK, 1);
 }
 
-/// A guest with a sub-channel, of number 2.
+/// Runs a guest with a sub-channel, of number 2.
 fn sub_channel(m: &TestMachine<'_>) {
     initialized(m);
     ask(m, MessageType::SUBCHANNEL, &[1, 1], &[133, 1, 1]);
@@ -229,7 +229,7 @@ fn frame_in(m: &TestMachine<'_>, channel: u32, section: u32, transaction: u64) {
     show(m, &Seen { channel, flags: 1, transaction, ..in_band(&packet) });
 }
 
-/// The host completes a packet.
+/// Completes a packet from the host.
 fn complete(m: &TestMachine<'_>, channel: u32, transaction: u64) {
     let (channel, kind) = (bus::ChannelId(channel), bus::PacketType::COMPLETION);
     show(m, &Seen { channel, kind, transaction, from_guest: false, ..in_band(&words(&[108, 1])) });
@@ -242,7 +242,7 @@ fn give(m: &TestMachine<'_>) {
     ask(m, MessageType::SEND_SEND_BUFFER, &[SEND, 0], &[105, 1, 6144]);
 }
 
-/// A guest that has done what Linux does with this version, up to the buffers.
+/// Runs a guest that does what Linux does with this version, up to the buffers.
 fn buffers(m: &TestMachine<'_>, version: Version) {
     card(m);
     connect(m, version);
@@ -255,7 +255,7 @@ fn connect(m: &TestMachine<'_>, version: Version) {
     give(m);
 }
 
-/// A part of a packet's data.
+/// Observes a part of a packet's data.
 pub(crate) fn data(m: &TestMachine<'_>, from_guest: bool, part: u8, bytes: &[u8], len: u32) {
     m.host.observe_bus(&BusEvent::Contents(Contents {
         channel: bus::ChannelId(1),
@@ -268,19 +268,19 @@ pub(crate) fn data(m: &TestMachine<'_>, from_guest: bool, part: u8, bytes: &[u8]
     }));
 }
 
-/// A control message of the guest's, in a packet that is completed.
+/// Observes a control message of the guest's, in a packet that is completed.
 pub(crate) fn control(m: &TestMachine<'_>, message: &[u32]) {
     send(m, 1, MessageType::SEND_RNDIS_PACKET, &[1, 0, 100], 1);
     data(m, true, part::CONTROL, &words(message), message.len() as u32 * 4);
     complete(m, 1, 7);
 }
 
-/// The host's answer.
+/// Observes the host's answer.
 pub(crate) fn reply(m: &TestMachine<'_>, message: &[u32]) {
     data(m, false, part::CONTROL, &words(message), message.len() as u32 * 4);
 }
 
-/// A guest that has initialized its card.
+/// Runs a guest that has initialized its card.
 pub(crate) fn initialized(m: &TestMachine<'_>) {
     buffers(m, Version::V61);
     initialize(m);
@@ -295,7 +295,7 @@ fn halt(m: &TestMachine<'_>) {
     control(m, &[3, 12, 9]);
 }
 
-/// A guest that has taken its buffers back as Linux does.
+/// Runs a guest that has taken its buffers back as Linux does.
 fn halted(m: &TestMachine<'_>) {
     initialized(m);
     take_back(m);
@@ -307,7 +307,7 @@ fn take_back(m: &TestMachine<'_>) {
     send(m, 1, MessageType::REVOKE_SEND_BUFFER, &[0], 0);
 }
 
-/// A guest that has received a frame, and completes its packet with a message.
+/// Runs a guest that has received a frame, and completes its packet with a message.
 fn received(m: &TestMachine<'_>, completion: &[u32]) {
     initialized(m);
     let kind = bus::PacketType::DATA_USING_TRANSFER_PAGES;

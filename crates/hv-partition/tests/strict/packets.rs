@@ -88,7 +88,7 @@ fn listing(listed: Result<Listed, PagesError>) -> Seen<'static> {
     Seen { kind: bus::PacketType::DATA_USING_GPA_DIRECT, listed, ..in_band(&[]) }
 }
 
-/// A guest that has sent a packet to the echo device.
+/// Runs a guest that sends a packet to the echo device.
 fn send(m: &TestMachine<'_>, kind: bus::PacketType, flags: u16, id: u64, header: u32) {
     opened(m);
     put(m, kind, flags, id, header);

@@ -41,14 +41,14 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// A guest that has sent a packet to the echo device and taken the answer.
+/// Runs a guest that has sent a packet to the echo device and taken the answer.
 fn echoed(m: &TestMachine<'_>) {
     opened(m);
     assert!(channel::put(m, 1, 7, b"ring out"));
     let _ = channel::signal(m, 0, 1);
 }
 
-/// A guest that has written a descriptor into its ring, and says that it has written this many bytes.
+/// Runs a guest that has written a descriptor into its ring, and says that it has written this many bytes.
 fn raw(m: &TestMachine<'_>, [kind, offset8, length8, flags]: [u16; 4], written: u32) {
     opened(m);
     let (header, data) = (channel::pages(1)[0] << 12, channel::pages(1)[1] << 12);

@@ -135,12 +135,12 @@ const FILTER: u32 = 0x0001_010e;
 /// Bytes in which the guest puts a message.
 const ROOM: u32 = 10_000;
 
-/// A large send with this segment size, of TCP over IPv4.
+/// Encodes a large send with this segment size, of TCP over IPv4.
 const fn large_send(mss: u32) -> u32 {
     mss | 34 << 20 | 1 << 30
 }
 
-/// A guest that has queried its address.
+/// Runs a guest that has queried its address.
 fn asked(m: &TestMachine<'_>) {
     initialized(m);
     control(m, &[4, 28, 2, MAC, 0, 20, 0]);
@@ -160,7 +160,7 @@ const SECOND: usize = 15;
 const FRAME: [u32; 19] =
     [1, 1076, 68, 1000, 0, 0, 0, 36, 32, 0, 0, 16, 0, 12, 1 | 1 << 2 | 34 << 16, 16, 6, 12, 5 << 4];
 
-/// A guest that has sent that message, with a change.
+/// Runs a guest that has sent that message, with a change.
 fn frame(m: &TestMachine<'_>, change: fn(&mut [u32; 19])) {
     initialized(m);
     let mut message = FRAME;

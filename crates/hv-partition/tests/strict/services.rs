@@ -44,13 +44,13 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::FCOPY_OPERATION, |m| copy(m, 3), |m| copy(m, 2)),
 ];
 
-/// A guest with a service, of which the test plays the host.
+/// Runs a guest with a service, of which the test plays the host.
 fn service(m: &TestMachine<'_>, class: bus::Guid) {
     opened(m);
     device(m, 1, class, 1);
 }
 
-/// A service's message, with its headers.
+/// Builds a service's message, with its headers.
 fn message(kind: u16, flags: u8, body: &[u8]) -> Vec<u8> {
     let mut header = bus::ic::Header::new_zeroed();
     header.message_type = bus::ic::MessageType(kind);
@@ -63,7 +63,7 @@ fn request(m: &TestMachine<'_>, kind: u16, body: &[u8]) {
     show(m, &Seen { from_guest: false, ..in_band(&message(kind, 3, body)) });
 }
 
-/// A guest that has answered a request for a pair with sizes of these.
+/// Runs a guest that answers a request for a pair with these sizes.
 fn pair(m: &TestMachine<'_>, key: u32, value: u32) {
     service(m, bus::guid::KVP);
     let body =
@@ -72,7 +72,7 @@ fn pair(m: &TestMachine<'_>, key: u32, value: u32) {
     show(m, &in_band(&message(2, 5, &body([1, key, value]))));
 }
 
-/// A guest that was told that a file is whole, and answers this operation.
+/// Runs a guest that was told that a file is complete, and answers this operation.
 fn copy(m: &TestMachine<'_>, operation: u8) {
     service(m, bus::guid::FILE_COPY);
     let body = |operation: u8| [&[operation][..], &[0; 35]].concat();
@@ -80,7 +80,7 @@ fn copy(m: &TestMachine<'_>, operation: u8) {
     show(m, &in_band(&message(7, 5, &body(operation))));
 }
 
-/// A guest with a heartbeat service that has offered its versions.
+/// Runs a guest with a heartbeat service that has offered its versions.
 fn heart(m: &TestMachine<'_>) {
     ready(m);
     m.partition.with_vmbus(&m.host, |bus| bus.offer(Offer::HEARTBEAT)).unwrap();

@@ -40,13 +40,13 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// A guest whose endpoint has a connection to a port, on channel 1.
+/// Runs a guest whose endpoint has a connection to a port, on channel 1.
 fn connection(m: &TestMachine<'_>, port: u32, endpoint: u32) {
     opened(m);
     stream(m, port, endpoint);
 }
 
-/// The offer of a connection's channel, and its opening.
+/// Offers and opens a connection's channel.
 fn stream(m: &TestMachine<'_>, port: u32, endpoint: u32) {
     let flags = bus::OfferFlags(0).with_named_pipe(true).with_socket(true);
     let (interface, instance) = (service(port), service(endpoint));
@@ -63,13 +63,13 @@ fn connect(m: &TestMachine<'_>, port: u32, endpoint: u32) {
     post(m, 4, 1, request.as_bytes());
 }
 
-/// A packet with this many bytes, as far as an observer is shown it.
+/// Builds a packet with this many bytes, as far as an observer is shown it.
 fn packet(bytes: u32) -> Vec<u8> {
     let header = bus::ic::PipeHeader { packet_type: 1, message_size: bytes };
     [header.as_bytes(), &vec![0; bytes as usize]].concat()
 }
 
-/// A guest that has sent packets with these numbers of bytes.
+/// Runs a guest that has sent packets of these lengths.
 fn send(m: &TestMachine<'_>, packets: &[u32]) {
     connection(m, 5000, 1);
     for bytes in packets {

@@ -116,7 +116,7 @@ pub(crate) const CASES: &[Case] = &[
 /// Bytes of one request at most, in the properties of [`initialized`].
 const MOST: u32 = 0x4_0000;
 
-/// A guest with a controller behind channel 1.
+/// Runs a guest with a controller behind channel 1.
 fn controller(m: &TestMachine<'_>) {
     opened(m);
     device(m, 1, bus::guid::SCSI, 1);
@@ -129,13 +129,13 @@ fn packet(operation: Operation, word: u16) -> Packet {
     packet
 }
 
-/// The host's answer.
+/// Observes the host's answer.
 fn answer(m: &TestMachine<'_>, channel: u32, packet: &Packet) {
     let (channel, kind) = (bus::ChannelId(channel), bus::PacketType::COMPLETION);
     show(m, &Seen { channel, kind, from_guest: false, ..in_band(packet.as_bytes()) });
 }
 
-/// A control packet, and the host's answer that all is well.
+/// Observes a control packet, and the host's answer that it succeeded.
 fn ask(m: &TestMachine<'_>, channel: u32, operation: Operation, word: u16) {
     let request = packet(operation, word);
     show(m, &Seen { channel: bus::ChannelId(channel), flags: 1, ..in_band(request.as_bytes()) });
@@ -146,7 +146,7 @@ fn ask(m: &TestMachine<'_>, channel: u32, operation: Operation, word: u16) {
     answer(m, channel, &reply);
 }
 
-/// A guest that has initialized its controller as Linux does.
+/// Runs a guest that has initialized its controller as Linux does.
 fn initialized(m: &TestMachine<'_>) {
     controller(m);
     ask(m, 1, Operation::BEGIN_INITIALIZATION, 0);
@@ -155,7 +155,7 @@ fn initialized(m: &TestMachine<'_>) {
     ask(m, 1, Operation::END_INITIALIZATION, 0);
 }
 
-/// READ(10) of 8 blocks, changed.
+/// Observes READ(10) of 8 blocks, changed.
 fn command(m: &TestMachine<'_>, channel: u32, change: impl FnOnce(&mut ScsiRequest, &mut Listed)) {
     let mut srb = ScsiRequest::new_zeroed();
     (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 10, 20, 1);

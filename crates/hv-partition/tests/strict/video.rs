@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::VIDEO_DIRT, |m| said(m, &[location(), situation(640, 480, 2560), dirt([0, 0, 641, 8])]), right),
 ];
 
-/// A message behind its pipe header, as Linux makes it, in a packet, which has whole words of 8 bytes.
+/// Builds a message behind its pipe header, as Linux does, in a packet, which has whole words of 8 bytes.
 fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     let head = [1, size, kind, size].map(u32::to_le_bytes).concat();
@@ -33,13 +33,13 @@ fn dirt(corners: [u32; 4]) -> Vec<u8> {
     message(10, &[&[0, 1][..], &corners.map(u32::to_le_bytes).concat()].concat())
 }
 
-/// A host's answer to a request for a version.
+/// Observes a host's answer to a request for a version.
 fn answered(m: &TestMachine<'_>, version: u32, accepted: u8) {
     let answer = message(2, &[&version.to_le_bytes()[..], &[accepted, 1]].concat());
     show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&answer) });
 }
 
-/// A guest that has agreed on version 3.5, and sends these.
+/// Runs a guest that has agreed on version 3.5, and sends these.
 fn said(m: &TestMachine<'_>, messages: &[Vec<u8>]) {
     opened(m);
     device(m, 1, bus::guid::VIDEO, 1);
@@ -48,7 +48,7 @@ fn said(m: &TestMachine<'_>, messages: &[Vec<u8>]) {
     messages.iter().for_each(|message| show(m, &in_band(message)));
 }
 
-/// A guest that sends what Linux does, and reports changes.
+/// Runs a guest that sends what Linux does, and reports changes.
 fn right(m: &TestMachine<'_>) {
     let shape = [&[0xff, 1][..], &[1, 1, 0, 0].map(u32::to_le_bytes).concat(), &[0; 4]].concat();
     said(

@@ -40,7 +40,7 @@ impl HostBackend<Op> for TestHost {
     }
 }
 
-/// The requests that this host works on.
+/// Returns the requests that this host works on.
 pub(crate) fn started(m: &Sampled<'_>) -> Vec<Token> {
     let host = core::ptr::from_ref(&*m.host) as usize;
     let mut all = STARTED.lock().unwrap();
@@ -144,7 +144,7 @@ fn machine(test: impl FnOnce(&Sampled<'_>)) {
     faulty(Plan::NONE, test);
 }
 
-/// The same with faults on purpose.
+/// Runs a test with injected faults.
 pub(crate) fn faulty(plan: Plan, test: impl FnOnce(&Sampled<'_>)) {
     let config = Config::new(62_500_000);
     let set =
@@ -162,7 +162,7 @@ pub(crate) fn faulty(plan: Plan, test: impl FnOnce(&Sampled<'_>)) {
     });
 }
 
-/// The guest has a channel of each kind open.
+/// Runs a test with a guest that has a channel of each kind open.
 fn connected(test: impl FnOnce(&Sampled<'_>)) {
     machine(|m| {
         guest::connect(m, 0);

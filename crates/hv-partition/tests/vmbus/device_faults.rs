@@ -12,7 +12,7 @@ fn plan(text: &str) -> Plan {
     Plan::parse(text, &|_, _| None).unwrap()
 }
 
-/// A guest that has the sample's channel open, and a plan.
+/// Runs a test with a guest that has the sample's channel open, and a plan.
 fn opened(text: &str, test: impl FnOnce(&Sampled<'_>)) {
     faulty(plan(text), |m| {
         guest::connect(m, 0);

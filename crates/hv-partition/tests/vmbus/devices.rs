@@ -8,7 +8,7 @@ use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::MessageType;
 
-/// Both VPs, with a heartbeat every millisecond and an echo.
+/// Runs a test with both VPs, a heartbeat every millisecond and an echo.
 fn with_devices(test: impl FnOnce(&TestMachine<'_>)) {
     const BEAT: Offer = Offer::heartbeat(ReferenceTime(10_000));
     const OFFERS: &[Offer] = &[BEAT, Offer::ECHO];

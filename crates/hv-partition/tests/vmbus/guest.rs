@@ -24,7 +24,7 @@ pub(crate) fn post(m: &TestMachine<'_, impl Driven>, vp: usize, connection: u32,
     m.call(vp, simple(Code::POST_MESSAGE), &input, 0).0.status()
 }
 
-/// INITIATE_CONTACT that wants its messages on `vp`.
+/// Builds INITIATE_CONTACT that requests its messages on `vp`.
 pub(crate) fn contact(vp: u32) -> InitiateContact {
     let mut contact = InitiateContact::new_zeroed();
     contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
@@ -34,7 +34,7 @@ pub(crate) fn contact(vp: u32) -> InitiateContact {
     contact
 }
 
-/// Kinds of the messages in a VP's slot, one after the other.
+/// Takes the messages in a VP's slot, one after the other, and returns their kinds.
 pub(crate) fn take_kinds(m: &TestMachine<'_, impl Driven>, vp: usize) -> Vec<MessageType> {
     std::iter::from_fn(|| m.take_message(vp, SINT))
         .map(|message| MessageHeader::read_from_prefix(&message.payload).unwrap().0.message_type)
@@ -53,18 +53,18 @@ pub(crate) fn connect(m: &TestMachine<'_, impl Driven>, vp: usize) {
     take_kinds(m, vp);
 }
 
-/// UNLOAD.
+/// Posts UNLOAD.
 pub(crate) fn unload(m: &TestMachine<'_, impl Driven>, vp: usize) {
     post(m, vp, 4, &message(MessageType::UNLOAD, &[]));
 }
 
-/// TL_CONNECT_REQUEST: wants a socket of the service.
+/// Posts TL_CONNECT_REQUEST, which requests a socket of the service.
 pub(crate) fn connect_socket(m: &TestMachine<'_, impl Driven>, vp: usize, endpoint: Guid, service: Guid) {
     let header = MessageHeader::new(MessageType::TL_CONNECT_REQUEST);
     post(m, vp, 4, TlConnectRequest { header, endpoint, service }.as_bytes());
 }
 
-/// Page numbers of a channel's rings, first that from guest to host.
+/// Returns the page numbers of a channel's rings, first that from guest to host.
 pub(crate) fn pages(channel: u32) -> Vec<u64> {
     let first = (RAM >> 12) + 0x40 + u64::from(channel) * 2 * RING;
     (first..first + 2 * RING).collect()
@@ -92,7 +92,7 @@ pub(crate) fn close(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32) {
     post(m, vp, 4, &message(MessageType::GPADL_TEARDOWN, &[channel, channel]));
 }
 
-/// MODIFYCHANNEL: interrupts go to `target` from now on.
+/// Posts MODIFYCHANNEL: interrupts go to `target` from now on.
 pub(crate) fn modify(m: &TestMachine<'_, impl Driven>, vp: usize, channel: u32, target: u32) {
     post(m, vp, 4, &message(MessageType::MODIFY_CHANNEL, &[channel, target]));
 }

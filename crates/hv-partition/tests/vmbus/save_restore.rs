@@ -19,7 +19,7 @@ fn config() -> Config {
     Config::new(62_500_000).with_offers(OFFERS)
 }
 
-/// A guest with both channels open.
+/// Runs a guest with both channels open.
 fn connected(m: &TestMachine<'_>) {
     for vp in 0..VPS {
         m.online(vp);
@@ -39,7 +39,7 @@ fn connected_machine(test: impl FnOnce(&TestMachine<'_>)) {
     });
 }
 
-/// The guest goes on in a new partition.
+/// Restores the guest into a new partition, in which it goes on.
 fn restored(m: &TestMachine<'_>, test: impl FnOnce(&TestMachine<'_>)) {
     let image = m.image();
     run_bare(config(), VPS, &[], |n| {
@@ -52,7 +52,7 @@ fn restored(m: &TestMachine<'_>, test: impl FnOnce(&TestMachine<'_>)) {
     });
 }
 
-/// What the guest's memory holds of SynIC pages and rings.
+/// Returns what the guest's memory holds of SynIC pages and rings.
 fn memory(m: &TestMachine<'_>) -> Vec<u8> {
     let mut bytes = vec![0; 0x6000 + 0x1_2000];
     let (pages, rings) = bytes.split_at_mut(0x6000);

@@ -15,7 +15,7 @@ use super::{Cache, LOCK, Lock, MACHINES};
 /// The folders that this process has locked. Descriptors, and with them locks, end with the process.
 static HELD: Mutex<BTreeMap<PathBuf, OwnedFd>> = Mutex::new(BTreeMap::new());
 
-/// What became of an entry that was to be removed.
+/// Outcome of an entry that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
     /// It is gone.

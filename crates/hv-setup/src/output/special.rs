@@ -1,4 +1,4 @@
-//! Results to what is no regular file: devices, pipes, sockets, terminals.
+//! Results to what is not a regular file: devices, pipes, sockets, terminals.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

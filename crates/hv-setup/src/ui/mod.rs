@@ -67,7 +67,7 @@ fn shortened(line: &str) -> std::borrow::Cow<'_, str> {
     format!("{first} … ({} not shown) … {last}", size::size(hidden.len() as u64)).into()
 }
 
-/// Prints lines that are no single message to stderr: a table, or what another program says.
+/// Prints lines that are not a single message to stderr: a table, or what another program says.
 pub fn lines(text: &str) {
     put(Stream::Stderr, &format!("{}\n", text.trim_end()));
 }
@@ -86,7 +86,7 @@ pub fn console(stream: Stream, bytes: &[u8]) {
     door::of(stream).put(stream, Kind::Console, bytes);
 }
 
-/// Writes output of a command in the guest, and waits until it has room; returns false if nothing reads it any more.
+/// Writes output of a command in the guest, and waits until it has room; returns false if it is no longer read.
 pub fn command(stream: Stream, bytes: &[u8]) -> bool {
     door::of(stream).put(stream, Kind::Command, bytes)
 }

@@ -1,10 +1,10 @@
 //! Dynamic memory: the guest gives pages up to its host, and gets them back.
 //!
-//! The channel is no pipe: a packet is a message, which begins with a [`BalloonHeader`]. The guest asks for a version
-//! with [`VersionRequest`], with an older one after each refusal, then reports what it can do with
+//! The channel is not a pipe: a packet is a message, which begins with a [`BalloonHeader`]. The guest asks for a
+//! version with [`VersionRequest`], with an older one after each refusal, then reports what it can do with
 //! [`CapabilitiesReport`]. From then on it sends a [`StatusReport`] every second. The host asks for pages with
 //! [`BalloonRequest`], which the guest answers with one or more [`BalloonResponse`]s, each with ranges of pages behind
-//! it; it gives pages back with [`UnballoonRequest`], with ranges behind it too. Numbers of pages are in units of 4096
+//! it; it gives pages back with [`UnballoonRequest`], with ranges after it too. Numbers of pages are in units of 4096
 //! bytes.
 
 open_enum! {
@@ -229,7 +229,7 @@ structs! {
         header: BalloonHeader = 0 "hdr",
         /// Zero.
         reserved: u32 = 8,
-        /// Bytes behind it.
+        /// Bytes after it.
         info_size: u32 = 12,
     }
     also {

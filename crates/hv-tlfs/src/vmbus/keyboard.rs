@@ -1,7 +1,7 @@
 //! Keyboard: keystrokes from the host, as scan codes of set 1.
 //!
-//! The channel is no pipe: a packet is a message, which begins with a [`KeyboardHeader`]. The guest asks for a version
-//! with [`ProtocolRequest`], and the host answers with [`ProtocolResponse`]. From then on the host sends a
+//! The channel is not a pipe: a packet is a message, which begins with a [`KeyboardHeader`]. The guest asks for a
+//! version with [`ProtocolRequest`], and the host answers with [`ProtocolResponse`]. From then on the host sends a
 //! [`Keystroke`] for each key that is pressed or released. Linux hands their codes to its driver for AT keyboards.
 
 open_enum! {

@@ -1,7 +1,7 @@
 //! Key-value pairs: the service by which host and guest tell each other of themselves.
 //!
 //! A request of type [`KVP_EXCHANGE`](super::ic::MessageType::KVP_EXCHANGE) is a [`Header`] and what its operation has:
-//! [`Value`], [`Delete`], [`Enumerate`], or [`IpMessage`], which has no padding behind the two bytes. Text is UTF-16
+//! [`Value`], [`Delete`], [`Enumerate`], or [`IpMessage`], which has no padding after the two bytes. Text is UTF-16
 //! with a closing zero, and sizes are bytes with it. The guest sends the same back, filled.
 
 use zerocopy::FromZeros as _;
@@ -22,7 +22,7 @@ constants! {
     SET = 1, "KVP_OP_SET";
     /// Remove the key: [`Delete`].
     DELETE = 2, "KVP_OP_DELETE";
-    /// The pair with an index: [`Enumerate`]. Behind the last the status is
+    /// The pair with an index: [`Enumerate`]. After the last the status is
     /// [`Status::CONTINUE`](super::ic::Status::CONTINUE).
     ENUMERATE = 3, "KVP_OP_ENUMERATE";
     /// Addresses of a network adapter: [`IpMessage`].

@@ -1,6 +1,6 @@
 //! Mouse: a HID device, whose reports come from the host.
 //!
-//! The channel is a pipe: behind the pipe's header, a message begins with a [`HidHeader`]. The guest asks for a version
+//! The channel is a pipe: after the pipe's header, a message begins with a [`HidHeader`]. The guest asks for a version
 //! with [`ProtocolRequest`], and the host answers with [`ProtocolResponse`]. Then the host describes the device with
 //! [`DeviceInfo`], behind which is a HID report descriptor, and the guest acknowledges it with [`DeviceInfoAck`]. From
 //! then on the host sends input reports, whose form is that of the report descriptor.
@@ -25,7 +25,7 @@ constants! {
     DEVICE_INFO = 2, "SYNTH_HID_INITIAL_DEVICE_INFO";
     /// From the guest: [`DeviceInfoAck`].
     DEVICE_INFO_ACK = 3, "SYNTH_HID_INITIAL_DEVICE_INFO_ACK";
-    /// From the host: an input report, behind the [`HidHeader`].
+    /// From the host: an input report, after the [`HidHeader`].
     INPUT_REPORT = 4, "SYNTH_HID_INPUT_REPORT";
 }
 
@@ -52,7 +52,7 @@ structs! {
     pub struct HidHeader = "synthhid_msg_hdr", size 8 {
         /// A [`MessageType`].
         message_type: U32 = 0 "type",
-        /// Bytes behind the header.
+        /// Bytes after the header.
         size: U32 = 4,
     }
 

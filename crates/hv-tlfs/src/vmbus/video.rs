@@ -1,7 +1,7 @@
 //! Synthetic video: a framebuffer in the VMBus device's address window, which the guest places, and whose changes it
 //! reports.
 //!
-//! The channel is a pipe: behind the pipe's header, a message begins with a [`VideoHeader`]. The guest asks for a
+//! The channel is a pipe: after the pipe's header, a message begins with a [`VideoHeader`]. The guest asks for a
 //! version with [`VersionRequest`] until the host's [`VersionResponse`] accepts one, and from 3.5 on for the
 //! resolutions that the host supports. It says with [`VramLocation`] where the video memory is to be, with
 //! [`SituationUpdate`] what of it is shown, and with [`Dirt`] which parts have changed. The host asks for these reports
@@ -124,7 +124,7 @@ structs! {
     pub struct VramLocation = "synthvid_vram_location", size 17 {
         /// What the answer has to repeat.
         user_context: U64 = 0 "user_ctx",
-        /// 0: there is no address, and the memory is of no more use.
+        /// 0: there is no address, and the memory is no longer used.
         has_address: u8 = 8 "is_vram_gpa_specified",
         /// Guest physical address in the window of the bus.
         address: U64 = 9 "vram_gpa",
@@ -246,7 +246,7 @@ structs! {
         height: U16 = 2,
     }
 
-    /// RESOLUTION_RESPONSE. It ends behind the last resolution.
+    /// RESOLUTION_RESPONSE. It ends after the last resolution.
     pub struct ResolutionResponse = "synthvid_supported_resolution_resp", size 387 {
         /// The screen's description (VESA E-EDID).
         edid: [u8; EDID_BYTES] = 0 "edid_block",

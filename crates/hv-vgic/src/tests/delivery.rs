@@ -122,7 +122,7 @@ fn what_isactiver_made_active_does_not_take_the_end_of_what_was_acknowledged() {
             prioritise(&m, 0, spi, priority);
             enable(&m, 0, spi);
         }
-        // All of this was active before and is not any more. One stays.
+        // All of this was active before and no longer is. One stays.
         force(0b1100_0010);
         write_d(&m, 1, 0x384, 0b1100_0000 << 8);
         for spi in [46, 47] {

@@ -32,7 +32,7 @@ fn sub_channels_are_offered_later_and_each_is_a_channel_of_its_own() {
         more[SUBCHANNEL_INDEX..SUBCHANNEL_INDEX + 2].copy_from_slice(&index.to_le_bytes());
         assert_eq!(client.take(&more), Notice::Offered(ChannelId(number)));
     }
-    assert_eq!(client.find(DEVICE).unwrap().channel(), ChannelId(7), "a sub-channel is no device");
+    assert_eq!(client.find(DEVICE).unwrap().channel(), ChannelId(7), "a sub-channel is not a device");
     let more: Vec<_> = client.offers().filter(|offer| offer.is_subchannel()).collect();
     assert_eq!(more.len(), 2);
     for (offer, vp) in more.iter().zip(1..) {

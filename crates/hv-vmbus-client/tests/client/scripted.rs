@@ -253,7 +253,7 @@ fn an_answer_of_one_kind_is_none_of_another() {
     host.take_posted();
     assert!(matches!(client.take(&message(12, &[name])), Notice::Ignored(_)), "not asked for yet");
     let teardown = rings.teardown(&mut client).unwrap();
-    // GPADL_CREATED is no answer to a teardown, nor is another name.
+    // GPADL_CREATED is not an answer to a teardown, nor is another name.
     for (kind, words) in [(10, vec![3, name, 0]), (12, vec![name + 1]), (12, vec![])] {
         assert!(matches!(client.take(&message(kind, &words)), Notice::Ignored(_)), "{kind}");
     }

@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use hv_memory::{BadAddress, GuestMemory};
 use hv_tlfs::time::ReferenceTime;
 
-/// Why a request could not be made.
+/// Reason why a request could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestError {

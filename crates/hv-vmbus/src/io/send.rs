@@ -19,7 +19,7 @@ use zerocopy::IntoBytes;
 /// (drivers/net/hyperv/hyperv_net.h).
 pub const TRANSFER_RANGES: usize = 562;
 
-/// Why a packet was not sent.
+/// Reason why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -364,7 +364,7 @@ impl Message {
 
 /// What is in a packet.
 enum Payload<'p, 'r, M> {
-    /// These bytes, one after another, and zeros behind them.
+    /// These bytes, one after another, and zeros after them.
     Parts(&'p [&'p [u8]]),
     /// What is left of a packet from the guest.
     Rest(&'p mut Packet<'r, M>),

@@ -48,7 +48,7 @@ impl Packet {
         self.descriptor.data_offset() - DESCRIPTOR
     }
 
-    /// Returns the position of the first byte behind the descriptor.
+    /// Returns the position of the first byte after the descriptor.
     pub(crate) fn header_at<M: GuestMemory, W: PageNumber>(&self, ring: &Ring<'_, M, W>) -> u32 {
         ring.advance(self.at, DESCRIPTOR)
     }

@@ -38,7 +38,7 @@ pub struct Outgoing {
     pub len: u32,
 }
 
-/// Why a packet was not sent.
+/// Reason why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
     /// There is no room now; the packet needs this many bytes.
@@ -171,7 +171,7 @@ impl Producer {
     }
 
     /// Begins a packet with `header` bytes, a multiple of 8, between descriptor and payload, if `others` bytes stay
-    /// free behind it. The receiver does not see it before it is [finished](Self::finish).
+    /// free after it. The receiver does not see it before it is [finished](Self::finish).
     ///
     /// # Errors
     /// The packet cannot be sent now.

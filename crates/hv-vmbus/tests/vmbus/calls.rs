@@ -9,7 +9,7 @@ use hv_vmbus::{Backend, Bus, BusPort, Config, Device, DeviceId, Pages, Posted, S
 use std::cell::Cell;
 use zerocopy::IntoBytes;
 
-/// Fails the test if a call waits for a lock: the tests have one thread, so it would wait for ever.
+/// Lock that fails the test if a call waits for it: the tests have one thread, so it would wait for ever.
 struct Impatient;
 
 impl Wait for Impatient {
@@ -72,7 +72,7 @@ impl Backend<Op> for TwoVps<'_> {
 }
 
 impl<'b> TwoVps<'b> {
-    /// A guest that has opened the device's channel and a sub-channel.
+    /// Creates a guest that has opened the device's channel and a sub-channel.
     fn new(bus: &'b Bus<Lock, Devices>) -> Self {
         let rings = [(&PAGES[..], SPLIT), (&SUB_PAGES, SUB_SPLIT)].map(|(pages, split)| {
             let (out, back) = pages.split_at(split as usize);

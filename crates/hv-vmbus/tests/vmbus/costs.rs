@@ -14,7 +14,7 @@ thread_local! {
     static TAKEN: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Counts the locks.
+/// Wait policy that counts the locks.
 #[derive(Debug)]
 struct Counted;
 

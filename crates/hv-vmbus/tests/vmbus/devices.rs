@@ -91,7 +91,7 @@ fn what_is_done_at_once_overtakes_nothing_that_waits() {
     guest.send(2, command(REQUEST, 0, 0));
     guest.send(3, command(REQUEST, 0, 0));
     guest.port.at_once = true;
-    // The first goes on, but behind the second.
+    // The first goes on, but after the second.
     guest.port.capacity.set(1);
     guest.complete(first, 0).unwrap();
     assert_eq!((guest.receive(), guest.receive()), (Some((2, 0)), None));
@@ -308,7 +308,7 @@ fn transfer_pages_are_listed_between_descriptor_and_payload() {
     assert_eq!(bytes[32..40], [7; 8]);
 }
 
-/// A request for a socket of this service.
+/// Builds a request for a socket of this service.
 fn connect(service: Guid) -> TlConnectRequest {
     let header = header(MessageType::TL_CONNECT_REQUEST);
     TlConnectRequest { header, endpoint: Guid::new(7, 0, 0, [0; 8]), service }

@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 
 type Small = Server<4, 4, 64>;
 
-/// Something that a guest or the host's owner does.
+/// Step of a guest or the host's owner.
 #[derive(Clone, Debug)]
 enum Step {
     Contact(u32, u64),
@@ -100,7 +100,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// True if an index in the header makes sense, as the guest of these tests needs for its own accesses.
+/// Returns true if an index in the header makes sense, as the guest of these tests needs for its own accesses.
 fn sane(ring: &GuestRing, memory: &Memory) -> bool {
     [0, 4].iter().all(|at| ring.word(memory, *at) < ring.size() && ring.word(memory, *at).is_multiple_of(8))
 }

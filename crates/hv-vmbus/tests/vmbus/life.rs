@@ -111,7 +111,7 @@ impl Model {
         self.look();
     }
 
-    /// The guest ends its connection, and forgets all channels.
+    /// Ends the guest's connection, and forgets all channels.
     fn end(&mut self) {
         self.closed();
         self.known.clear();
@@ -217,7 +217,7 @@ impl Model {
         }
     }
 
-    /// Everything comes to its end, whatever was before.
+    /// Brings everything to its end, whatever was before.
     fn finish(&mut self) {
         self.step(1, 0);
         while !self.flying.is_empty() {

@@ -9,7 +9,7 @@ use hv_devices::heartbeat;
 use hv_vmbus::protocol::Version;
 use hv_vmbus::{Config, Event};
 
-/// Bytes from words.
+/// Converts words to bytes.
 fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_le_bytes()).collect()
 }
@@ -22,7 +22,7 @@ struct Linux {
     connection: u32,
 }
 
-/// What the host offers in these tests: a device that Linux has no driver for, and the heartbeat.
+/// Creates a guest to which the host offers a device that Linux has no driver for, and the heartbeat.
 fn linux(config: Config) -> Linux {
     let mut server = Server::new(config);
     server.offer(Offer::ECHO).unwrap();
@@ -36,7 +36,7 @@ impl Linux {
         self.port.take()
     }
 
-    /// vmbus_try_connection_id(): true if the version was taken.
+    /// Tries a version like `vmbus_try_connection_id()`, and returns true if it was taken.
     fn negotiate(&mut self, version: u32) -> bool {
         let new = version >= 5 << 16;
         self.connection = if new { 4 } else { 1 };
@@ -53,12 +53,12 @@ impl Linux {
         supported
     }
 
-    /// vmbus_connect(): the versions from the newest down.
+    /// Connects like `vmbus_connect()`: tries the versions from the newest down.
     fn connect(&mut self, versions: &[u32]) -> u32 {
         *versions.iter().find(|v| self.negotiate(**v)).expect("Unable to connect to host")
     }
 
-    /// vmbus_request_offers(): the offers' channels, connections and interfaces.
+    /// Requests offers like `vmbus_request_offers()`, and returns the channels, connections and interfaces.
     fn request_offers(&mut self) -> Vec<(u32, u32, u8)> {
         let answers = self.post(&words(&[3, 0]));
         let (end, offers) = answers.split_last().unwrap();
@@ -76,7 +76,8 @@ impl Linux {
             .collect()
     }
 
-    /// __vmbus_open() of rings of these pages: the GPADL in one message, as 10 to 26 pages are, and the open.
+    /// Opens a channel like `__vmbus_open()`, with rings of these pages: the GPADL in one message, as 10 to 26 pages
+    /// are, and the open.
     fn open(&mut self, channel: u32, pages: &[u64], split: u32) {
         let mut message = words(&[8, 0, channel, 0xe1e10]);
         message.extend((8 + pages.len() as u16 * 8).to_le_bytes());
@@ -98,7 +99,7 @@ impl Linux {
         assert_eq!(answers[0].payload, words(&[6, 0, channel, channel, 0]));
     }
 
-    /// vmbus_close_internal(): CLOSECHANNEL has no answer, the teardown has.
+    /// Closes a channel like `vmbus_close_internal()`: CLOSECHANNEL has no answer, the teardown has.
     fn close(&mut self, channel: u32) {
         assert_eq!(self.post(&words(&[7, 0, channel])), []);
         let answers = self.post(&words(&[11, 0, channel, 0xe1e10]));
@@ -106,8 +107,8 @@ impl Linux {
         assert_eq!(answers[0].payload, words(&[12, 0, 0xe1e10]));
     }
 
-    /// heartbeat_onchannelcallback(): drains the ring, answers each request by itself, signals where
-    /// hv_signal_on_write() does.
+    /// Handles the heartbeat like `heartbeat_onchannelcallback()`: drains the ring, answers each request by itself,
+    /// signals where `hv_signal_on_write()` does.
     fn heartbeat(&mut self, connection: u32, pages: &[u64], split: usize) -> usize {
         let (outbound, inbound) = (GuestRing::new(&pages[..split]), GuestRing::new(&pages[split..]));
         let mut handled = 0;

@@ -11,7 +11,7 @@ use hv_vmbus::{
 };
 use zerocopy::IntoBytes;
 
-/// Fills its ring, sends two packets, waits for room, or breaks down, as the first byte of a packet says.
+/// Device that fills its ring, sends two packets, waits for room, or breaks down, as the first byte of a packet says.
 #[derive(Debug, Default)]
 struct Chatty<const EACH: bool> {
     sent: u64,
@@ -101,7 +101,7 @@ impl<const EACH: bool> Guest<EACH> {
         guest
     }
 
-    /// With rings that are not open yet.
+    /// Creates a guest with rings that are not open yet.
     fn connected(contact: &[u8]) -> Self {
         let slot = |n| {
             let id = Guid::new(n, 0, 0, [0; 8]);

@@ -74,7 +74,7 @@ messages! {
             /// Columns.
             columns: u16,
         }
-        /// Nothing reads its stdout (1) or stderr (2) any more.
+        /// Its stdout (1) or stderr (2) is no longer read.
         OutputEnd = 7 {
             /// Which.
             stream: u8,

@@ -450,8 +450,8 @@ messages! {
             /// Pages that it needs, those that it has given up included.
             committed: u64,
         }
-        /// The guest has given up pages: their contents are of no more use. Its id is 0: nothing was asked. Answer with
-        /// discarded.
+        /// The guest has given up pages: their contents are no longer needed. Its id is 0: nothing was asked. Answer
+        /// with discarded.
         Discard = 0x8011 {
             /// Ranges of pages, 8 bytes each: the interface's structure.
             ranges: &'a [u8],

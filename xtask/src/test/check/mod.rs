@@ -144,7 +144,7 @@ fn lints(folder: &Path) -> anyhow::Result<BTreeMap<String, toml::Value>> {
 /// A file in TOML.
 fn read(file: &Path) -> anyhow::Result<toml::Table> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    text.parse().with_context(|| format!("{} is no TOML", file.display()))
+    text.parse().with_context(|| format!("{} is not TOML", file.display()))
 }
 
 /// Checks that Clippy finds nothing.

@@ -103,7 +103,7 @@ fn complaints(list: &str) -> Vec<String> {
     let missing =
         NEEDED.iter().filter(|needed| !files.contains(needed)).map(|file| format!("{file} is missing"));
     let stray =
-        files.iter().filter(|file| !belongs(file)).map(|file| format!("{file} is no part of a package"));
+        files.iter().filter(|file| !belongs(file)).map(|file| format!("{file} is not part of a package"));
     missing.chain(stray).collect()
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let stray = format!("{good}notes.txt\nsrc/lib.rs.orig\n");
         assert_eq!(
             complaints(&stray),
-            ["notes.txt is no part of a package", "src/lib.rs.orig is no part of a package"]
+            ["notes.txt is not part of a package", "src/lib.rs.orig is not part of a package"]
         );
     }
 }

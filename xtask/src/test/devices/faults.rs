@@ -1,4 +1,4 @@
-//! Faults of devices on purpose: what stock kernels make of them.
+//! Injected faults of devices: what stock kernels make of them.
 
 use anyhow::ensure;
 use serde_json::Value;

@@ -85,7 +85,7 @@ fn checked(console: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until no process holds a disk's file any more.
+/// Waits until no process holds a disk's file.
 fn released(image: &Path) -> anyhow::Result<()> {
     until("the disk is released", || {
         let file = std::fs::File::open(image)?;

@@ -161,7 +161,7 @@ struct State {
     serving: bool,
     /// The guest is to end.
     end: bool,
-    /// There is no guest any more.
+    /// The guest has ended.
     over: bool,
 }
 
@@ -171,7 +171,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until this is so. Returns false if there is no guest any more, or if it hangs.
+    /// Waits until this is so. Returns false if the guest has ended, or if it hangs.
     fn wait(&self, condition: impl Fn(&State) -> bool) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let going_on = |state: &mut State| !condition(state) && !state.over;

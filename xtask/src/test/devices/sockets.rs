@@ -498,7 +498,7 @@ fn pauses(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder that is no folder of sockets, or in use, is refused before anything starts.
+/// A folder that is not a folder of sockets, or in use, is refused before anything starts.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let [open, link] = ["open", "link"].map(|name| folder.join(name));

@@ -99,7 +99,7 @@ impl Disks {
         booted.check(requests.is_some_and(|requests| requests > 500), "the disks had requests")?;
         ensure!(
             before == (fs::read(&self.root)?, fs::read(&self.locked)?),
-            "a file that is no rw has changed"
+            "a file that is not rw has changed"
         );
         self.check()
     }

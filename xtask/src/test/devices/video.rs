@@ -107,7 +107,7 @@ fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
     ensure!([0, 7, 8, 9].iter().all(|column| hello[*column] == H), "{hello:x?}");
     ensure!(hello[2] == hello[3] && hello[1] != hello[2] && hello[4] != hello[1], "{hello:x?}");
     ensure!(hello[6] == [0; 16], "a space has pixels: {:x?}", hello[6]);
-    // The text, and the cursor behind it.
+    // The text, and the cursor after it.
     for (x, y) in before.differences(&after) {
         ensure!(x < 11 * CELL.0 && y < CELL.1, "{x}, {y} has changed");
     }

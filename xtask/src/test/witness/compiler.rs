@@ -35,7 +35,7 @@ impl Compiler {
     /// Returns the bytes of each definition, in which `@` stands for a name; `None` for those that do not compile.
     pub(super) fn values(&self, items: Vec<String>) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
         let mut good: Vec<bool> = vec![true; items.len()];
-        // A bad line may hide others behind it, but each pass takes some away.
+        // A bad line may hide others after it, but each pass takes some away.
         for _ in 0..8 {
             let bad = self.compile(&items, &good)?;
             if bad.is_empty() {

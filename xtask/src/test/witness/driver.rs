@@ -24,7 +24,7 @@ pub(super) struct Driver {
     own: (&'static str, usize),
     /// Beginning of the names of the messages' kinds.
     kinds: &'static str,
-    /// Names with that beginning that are no kind: of what ends a list of them, or of something else.
+    /// Names with that beginning that are not a kind: of what ends a list of them, or of something else.
     ends: &'static [&'static str],
     /// Minimum number of comparisons: fewer mean that nothing was read.
     least: usize,

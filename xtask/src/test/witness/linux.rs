@@ -80,7 +80,7 @@ fn constants(compiler: &Compiler, names: &Names, complaints: &mut Complaints) ->
     let values = compiler.values(items.collect())?;
     let mut compared = 0;
     for (name, value) in all.into_iter().zip(values) {
-        // What is not a number is no constant: attributes, strings, initializers.
+        // What is not a number is not a constant: attributes, strings, initializers.
         let Some(bytes) = value else { continue };
         let value = little_endian(&bytes);
         let mut rows = abi::constants().filter(|row| row.has_name(name)).peekable();

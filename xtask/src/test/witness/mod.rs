@@ -43,7 +43,7 @@ pub(super) fn steps() -> Vec<Step> {
 /// The C compiler for AArch64.
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
-/// Sees to it that there is a C compiler.
+/// Installs a C compiler, unless there is one.
 pub(super) fn prepare() -> anyhow::Result<()> {
     if process::which(COMPILER).is_none() {
         system::install("the C compiler for AArch64", &["gcc-aarch64-linux-gnu"])?;

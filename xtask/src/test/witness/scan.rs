@@ -1,6 +1,6 @@
 //! Which constants and structures a C header defines, by a look at its text.
 //!
-//! Values and layouts are the compiler's affair; this finds the names to ask it about. It is no C parser: it knows
+//! Values and layouts are the compiler's affair; this finds the names to ask it about. It is not a C parser: it knows
 //! enough for headers in the kernel's style.
 
 use std::iter::Peekable;

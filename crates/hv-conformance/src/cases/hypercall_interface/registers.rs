@@ -51,7 +51,7 @@ fn fast_get(cx: &Cx<'_>, names: &[RegisterName]) -> Result<Registers, Stop> {
         input[2 + n / 2] |= u64::from(name.0) << (n % 2 * 32);
     }
     let control = get(names.len() as u16).with_fast(true);
-    // Words after the input keep their pattern: they are no parameters.
+    // Words after the input keep their pattern: they are not parameters.
     let words = 2 + names.len().div_ceil(2);
     cx.raw(control, &input[..words]).map_err(|_| fail("the call returns"))
 }

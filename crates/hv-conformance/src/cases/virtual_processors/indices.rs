@@ -71,7 +71,7 @@ const OWN: [u64; 2] = [PARTITION_ID_SELF, 0];
 fn the_index_is_found_by_mpidr(cx: &Cx<'_>) -> Outcome {
     need_index(cx)?;
     for vp in 0..cx.env.vp_count() {
-        // As the register reads, with bits that are no affinity; and the affinity alone.
+        // As the register reads, with bits that are not affinity; and the affinity alone.
         for mpidr in [cx.env.mpidr(vp), cx.env.mpidr(vp) & AFFINITY] {
             let (result, output) = indices(cx, OWN, &[mpidr])?;
             check_eq!(result.status(), HvStatus::SUCCESS);

@@ -183,7 +183,7 @@ fn an_unmasked_ring_is_signalled_again(cx: &Cx<'_>) -> Outcome {
     })
 }
 
-/// Has a guest do something to a channel's rings after which they are of no more use, and checks that VMBus is.
+/// Has a guest do something to a channel's rings after which they are unusable, and checks that VMBus is not.
 fn harmed(cx: &Cx<'_>, harm: impl FnOnce(&Channel<'_, '_, '_>)) -> Outcome {
     on_scsi(cx, |channel| {
         channel.ask(1, &begin())?;

@@ -39,7 +39,7 @@ mutants! {
             => "HvStatus::INVALID_HYPERCALL_CODE";
         nested_accepted "The nested bit may be set.":
             "control.is_nested()" => "false"
-            survives "The TLFS does not say what a host does with the bit that is no VP's L0.";
+            survives "The TLFS does not say what a host does with the bit that is not a VP's L0.";
         fast_set_clobbers "A fast Set changes registers that hold no result.":
             "x.set_x(0, ONE_ELEMENT.0)"
             in "x.set_x(0, ONE_ELEMENT.0); ended(host, vp, convention, HypercallInput(SET_ONE)"

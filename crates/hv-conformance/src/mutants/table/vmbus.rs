@@ -128,7 +128,7 @@ mutants! {
     "hv-vmbus/src/line.rs" {
         channel_numbers_equal "All channels have the same number.":
             "id" in "channel: id," => "ChannelId(1)";
-        channel_number_large "A channel's number is no event flag.":
+        channel_number_large "A channel's number is not an event flag.":
             "id" in "channel: id," => "ChannelId(id.0 + 2048)";
         channel_connections_equal "All channels have the same connection.":
             "default_connection(id)" in "connection: default_connection(id)"

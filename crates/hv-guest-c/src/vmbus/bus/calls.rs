@@ -73,7 +73,7 @@ const _: () = assert!(core::mem::offset_of!(hv_bus_config, size) == 0);
 ///
 /// # Safety
 ///
-/// As of `hv_bus_init`.
+/// As for `hv_bus_init`.
 unsafe fn init(bus: *mut hv_bus, size: usize, config: *const hv_bus_config) -> Result<(), c_int> {
     // SAFETY: `bus` is null or points to zeros or a closed bus that stays in place, by this function's contract; a bus
     // has the size and the alignment of the object, which is asserted above.

@@ -327,7 +327,7 @@ pub(super) fn find(client: &BusClient, channel: u32, kind: u32) -> Result<Offer,
     found.ok_or_else(|| HV_E_NOT_FOUND.into())
 }
 
-/// Tells the host that the channel of a device that it has removed is not used any more, as Linux does.
+/// Tells the host that the channel of a device that it has removed is no longer used, as Linux does.
 pub(super) fn release(client: &mut BusClient, channel: u32) {
     if !client.offers().any(|offer| offer.channel().0 == channel) {
         // After the end of the connection there is no such channel, and nothing to release.

@@ -68,7 +68,7 @@ pub struct hv_storage_completion {
     pub memory: *mut c_void,
     /// 0, or why it failed: HV_E_IO, HV_E_AGAIN, HV_E_NOT_FOUND, HV_E_MALFORMED.
     pub error: c_int,
-    /// As of `hv_bus_status`, for HV_E_IO.
+    /// As for `hv_bus_status`, for HV_E_IO.
     pub status: u32,
     /// Bytes moved.
     pub bytes: u32,
@@ -198,7 +198,7 @@ fn start(device: &mut Device, bus: &mut Inner, shared: &'static Shared, vp: u32)
     let ready = scsi.wait_ready(&mut || pause.messages(client));
     ready.map_err(|error| {
         let code = pause.code(error);
-        // The first error is the one to tell of. Rings that the host does not give back are leaked.
+        // The first error is the one to report. Rings that the host does not give back are leaked.
         let _ = close(device, client, &mut pause, |_| ());
         code
     })

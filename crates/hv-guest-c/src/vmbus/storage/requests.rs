@@ -43,7 +43,7 @@ unsafe fn submit(
     number(unsafe { enter(storage, lend) })
 }
 
-/// Submits a read of blocks into `memory`, without a copy. Does not wait. Returns 0, and `hv_storage_poll` tells of the
+/// Submits a read of blocks into `memory`, without a copy. Does not wait. Returns 0, and `hv_storage_poll` reports the
 /// end; or an error, and `memory` is still the kernel's: HV_E_AGAIN, HV_E_RANGE, HV_E_TOO_LONG, HV_E_GONE.
 ///
 /// # Safety
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn hv_storage_submit_read(
 ///
 /// # Safety
 ///
-/// As of `hv_storage_submit_read`.
+/// As for `hv_storage_submit_read`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hv_storage_submit_write(
     storage: *mut hv_storage,
@@ -153,7 +153,7 @@ pub unsafe extern "C" fn hv_storage_poll(
         return HV_E_ARGUMENT;
     }
     let poll = |scsi: &mut Scsi, _: &User| match scsi.poll()? {
-        // The host tells of a removal by a message, which the ring says nothing of.
+        // The host reports a removal by a message, which the ring says nothing of.
         None if scsi.is_over() => Err(HV_E_GONE.into()),
         None => Ok(0),
         Some(done) => {

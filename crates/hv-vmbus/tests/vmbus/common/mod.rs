@@ -21,7 +21,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 pub(crate) use ring::{GuestPacket, GuestRing};
 
-/// Guest memory from address 0 on, of which the bus never asks for bytes beyond a page.
+/// Creates guest memory from address 0 on, of which the bus never asks for bytes beyond a page.
 pub(crate) fn memory(size: u64) -> Memory {
     Memory::new(0, size).by_pages()
 }
@@ -39,7 +39,7 @@ impl Received {
         MessageHeader::read_from_prefix(&self.payload).unwrap().0.message_type
     }
 
-    /// The whole message, which must have exactly this type's length.
+    /// Returns the whole message, which must have exactly this type's length.
     pub(crate) fn message<T: FromBytes>(&self) -> T {
         T::read_from_bytes(&self.payload).expect("the message has another length")
     }
@@ -64,7 +64,7 @@ pub(crate) struct TestPort {
     pub(crate) capacity: std::cell::Cell<usize>,
     /// Back ends are done at once.
     pub(crate) at_once: bool,
-    /// There may be faults on purpose, so that every request enters the table.
+    /// There may be injected faults, so that every request enters the table.
     pub(crate) planned: bool,
 }
 
@@ -85,7 +85,7 @@ impl TestPort {
         }
     }
 
-    /// One without memory, where no message fits.
+    /// Creates a port without memory, where no message fits.
     fn shut() -> Self {
         Self { memory: memory(0), room: 0, ..Self::new() }
     }
@@ -260,12 +260,12 @@ impl<const C: usize, const G: usize, const W: usize> std::fmt::Debug for Server<
     }
 }
 
-/// An offer of a device with nothing more to say of itself.
+/// Builds an offer of a device with no further properties.
 pub(crate) fn offer_of(interface: Guid, instance: Guid, device: Any) -> Offer {
     Offer { channel: hv_vmbus::offer(interface, instance), device }
 }
 
-/// INITIATE_CONTACT as Linux sends it: target SINT 2, VTL 0, monitor pages given.
+/// Builds INITIATE_CONTACT as Linux sends it: target SINT 2, VTL 0, monitor pages given.
 pub(crate) fn contact(version: Version) -> InitiateContact {
     let mut contact = InitiateContact::new_zeroed();
     contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
@@ -276,14 +276,14 @@ pub(crate) fn contact(version: Version) -> InitiateContact {
     contact
 }
 
-/// The same for version 6.0 with features.
+/// Builds such a contact for version 6.0 with features.
 pub(crate) fn contact_with(features: FeatureFlags) -> InitiateContact {
     let mut contact = contact(Version::V6_0);
     contact.target_info = contact.target_info.with_features(features);
     contact
 }
 
-/// A message of only a header.
+/// Builds a message of only a header.
 pub(crate) fn header(kind: MessageType) -> MessageHeader {
     MessageHeader::new(kind)
 }
@@ -310,12 +310,12 @@ pub(crate) fn connect<const C: usize, const G: usize, const W: usize>(
     port.events.get_mut().clear();
 }
 
-/// GPADL_HEADER and GPADL_BODY messages for one range of whole pages, cut as Linux cuts them.
+/// Builds GPADL_HEADER and GPADL_BODY messages for one range of whole pages, cut as Linux cuts them.
 pub(crate) fn gpadl(channel: u32, id: u32, pages: &[u64]) -> Vec<Vec<u8>> {
     gpadl_ranges(channel, id, &[(pages.len() as u32 * 4096, 0, pages)])
 }
 
-/// The same for any ranges of (bytes, offset, pages).
+/// Builds such messages for any ranges of (bytes, offset, pages).
 pub(crate) fn gpadl_ranges(channel: u32, id: u32, ranges: &[(u32, u32, &[u64])]) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
     for (bytes, offset, pages) in ranges {
@@ -337,7 +337,7 @@ pub(crate) fn gpadl_ranges(channel: u32, id: u32, ranges: &[(u32, u32, &[u64])])
     messages
 }
 
-/// OPENCHANNEL as Linux sends it: the open id is the channel's number.
+/// Builds OPENCHANNEL as Linux sends it: the open id is the channel's number.
 pub(crate) fn open(channel: u32, gpadl: u32, vp: u32, split: u32) -> OpenChannel {
     OpenChannel {
         header: header(MessageType::OPEN_CHANNEL),
@@ -381,12 +381,12 @@ impl Opened {
         Self::split(offer, SPLIT)
     }
 
-    /// The ring from host to guest begins at this page.
+    /// Opens a channel whose ring from host to guest begins at this page.
     pub(crate) fn split(offer: Offer, split: u32) -> Self {
         Self::pages(offer, &PAGES, split)
     }
 
-    /// The same with other pages.
+    /// Opens such a channel with other pages.
     pub(crate) fn pages(offer: Offer, pages: &[u64], split: u32) -> Self {
         let mut server: Server = Server::new(Config::DEFAULT);
         let mut port = TestPort::new();
@@ -403,7 +403,7 @@ impl Opened {
         Self { server, port, outbound: GuestRing::new(outbound), inbound: GuestRing::new(inbound) }
     }
 
-    /// The guest sends a packet and signals if it has to.
+    /// Sends a packet from the guest, and signals if needed.
     pub(crate) fn send(&mut self, packet: &GuestPacket) -> Option<bool> {
         let signal = self.outbound.send(&self.port.memory, packet)?;
         if signal {
@@ -412,7 +412,7 @@ impl Opened {
         Some(signal)
     }
 
-    /// The guest receives a packet and signals if it has to.
+    /// Receives a packet in the guest, and signals if needed.
     pub(crate) fn receive(&mut self) -> Option<GuestPacket> {
         let (packet, signal) = self.inbound.receive(&self.port.memory)?;
         if signal {

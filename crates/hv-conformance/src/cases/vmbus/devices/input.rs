@@ -38,7 +38,7 @@ fn on(
     on_device(cx, interface, absent, work)
 }
 
-/// Sends a message in a pipe, and returns the first answer that is no completion.
+/// Sends a message in a pipe, and returns the first answer that is not a completion.
 fn exchange<T: IntoBytes + Immutable>(
     channel: &Channel<'_, '_, '_>,
     piped: bool,

@@ -284,7 +284,7 @@ fn control<T: IntoBytes + Immutable>(
         let complete = nvsp(MessageType::SEND_RNDIS_PACKET_COMPLETE, &Status::SUCCESS.0);
         channel.put((PacketType::COMPLETION, 0, packet.transaction), &[], &complete[..8])?;
         channel.signalled()?;
-        // News of the card are no answer.
+        // News of the card are not an answer.
         if header.message_type != rndis::MessageType::INDICATE_STATUS {
             answer = Some(Answer { header, body, range, set });
         }

@@ -48,7 +48,7 @@ cases! {
 
 const FRAMEWORK: Version = Version { major: 3, minor: 0 };
 
-/// Body of a message: behind the header of the pipe and that of the service.
+/// Body of a message: after the header of the pipe and that of the service.
 const BODY: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
 /// A service.
@@ -126,7 +126,7 @@ fn the_file_copies_offer_a_version_of_linux(cx: &Cx<'_>) -> Outcome {
     offers(cx, FILE_COPIES, &[(1, 1)])
 }
 
-/// Checks the first message of each service that there is.
+/// Checks the first message of each service present.
 fn each(cx: &Cx<'_>, check: impl Fn(&Channel<'_, '_, '_>, &Packet) -> Outcome) -> Outcome {
     let mut skipped = 0;
     let all = [HEARTBEAT, SHUTDOWN, TIME, KEY_VALUES, SHADOW_COPIES, FILE_COPIES];
