@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Only list the contents, with their kinds and sizes
     #[arg(long)]
     list: bool,
-    /// Only what nothing uses: sources of hv programs that are gone or were replaced
+    /// Only contents that nothing uses: sources of hv programs that are gone or were replaced
     #[arg(long)]
     unused: bool,
 }
@@ -50,7 +50,7 @@ enum Kind {
     Disks,
     /// Sources of an installed hv, and what was built from them
     Sources,
-    /// Booted machines that `hv exec` goes on from
+    /// Booted machines that `hv exec` resumes
     Snapshots,
     /// UEFI firmware
     Firmware,

@@ -11,7 +11,7 @@ use crate::ui;
 /// Changes nothing. Exits with 1 if something is missing that `hv boot` would have to install or fetch first.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }

@@ -32,13 +32,13 @@ pub(crate) struct Args {
     /// Only entries of this kind: register, hypercall, status, ..., struct, function
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
-    /// As JSON
+    /// Print JSON
     #[arg(long, conflicts_with = "c_header")]
     json: bool,
-    /// As a C header with static assertions
+    /// Print a C header with static assertions
     #[arg(long, conflicts_with_all = ["text", "kind"])]
     c_header: bool,
-    /// As Markdown, into this folder: a file for each chapter of the book
+    /// Write Markdown into this folder: a file for each chapter of the book
     #[arg(long, value_name = "DIR", conflicts_with_all = ["text", "kind", "json", "c_header"])]
     markdown: Option<PathBuf>,
 }

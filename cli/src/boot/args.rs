@@ -28,12 +28,12 @@ use crate::{terminal, trace};
 /// Boot a kernel in a Hyper-V partition and report what it did
 ///
 /// Without options: Debian's stock 6.12 cloud kernel on two VPs, which detects Hyper-V, loads its own hv_vmbus.ko,
-/// connects to VMBus and powers off. What is missing is installed or downloaded first, once.
+/// connects to VMBus and powers off. Missing pieces are installed or downloaded first, once.
 ///
 /// The guest's console is printed to stdout while it runs, followed by the report. On a terminal, keys go to the guest;
-/// Ctrl-C too once it reads input, and ends the run before that. Ctrl-C three times within a second ends the run, and
-/// so does Ctrl-A X; Ctrl-A H helps. What is piped into `hv boot` is typed for a guest with a shell or an init of its
-/// own, from its first prompt on.
+/// so does Ctrl-C once the guest reads input, and before that it ends the run. Ctrl-C three times within a second ends
+/// the run, and so does Ctrl-A X; Ctrl-A H shows help. Input piped into `hv boot` is typed for a guest with a shell or
+/// an init of its own, once it shows its first prompt.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = format!("{EXAMPLES}\n\n{}", exit::HELP))]
 #[command(group = clap::ArgGroup::new(CONTROLLED).multiple(true))]
@@ -74,7 +74,7 @@ pub(crate) struct Args {
     /// (snapshot, the default), go to the file (rw), or fail (ro). at=CONTROLLER:LUN is the disk's address
     #[arg(long, value_name = "FILE[,ro|,rw|,snapshot]")]
     pub(super) disk: Vec<DiskOption>,
-    /// What to boot of the first disk: the name of an entry of systemd-boot or grub, or a part of its title [default:
+    /// What to boot from the first disk: the name of an entry of systemd-boot or grub, or a part of its title [default:
     /// the boot loader's]. A disk with a kernel boots it, with its initrd and command line, unless --kernel, --tree,
     /// --stock, --initrd, --no-initrd, --modules, --load, --run or --append root= is given
     #[arg(long, value_name = "NAME", requires = "disk")]
@@ -147,9 +147,9 @@ pub(crate) struct Args {
     /// without it]
     #[arg(long, value_name = "NAME", group = CONTROLLED)]
     pub(super) name: Option<Name>,
-    /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: programs of the host connect to
-    /// DIR/vsock and say CONNECT PORT; what the guest connects to at port P is DIR/vsock_P. It is made if it is not
-    /// there
+    /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: host programs
+    /// connect to DIR/vsock and send CONNECT PORT; the guest's connections to port P go
+    /// to DIR/vsock_P. The folder is created if it does not exist
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
@@ -162,7 +162,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "LEVEL", value_enum, num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "report")]
     pub(super) strict: Option<Strict>,
-    /// Offer the guest connections that lead back to it: messages and events to test its code without a device
+    /// Offer the guest loopback connections, which return its messages and events, to test its code without a device
     #[arg(long)]
     pub(super) loopback: bool,
     /// Inject faults, such as 'call=HVCALL_SIGNAL_EVENT:HV_STATUS_INSUFFICIENT_BUFFERS@3' or
@@ -202,9 +202,9 @@ pub(crate) struct Args {
     /// EL2 program to use instead of building the one in bare/hypervisor
     #[arg(long, value_name = "FILE|-")]
     pub(super) hypervisor: Option<Input>,
-    /// Go on with the machine that `hv snapshot` has saved in this folder, which stays as it is: any number of times,
-    /// and any number of them side by side. What the machine is was decided when it booted; --net, --control, --name
-    /// and all that concerns the output are given anew
+    /// Resume the machine that `hv snapshot` saved in this folder, which stays as it is: any number of times,
+    /// and any number of them side by side. The machine's hardware was fixed when it booted; --net,
+    /// --control, --name and the output options are given again
     #[arg(long, value_name = "DIR", conflicts_with_all = SAVED)]
     pub(super) from: Option<PathBuf>,
     /// The program that `hv exec` talks to, to be run by the stock initramfs.
@@ -295,7 +295,7 @@ pub(crate) enum Action {
     Hotplug,
     /// Read the hypervisor's memory, which must fail
     Poke,
-    /// Give the network card of --net the address that the network has for it (DHCP)
+    /// Configure the network card of --net by DHCP
     Net,
     /// Wait until the host ends the guest, as with `hv ctl shutdown`
     Wait,
@@ -336,7 +336,7 @@ impl Strict {
 pub(crate) enum FirmwareKind {
     /// ACPI tables with Hyper-V's identity and the VMBus device
     Acpi,
-    /// A device tree with a VMBus node, as supported by kernels from 7.0 on
+    /// A device tree with a VMBus node, as supported by Linux 7.0 and later
     Dt,
     /// Both: a device tree that also leads to the ACPI tables, for programs that start another one
     Both,

@@ -102,7 +102,7 @@ Examples:
   cargo hv conformance --uefi esp
   cargo hv conformance --read hv-conformance.txt --format json
 
-Exit codes: 0 the host conforms (or the suite catches its mutants), 1 it does not, 2 wrong use.";
+Exit codes: 0 the host conforms (or the suite catches its mutants), 1 it does not, 2 a bad option.";
 
 /// Format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -19,7 +19,7 @@ use crate::output;
 use crate::setup::value;
 
 /// Control a running guest: power it off, read its key-value pairs, copy files into it, freeze its file systems, add
-/// disks, take memory, type, point, take pictures of its screen
+/// disks, take memory, type, move its mouse, take screenshots
 ///
 /// MACHINE is a name of `hv ps`, or a socket of `hv boot --control SOCKET`; it can be left out if one machine with a
 /// control port runs. The guest needs a driver for the service. Linux's is hv_utils, for type hyperv_keyboard, for
@@ -89,20 +89,20 @@ enum What {
     Disk(Disk),
     /// Take memory from the guest, or give it back; without a size, print what it has
     Memory {
-        /// What the guest is to have, in MiB or with a unit (K, M, G), or max for all that it was started with
+        /// Memory that the guest is to have, in MiB or with a unit (K, M, G), or max for all that it started with
         size: Option<MemorySize>,
     },
     /// Copy a file into the guest
     Fcopy {
         /// The host's file
         file: PathBuf,
-        /// The guest's file, an absolute path; with a slash at its end, the folder for it
+        /// The guest's file, an absolute path; with a slash at the end, the folder to put it in
         #[arg(value_name = "GUESTPATH")]
         to: String,
-        /// Replace a file that is there
+        /// Replace an existing file
         #[arg(long)]
         overwrite: bool,
-        /// Make missing folders
+        /// Create missing folders
         #[arg(long)]
         create_path: bool,
     },
@@ -112,7 +112,7 @@ enum What {
         /// The device
         device: DeviceName,
     },
-    /// Take the link of the guest's network card up or down
+    /// Bring the link of the guest's network card up or down
     Net {
         /// Its new state
         link: NetLink,
@@ -123,23 +123,24 @@ enum What {
     Freeze,
     /// Thaw the guest's file systems
     Thaw,
-    /// Type text on the guest's keyboard, which is a US one
+    /// Type text on the guest's US keyboard
     Type {
         /// The text: \n is Enter, \t Tab, \b Backspace, \e Escape, and \\ a backslash
         #[arg(value_parser = typing::unescape, allow_hyphen_values = true)]
         text: String,
     },
-    /// Write what the guest's screen shows to a PNG file, which is replaced if it is there
+    /// Write a screenshot of the guest to a PNG file; an existing file is replaced
     Screenshot {
         /// The file
         file: PathBuf,
     },
-    /// Move the guest's mouse to a place on the screen, of which both edges are 32767 wide; then scroll and click there
+    /// Move the guest's mouse to a position on the screen, with coordinates from 0 to 32767; then scroll and click
+    /// there
     Mouse {
-        /// Place from the left edge, 0 to 32767
+        /// Position from the left edge, 0 to 32767
         #[arg(value_parser = pointing::place)]
         x: u16,
-        /// Place from the upper edge, 0 to 32767
+        /// Position from the upper edge, 0 to 32767
         #[arg(value_parser = pointing::place)]
         y: u16,
         /// Turn the wheel by this many steps, upwards
@@ -202,14 +203,14 @@ enum Disk {
 enum Kvp {
     /// Print a value
     Get {
-        /// Whose pairs
+        /// Pool of the pairs
         pool: PoolName,
         /// The key
         key: String,
     },
     /// Set a value
     Set {
-        /// Whose pairs
+        /// Pool of the pairs
         pool: PoolName,
         /// The key
         key: String,
@@ -218,14 +219,14 @@ enum Kvp {
     },
     /// Remove a key
     Delete {
-        /// Whose pairs
+        /// Pool of the pairs
         pool: PoolName,
         /// The key
         key: String,
     },
     /// Print all pairs
     List {
-        /// Whose pairs
+        /// Pool of the pairs
         pool: PoolName,
     },
     /// Print the addresses of a network adapter

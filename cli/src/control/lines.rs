@@ -115,7 +115,7 @@ pub(super) enum Request {
 pub(super) enum NetLink {
     /// Plug the cable in
     Up,
-    /// Pull it out
+    /// Unplug it
     Down,
 }
 

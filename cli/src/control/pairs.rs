@@ -4,7 +4,7 @@ use hv_tlfs::vmbus::kvp::{IpAddress, Pool, VALUE_TEXT, VALUE_U32, VALUE_U64};
 use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
-/// Whose pairs.
+/// Pool that a pair belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum PoolName {
@@ -14,7 +14,7 @@ pub(super) enum PoolName {
     Guest,
     /// What the guest's service knows: names, versions, addresses
     Auto,
-    /// What the host says of itself
+    /// What the host reports about itself
     AutoExternal,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn wide(text: &str) -> Vec<u8> {
     text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }
 
-/// A text of the guest's, up to its closing zero. What is not UTF-16 becomes replacement characters.
+/// Decodes the guest's text, up to its terminating zero. What is not UTF-16 becomes replacement characters.
 fn narrow(text: &[u8]) -> String {
     let units: Vec<u16> = text
         .chunks_exact(2)

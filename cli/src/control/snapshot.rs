@@ -14,18 +14,18 @@ use crate::setup::size::size;
 use crate::setup::value;
 use crate::ui;
 
-/// Save a running machine with its disks to a folder, from which `hv boot --from` goes on
+/// Save a running machine with its disks to a folder, which `hv boot --from` resumes
 ///
-/// The machine stands still while it is saved, and goes on afterwards. NAME is a name of `hv ps`, or a socket of
-/// `hv boot --control SOCKET`; it can be left out if one machine with a control port runs. A machine is refused, with
-/// the reason, if something of it is outside of it: a disk that is rw, sockets (--vsock), a debugger, a trace.
+/// The machine is paused while it is saved, and continues afterwards. NAME is a name of `hv ps`, or a socket of
+/// `hv boot --control SOCKET`; it can be left out if one machine with a control port runs. A machine that depends on
+/// something outside of it is refused, with the reason: a disk that is rw, sockets (--vsock), a debugger, a trace.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP, allow_missing_positional = true)]
 pub(crate) struct Args {
     /// Name of the machine, or the socket of its control port [default: the one that runs]
     #[arg(value_name = "NAME")]
     machine: Option<OsString>,
-    /// The same, as for `hv boot`
+    /// Name of the machine, as given to `hv boot`
     #[arg(long, value_name = "NAME", conflicts_with = "machine")]
     name: Option<OsString>,
     /// The new folder
@@ -46,7 +46,7 @@ Examples:
   cargo hv boot --from booted --name test2
 
 Exit codes:
-  0    the snapshot is there
+  0    the snapshot was written
   1    the machine cannot be saved, or was not
   2    a bad option, or no such machine
   5    it was not saved in time

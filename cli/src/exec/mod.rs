@@ -53,10 +53,10 @@ const TAIL: usize = 20;
 #[derive(Debug, clap::Args)]
 #[command(
     about = "Run a command in a guest, and exit with its status",
-    long_about = "Run a command in a guest, and exit with its status\n\nBoots as `hv boot` does, or goes on from a machine that has booted with the same \
-                  inputs before; runs the command as root in the stock initramfs, \
-                  passes stdin, stdout and stderr on, and ends the machine. The guest's console is not shown, except its end if the \
-                  command did not come to one. Without a command: a shell.",
+    long_about = "Run a command in a guest, and exit with its status\n\nBoots like `hv boot`, or resumes a machine that \
+                  was booted with the same inputs before; runs the command as root in the stock initramfs, passes \
+                  stdin, stdout and stderr through, and ends the machine. The guest's console is not shown, except for \
+                  its last lines if the command did not finish. Without a command: a shell.",
     after_help = HELP
 )]
 // The group of the flattened options has this structure's name.
@@ -75,13 +75,14 @@ pub(crate) struct Args {
     /// Print the report to stderr
     #[arg(long)]
     report: bool,
-    /// Write the command as a test case to a JUnit file: passed, failed by its status, or in error without one
+    /// Write the command as a test case to a JUnit file: passed, failed (by its status), or in error (without one)
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
-    /// Give the guest a folder at /PATH, or at the same path as here: to read, or to change with ,rw; can be repeated
+    /// Share a folder with the guest, at /PATH or at the same path as on the host; read-only, or writable with ,rw; can
+    /// be repeated
     #[arg(long, value_name = "DIR[:/PATH][,rw]")]
     dir: Vec<Dir>,
-    /// Boot the machine, even if one with the same inputs has booted before and was kept
+    /// Boot the machine, even if one with the same inputs was booted before and is cached
     #[arg(long)]
     cold: bool,
     /// The command and its arguments

@@ -60,8 +60,8 @@ pub(crate) struct Args {
     /// boot`
     #[arg(long, value_name = "FILE|-", requires = "html")]
     symbols: Option<Input>,
-    /// Check the guest against the rules of `hv boot --strict`, using the records; list the rules that records are not
-    /// sufficient for
+    /// Check the guest against the rules of `hv boot --strict`, using the records; list the rules
+    /// that records cannot decide
     #[arg(long, conflicts_with_all = ["vp", "kind", "name", "from", "to", "summary", "records", "html"])]
     strict: bool,
     /// Print statistics only: records by kind, and durations of exits, by cause and by subject

@@ -37,7 +37,7 @@ pub enum Ask<'a> {
         folder: &'a [u8],
         /// Replace a file of the same name.
         overwrite: bool,
-        /// Make missing folders.
+        /// Create missing folders.
         create_path: bool,
         /// Number of its bytes.
         size: u64,

@@ -47,7 +47,7 @@ constants! {
     GUEST = 1, "KVP_POOL_GUEST";
     /// What the guest's service knows: its name, its system's name and version, its addresses.
     AUTO = 2, "KVP_POOL_AUTO";
-    /// What the host says of itself.
+    /// What the host reports about itself.
     AUTO_EXTERNAL = 3, "KVP_POOL_AUTO_EXTERNAL";
     /// Likewise, not for guests.
     AUTO_INTERNAL = 4, "KVP_POOL_AUTO_INTERNAL";
@@ -97,7 +97,7 @@ structs! {
     pub struct Header = "hv_kvp_hdr", size 4 {
         /// What is asked.
         operation: Operation = 0,
-        /// Whose pairs.
+        /// Pool of the pairs.
         pool: Pool = 1,
         /// Zero.
         reserved: [u8; 2] = 2 "pad",

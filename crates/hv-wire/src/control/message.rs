@@ -288,7 +288,7 @@ messages! {
         Kvp = 4 {
             /// What is asked.
             operation: u8,
-            /// Whose pairs.
+            /// Pool of the pair.
             pool: u8,
             /// Place in the pool, of a list.
             index: u32,
@@ -326,7 +326,7 @@ messages! {
             folder: &'a [u8],
             /// Replace a file of the same name.
             overwrite: bool,
-            /// Make missing folders.
+            /// Create missing folders.
             create_path: bool,
             /// Bytes of the file.
             size: u64,
