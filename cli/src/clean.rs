@@ -85,7 +85,7 @@ impl Kind {
     }
 }
 
-/// Something that can be removed.
+/// Removable item.
 #[derive(Debug, PartialEq, Eq)]
 struct Item {
     kind: Kind,

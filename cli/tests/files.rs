@@ -70,7 +70,8 @@ impl Folder {
     }
 }
 
-/// An ELF file for a machine (183 is AArch64), with a symbol table of `symbols` entries that all have the same name.
+/// Builds an ELF file for a machine (183 is AArch64), with a symbol table of `symbols` entries that all have the same
+/// name.
 fn elf(machine: u8, symbols: u64, name: &[u8]) -> Vec<u8> {
     let mut file = b"\x7fELF\x02\x01\x01".to_vec();
     file.resize(64, 0);
@@ -103,7 +104,7 @@ fn elf(machine: u8, symbols: u64, name: &[u8]) -> Vec<u8> {
     file
 }
 
-/// `blocks` times 128 KiB of zeros in zstd (RFC 8878): each an RLE block of four bytes.
+/// Builds `blocks` times 128 KiB of zeros in zstd (RFC 8878): each an RLE block of four bytes.
 fn zstd_bomb(blocks: u32) -> Vec<u8> {
     // Window of 1 MiB, no content size, no checksum.
     let mut bytes = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 10 << 3];
@@ -287,7 +288,7 @@ fn what_unpacks_without_an_end_takes_the_guests_memory_at_most() {
         .refused("unpacks to more than 64 MiB");
 }
 
-/// A packet of a trace with `count` messages of no content in field `field` of a message in field `outer`.
+/// Builds a packet of a trace with `count` messages of no content in field `field` of a message in field `outer`.
 fn nested(outer: u8, field: u8, count: usize) -> Vec<u8> {
     let length = |mut value: usize| {
         let mut bytes = Vec::new();

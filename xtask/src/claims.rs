@@ -14,7 +14,7 @@ fn architecture() -> String {
     std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap()
 }
 
-/// All files and folders of the project, as paths from its root.
+/// Returns all files and folders of the project, as paths from its root.
 fn entries() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![PathBuf::new()];
@@ -34,7 +34,7 @@ fn entries() -> BTreeSet<String> {
     found
 }
 
-/// The texts in backquotes, outside of blocks.
+/// Returns the texts in backquotes, outside of blocks.
 fn quoted(text: &str) -> Vec<&str> {
     let prose = text.split("```").step_by(2);
     prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
@@ -69,7 +69,7 @@ fn files_that_are_named_exist() {
     assert!(!exists(&entries, "trap/vector.s") && exists(&entries, "hv-host/delivery.rs"));
 }
 
-/// The places of the table of unsafe code: a file, or a folder that ends with `/`.
+/// Returns the places of the table of unsafe code: a file, or a folder that ends with `/`.
 fn rooms(text: &str) -> Vec<&str> {
     let section = text.split_once("\n## Where unsafe lives\n").unwrap().1.split("\n## ").next().unwrap();
     let rows = section.lines().filter(|line| line.starts_with('|') && line.contains('`'));

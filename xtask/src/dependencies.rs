@@ -74,7 +74,7 @@ impl Table {
         table
     }
 
-    /// The crates that import what their side must not, directly or through another crate.
+    /// Returns the crates that import what their side must not, directly or through another crate.
     fn offences(&self) -> Vec<String> {
         let mut found = Vec::new();
         for (name, side) in &self.sides {
@@ -104,7 +104,8 @@ fn reach(imports: &Imports, name: &str) -> BTreeSet<String> {
     found
 }
 
-/// The imports of both workspaces' packages by their manifests, each by its folder: `cli`, `bare/guest`, `hv-host`.
+/// Returns the imports of both workspaces' packages by their manifests, each by its folder: `cli`, `bare/guest`,
+/// `hv-host`.
 fn manifests() -> Imports {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let folder = |path: &Path| {

@@ -36,14 +36,14 @@ impl Sources {
         Self(modules)
     }
 
-    /// The module that a path from the crate's root leads to, and the rest of the path.
+    /// Returns the module that a path from the crate's root leads to, and the rest of the path.
     fn module<'p>(&self, path: &'p [String]) -> (String, &'p [String]) {
         let longest =
             (0..=path.len()).rev().find(|&n| self.0.contains_key(&path[..n].join("::"))).unwrap_or(0);
         (path[..longest].join("::"), &path[longest..])
     }
 
-    /// Where a name comes from that a module does not define itself: a `pub use`, or a macro of the crate.
+    /// Returns where a name comes from that a module does not define itself: a `pub use`, or a macro of the crate.
     fn origin(&self, module: &str, name: &str) -> Option<String> {
         let exported = paths(&self.0[module], module)
             .into_iter()
@@ -156,7 +156,7 @@ fn circle(imports: &BTreeMap<&str, BTreeSet<String>>) -> Option<Vec<String>> {
     }
 }
 
-/// A module's path as its parent's and its own name.
+/// Splits a module's path into its parent's and its own name.
 fn child(name: &str) -> (&str, &str) {
     name.rsplit_once("::").unwrap_or(("", name))
 }
@@ -222,7 +222,7 @@ fn tree<'t>(mut text: &'t str, prefix: &mut Vec<String>, found: &mut Vec<Vec<Str
     text
 }
 
-/// The path from the crate's root.
+/// Returns the path from the crate's root.
 fn absolute(parts: &[String], module: &str) -> Vec<String> {
     let mut base: Vec<String> =
         module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
@@ -252,8 +252,8 @@ fn files_import_in_one_direction() {
     }
 }
 
-/// The lines of the picture of a program's files in ARCHITECTURE.md, from the top: each has modules, or with `/` behind
-/// the name all of a folder's.
+/// Returns the lines of the picture of a program's files in ARCHITECTURE.md, from the top: each has modules, or with
+/// `/` behind the name all of a folder's.
 fn picture(program: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("ARCHITECTURE.md"),

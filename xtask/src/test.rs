@@ -61,7 +61,7 @@ const IN_PROCESS: &str = "in-process";
 /// Name of the step that checks the lock files; an earlier build would update them.
 const LOCK_FILES: &str = "lock-files";
 
-/// Every scenario.
+/// Returns every scenario.
 fn steps() -> Vec<Step> {
     let mut steps = vec![Step::new(LOCK_FILES, |_| lock_files())];
     steps.extend(check::steps());

@@ -8,7 +8,7 @@ use rt::println;
 /// Failures of one check that are printed; further ones are only counted.
 const SHOWN: u32 = 5;
 
-/// Checks that are counted, with a line printed for each.
+/// Counter of checks, with a line printed for each.
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     group: &'static str,

@@ -34,7 +34,7 @@ pub(crate) struct Agent {
     pub(crate) shares: usize,
 }
 
-/// How such a run ended.
+/// Outcome of such a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
     /// The machine's end.

@@ -414,12 +414,12 @@ impl Args {
         self.control.is_some() || self.name.is_some()
     }
 
-    /// The integration services and input devices on the guest's bus.
+    /// Returns the integration services and input devices on the guest's bus.
     pub(super) fn services(&self) -> Services {
         self.devices.unwrap_or(if self.has_control() { Services::all() } else { Services::NONE })
     }
 
-    /// The modules that the guest's devices need.
+    /// Returns the modules that the guest's devices need.
     pub(super) fn device_modules(&self) -> Vec<&'static str> {
         let mut names = self.services().modules();
         if self.vsock.is_some() {
@@ -447,7 +447,7 @@ impl Args {
         names
     }
 
-    /// The options in these words.
+    /// Parses the options in these words.
     #[cfg(test)]
     pub(super) fn of_words(words: &str) -> Self {
         tests::parse(words).unwrap()
@@ -494,7 +494,7 @@ impl Args {
         Ok(Self { append, no_initrd: !has_initrd, own_system: true, ..self.clone() })
     }
 
-    /// The stock kernel, if one boots.
+    /// Returns the stock kernel, if one boots.
     pub(super) fn stock(&self) -> Stock {
         self.stock.unwrap_or(Stock::Cloud612)
     }

@@ -73,7 +73,7 @@ pub(super) struct Plan {
     pub(super) _hypervisor: Named,
 }
 
-/// Where a machine comes from.
+/// Origin of a machine.
 pub(super) enum Origin {
     /// It boots.
     Boot,
@@ -282,7 +282,7 @@ fn flags(args: &Args) -> u64 {
     switches.iter().filter(|(on, _)| *on).map(|(_, flag)| flag).sum()
 }
 
-/// Where the trace goes, if there is to be one: after the guest's RAM and the page tables.
+/// Returns the location of the trace, if there is one: after the guest's RAM and the page tables.
 fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
     let base = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
@@ -308,7 +308,7 @@ pub(super) fn video_base(args: &Args, trace: Option<Region>) -> u64 {
     trace.map_or(tables, |trace| trace.base + trace.size)
 }
 
-/// The guest's disks: after all that is in the machine's RAM.
+/// Chooses the guest's disks, placed after everything else in the machine's RAM.
 fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
     let size = if has_screen(args) { platform::VIDEO_BYTES } else { 0 };
     let base = video_base(args, trace) + size;
@@ -332,7 +332,7 @@ fn system(args: &Args, disks: &Chosen) -> anyhow::Result<Option<(System, PathBuf
     Ok(found.map(|system| (system, path)))
 }
 
-/// The machine's UUID.
+/// Returns the machine's UUID.
 fn uuid(args: &Args) -> [u8; 16] {
     args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes)
 }

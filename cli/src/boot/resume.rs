@@ -185,7 +185,7 @@ impl Plan {
     }
 }
 
-/// The machine's settings, without its disks and network.
+/// Returns the machine's settings, without its disks and network.
 fn settings(args: &Args, cpu: &str, (qemu, hypervisor): (Qemu, &Named), is_linux: bool) -> Settings {
     Settings {
         qemu,

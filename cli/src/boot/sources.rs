@@ -216,8 +216,8 @@ fn modules_in(tree: &Path, version: Option<&str>, args: &Args) -> anyhow::Result
     modules.load(&wanted(args, &modules)).map(Some)
 }
 
-/// The modules to load: those that were asked for, and those of the guest's devices where they are not part of the
-/// kernel.
+/// Returns the modules to load: those that were asked for, and those of the guest's devices where they are not part of
+/// the kernel.
 fn wanted(args: &Args, modules: &Modules) -> Vec<String> {
     let devices = args.device_modules().into_iter().filter(|name| modules.knows(name)).map(str::to_owned);
     args.load.iter().cloned().chain(devices).collect()

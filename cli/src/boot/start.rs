@@ -24,7 +24,7 @@ pub(super) struct Begun {
     pub(super) started: Started,
 }
 
-/// Where a machine came from, known for certain when its sockets are no longer served.
+/// Origin of a machine, known for certain when its sockets are no longer served.
 #[derive(Clone, Default)]
 pub(super) struct Started(Arc<Mutex<Start>>);
 

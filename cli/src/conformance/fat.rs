@@ -4,7 +4,7 @@
 //! Source: Microsoft, FAT32 File System Specification 1.03, "Boot Sector and BPB", "FAT Data Structure", "Long
 //! Directory Entries".
 
-/// Why a volume could not be read.
+/// Reason why a volume could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
     /// Not FAT32, or its geometry is damaged.

@@ -17,7 +17,7 @@ const LONGEST: usize = 64 << 20;
 /// How much longer than the timeout it was given the server may take.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How a command asks.
+/// Options of a command's request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     /// The command's name for users.
@@ -101,7 +101,7 @@ fn read_line(mut stream: UnixStream, timeout: Duration) -> anyhow::Result<Option
     Ok(Some(line))
 }
 
-/// The guest's memory on a line.
+/// Formats the guest's memory on a line.
 fn of_memory(memory: &MemoryLine) -> String {
     let MemoryLine { bytes, given_up, host_bytes, pressure } = *memory;
     let pressure = pressure.map_or(String::new(), |pressure| {
@@ -110,8 +110,8 @@ fn of_memory(memory: &MemoryLine) -> String {
     format!("{} of {}{pressure}, {} of the host's", size(bytes), size(bytes + given_up), size(host_bytes))
 }
 
-/// What a request gave, for a person. What comes from the guest is on one line, with nothing that a terminal would act
-/// on.
+/// Formats a request's result for users. What comes from the guest is on one line, with nothing that a terminal would
+/// act on.
 fn text(given: &Given) -> String {
     match given {
         Given::Done {} => String::new(),

@@ -16,7 +16,7 @@ pub(super) const SCHEMA: u32 = 1;
 /// Bytes of a line at most.
 pub(super) const LONGEST: u64 = 64 << 10;
 
-/// How the guest is to end.
+/// Kind of the guest's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Ending {
@@ -129,7 +129,7 @@ pub(super) enum AddMode {
     Rw,
 }
 
-/// Where a disk is.
+/// Location of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DiskPlace {
@@ -265,7 +265,7 @@ impl Line {
         Ok(Self { request, timeout })
     }
 
-    /// The line as it is sent.
+    /// Serializes the line as it is sent.
     pub(super) fn write(&self) -> anyhow::Result<String> {
         let mut value = serde_json::to_value(&self.request)?;
         value["timeout_ms"] = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX).into();
@@ -273,7 +273,7 @@ impl Line {
     }
 }
 
-/// How far the guest's driver for a service is.
+/// Progress of the guest's driver for a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum DriverStateName {
@@ -310,7 +310,7 @@ pub(super) enum Given {
     Done {},
 }
 
-/// Why a request failed.
+/// Reason why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Reason {

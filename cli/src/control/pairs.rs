@@ -62,7 +62,7 @@ fn narrow(text: &[u8]) -> String {
 }
 
 impl Pair {
-    /// A pair of the guest's.
+    /// Decodes a pair of the guest's.
     pub(super) fn read(key: &[u8], value_type: u32, value: &[u8]) -> Self {
         let number = |len: usize| {
             let mut bytes = [0; 8];
@@ -81,7 +81,7 @@ impl Pair {
 }
 
 impl Addresses {
-    /// Addresses of the guest's; `None` if they have no form of the protocol.
+    /// Decodes addresses of the guest's; `None` if they do not have the protocol's form.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let value = IpAddress::read_from_bytes(bytes).ok()?;
         let list = |text: &[u8]| {

@@ -45,7 +45,7 @@ pub(super) enum Answer {
     Screen(Picture),
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoAnswer {
     /// Not in time.
@@ -137,7 +137,7 @@ impl ControlPort {
         self.ask_through(None, request, timeout)
     }
 
-    /// The same with the lock of the stream, if the caller has it.
+    /// Asks like [`ask`](ControlPort::ask), with the lock of the stream, if the caller has it.
     fn ask_through(
         &self,
         stream: Option<&mut UnixStream>,

@@ -21,7 +21,7 @@ pub(super) struct Area {
     pub(super) bottom: u32,
 }
 
-/// Where the picture is, as the hypervisor says.
+/// Location of the picture, as the hypervisor reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Picture {
     /// Place of the first pixel in the video memory.

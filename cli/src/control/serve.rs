@@ -328,7 +328,7 @@ fn judge(service: Service, answer: Answer) -> Result<Answer, Failure> {
     }
 }
 
-/// What a refusal may come from.
+/// Returns the likely cause of a refusal.
 fn hint(service: Service) -> &'static str {
     match service {
         Service::Kvp => "; hv_kvp_daemon may not be running, or may not know the key",

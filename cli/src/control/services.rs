@@ -14,7 +14,7 @@ pub(crate) struct Services(u32);
 impl Services {
     pub(crate) const NONE: Self = Self(0);
 
-    /// All of them.
+    /// Returns all of them.
     pub(crate) fn all() -> Self {
         Self(Service::ALL.into_iter().map(Service::bit).sum())
     }
@@ -43,13 +43,13 @@ impl Services {
         Self(bits & Self::all().0)
     }
 
-    /// Their bits in the boot information.
+    /// Returns the bits of the services in the boot information.
     pub(crate) fn bits(self) -> u32 {
         self.0
     }
 }
 
-/// A service's name in options and in JSON.
+/// Returns a service's name in options and in JSON.
 pub(super) fn name(service: Service) -> &'static str {
     match service {
         Service::Shutdown => "shutdown",
@@ -89,7 +89,8 @@ impl DeviceName {
     }
 }
 
-/// Names of all devices, by their numbers in messages: the controllers, then the services, then the network card.
+/// Iterates over the names of all devices, by their numbers in messages: the controllers, then the services, then the
+/// network card.
 fn device_names() -> impl Iterator<Item = String> {
     let controllers = (0..MAX_CONTROLLERS).map(|number| format!("scsi{number}"));
     controllers.chain(Service::ALL.map(|service| name(service).to_owned())).chain(["net".to_owned()])
@@ -155,7 +156,8 @@ impl FromStr for Services {
 /// 1970-01-01 00:00, in 100 ns since the year 1601.
 const EPOCH: u64 = 116_444_736_000_000_000;
 
-/// The host's time now, in 100 ns since the year 1601; with `fixed` that of every deterministic run: QEMU's `-rtc`.
+/// Returns the host's time now, in 100 ns since the year 1601; with `fixed` that of every deterministic run: QEMU's
+/// `-rtc`.
 pub(crate) fn host_time(fixed: bool) -> u64 {
     /// 2026-01-01 00:00.
     const FIXED: Duration = Duration::from_secs(1_767_225_600);

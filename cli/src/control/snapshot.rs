@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     exit
 }
 
-/// What was made, for a person.
+/// Formats what was made, for users.
 pub(super) fn text(saved: &SavedLine) -> String {
     let SavedLine { bytes, paused_ms } = saved;
     format!("{}; the machine stood still for {}.{:03} s\n", size(*bytes), paused_ms / 1000, paused_ms % 1000)

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::machines::{Machine, Machines};
 
-/// Where a control port is.
+/// Location of a control port.
 #[derive(Debug)]
 pub(super) enum Target {
     /// At a machine that runs.
@@ -84,7 +84,7 @@ impl Target {
     }
 }
 
-/// A machine, with its process.
+/// Describes a machine, with its process.
 fn described(machine: &Machine) -> String {
     format!("{} (process {}, since {})", machine.name, machine.facts.pid, machine.facts.since)
 }

@@ -20,7 +20,7 @@ use crate::setup::cache::Cache;
 use crate::setup::system;
 use crate::{process, ui};
 
-/// How an image is packed.
+/// Packed format of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Raw,
@@ -62,8 +62,8 @@ pub(super) fn format(file: &File, size: u64) -> io::Result<Format> {
     Ok(if head == VHD || footer == VHD { Format::Vhd } else { Format::Raw })
 }
 
-/// Bytes of the disk in a packed image, as its header declares; `None` where only qemu-img can tell. A declared size is
-/// judged before anything is installed or run.
+/// Returns the number of bytes of the disk in a packed image, as its header declares; `None` where only qemu-img can
+/// tell. A declared size is judged before anything is installed or run.
 pub(super) fn declared(file: &File, format: Format) -> io::Result<Option<u64>> {
     /// Where the header has the size, big-endian.
     const QCOW2: u64 = 24;
@@ -112,7 +112,7 @@ impl Packed {
         Ok(Self { path: path.to_owned(), format, cache, kept, tool })
     }
 
-    /// Bytes of the disk, at most `most`.
+    /// Returns the number of bytes of the disk, at most `most`.
     pub(super) fn measure(&mut self, most: u64) -> anyhow::Result<u64> {
         match &mut self.tool {
             None => Ok(self
@@ -141,7 +141,7 @@ impl Packed {
         }
     }
 
-    /// The raw image.
+    /// Returns the raw image.
     pub(super) fn raw(self) -> anyhow::Result<File> {
         let open = || File::open(&self.kept).with_context(|| format!("cannot read {}", self.kept.display()));
         let Some(tool) = self.tool else { return open() };
@@ -202,7 +202,7 @@ impl Tool {
         done
     }
 
-    /// What a subcommand says of the image.
+    /// Returns what a subcommand reports about the image.
     fn ask(&self, words: &[&str]) -> anyhow::Result<serde_json::Value> {
         let done = self.run(words, None)?;
         if !done.status.success() {
@@ -225,14 +225,15 @@ impl Tool {
         Ok(size)
     }
 
-    /// Bytes of data that the image has once it is converted: a small one may have very much, packed.
+    /// Returns the number of bytes of data that the image has once it is converted: a small one may have very much,
+    /// packed.
     fn data(&self) -> anyhow::Result<u64> {
         let measured = self.ask(&["measure", "-O", "raw", "--output=json"])?;
         Ok(measured.get("required").and_then(serde_json::Value::as_u64).unwrap_or(0))
     }
 }
 
-/// The error for an image that is not whole.
+/// Returns the error for an image that is not whole.
 fn builds_on(path: &Path, other: &str) -> anyhow::Error {
     anyhow::anyhow!(
         "the disk {} builds on another file, {other}; give one that is whole (`qemu-img convert` makes it)",
@@ -280,7 +281,7 @@ fn refuse_parent(file: &File, format: Format, path: &Path) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The program that converts, which is installed if it is not there.
+/// Returns the program that converts, which is installed if it is missing.
 fn qemu_img() -> anyhow::Result<PathBuf> {
     const PROGRAM: &str = "qemu-img";
     if let Some(found) = process::which(PROGRAM) {

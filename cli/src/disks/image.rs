@@ -78,7 +78,7 @@ impl Opened {
         self.mode
     }
 
-    /// Bytes that are mapped.
+    /// Returns the number of bytes that are mapped.
     pub(super) fn region(&self) -> u64 {
         match (self.size.unwrap_or(0), self.mode) {
             (size, Mode::ReadWrite) => size,
@@ -87,7 +87,7 @@ impl Opened {
         }
     }
 
-    /// Bytes that the guest sees: whole blocks.
+    /// Returns the number of bytes that the guest sees: whole blocks.
     fn whole(&self) -> u64 {
         let size = self.size.unwrap_or(0);
         size - size % self.block
@@ -143,7 +143,7 @@ impl Opened {
         }
     }
 
-    /// Bytes that are mapped for a disk that may grow by `growth`, if it can be written.
+    /// Returns the number of bytes that are mapped for a disk that may grow by `growth`, if it can be written.
     pub(super) fn mapped(&self, growth: u64) -> u64 {
         if self.mode == Mode::ReadOnly { self.region() } else { self.region().saturating_add(growth) }
     }
@@ -218,7 +218,7 @@ pub(super) fn check(path: &Path) -> anyhow::Result<()> {
     open_file(path, Mode::ReadOnly).map(drop)
 }
 
-/// The error for a disk that is larger than what fits.
+/// Returns the error for a disk that is larger than what fits.
 pub(super) fn too_large(path: &Path, size: u64, most: u64) -> String {
     format!(
         "the disk {} has {}, and at most {} fit: the hypervisor maps 39 bits of address, for guest memory, trace buffer and \
@@ -265,7 +265,7 @@ fn open_file(path: &Path, mode: Mode) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Bytes of a file or block device.
+/// Returns the number of bytes of a file or block device.
 fn length(file: &File, path: &Path) -> anyhow::Result<u64> {
     let mut file = file;
     file.seek(SeekFrom::End(0))
@@ -298,8 +298,8 @@ fn lock(file: &File, path: &Path, mode: Mode) -> anyhow::Result<()> {
     }
 }
 
-/// A copy without a name, `region` bytes long: it shares the file's blocks where the file system can, and has holes
-/// where the file has. `written`: the guest may write to it, so there is room for all of it.
+/// Makes a copy without a name, `region` bytes long: it shares the file's blocks where the file system can, and has
+/// holes where the file has. `written`: the guest may write to it, so there is room for all of it.
 fn copy(file: &File, path: &Path, size: u64, region: u64, written: bool) -> anyhow::Result<File> {
     let folder = copies()?;
     let explain = || {
@@ -322,7 +322,7 @@ fn copy(file: &File, path: &Path, size: u64, region: u64, written: bool) -> anyh
     Ok(copy)
 }
 
-/// Where copies of disks are: `$TMPDIR`, else the cache.
+/// Returns the folder for copies of disks: `$TMPDIR`, else the cache.
 pub(super) fn copies() -> anyhow::Result<PathBuf> {
     if let Some(folder) = std::env::var_os("TMPDIR").map(PathBuf::from).filter(|folder| folder.is_absolute())
     {
@@ -334,7 +334,7 @@ pub(super) fn copies() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// A file that goes away with the last process that holds it.
+/// Creates a file that goes away with the last process that holds it.
 pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Permissions::RUSR | Permissions::WUSR) {
@@ -378,7 +378,7 @@ pub(super) fn copy_data(
     Ok(())
 }
 
-/// The first bytes of a file, as many as it has.
+/// Reads the first bytes of a file, as many as it has.
 pub(super) fn head(file: &File, bytes: usize) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut file = file;

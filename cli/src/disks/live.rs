@@ -36,7 +36,7 @@ pub(crate) enum Unmade<E> {
     Unknown(E),
 }
 
-/// Why a change failed.
+/// Reason why a change failed.
 #[derive(Debug)]
 pub(crate) enum Denied<E> {
     /// There is no such disk.
@@ -73,7 +73,7 @@ pub(super) struct LiveDisk {
     pub(super) memory: Memory,
 }
 
-/// Where a disk's blocks are.
+/// Location of a disk's blocks.
 #[derive(Clone, Debug)]
 pub(super) enum Memory {
     /// A file of its own, of which QEMU has mapped this many bytes.
@@ -106,7 +106,7 @@ impl Live {
         }
     }
 
-    /// The same where nothing may be waited for: not while a change is under way.
+    /// Trims where nothing may be waited for: not while a change is in progress.
     pub(super) fn trim_at_once(&self) {
         if let Ok(state) = self.state.try_lock() {
             state.disks.values().for_each(LiveDisk::trim);

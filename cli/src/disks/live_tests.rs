@@ -19,7 +19,7 @@ fn machine(disks: &[DiskOption], room: u64) -> Disks {
     Chosen::open(disks, &[], 1 << 32, room).unwrap().prepare([7; 16]).unwrap()
 }
 
-/// A hypervisor that does what it is asked for.
+/// Accepts a change, like a hypervisor that does what it is asked for.
 fn willing(_: Change) -> Result<(), Unmade<()>> {
     Ok(())
 }

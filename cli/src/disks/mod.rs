@@ -150,7 +150,7 @@ fn fits(room: u64, next: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes that can be mapped from this address on.
+/// Returns the number of bytes that can be mapped from this address on.
 fn left(base: u64) -> u64 {
     ADDRESS_END.saturating_sub(base)
 }
@@ -269,7 +269,7 @@ fn identity(mut uuid: [u8; 16], (controller, lun): Place) -> [u8; 16] {
     uuid
 }
 
-/// Where each disk is, then each DVD: where the user says, else at the first free place of its controller.
+/// Returns the address of each disk, then of each DVD: the user's choice, else the first free one of its controller.
 fn places(disks: &[DiskOption], dvds: usize) -> anyhow::Result<Vec<(u16, u16)>> {
     let mut taken: Vec<(u16, u16)> = disks.iter().filter_map(|disk| disk.place).collect();
     for (at, (controller, lun)) in taken.iter().enumerate() {

@@ -30,7 +30,7 @@ pub(crate) struct DiskOption {
 impl FromStr for DiskOption {
     type Err = String;
 
-    /// Words are taken from the end, as long as they are known: a file's name may have commas.
+    /// Parses a disk option, taking words from the end as long as they are known: a file's name may have commas.
     fn from_str(text: &str) -> Result<Self, String> {
         let (mut path, mut mode, mut place) = (text, None, None);
         while let Some((rest, word)) = path.rsplit_once(',') {

@@ -21,7 +21,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// A disk that is written: its file is allocated.
+    /// Reserves room for a disk that is written: its file is allocated.
     pub(super) fn allocation(&mut self, file: &File, path: &Path, size: u64) -> anyhow::Result<()> {
         let meta = file.metadata().with_context(|| format!("cannot look at the disk {}", path.display()))?;
         let missing = size.saturating_sub(meta.blocks().saturating_mul(512));
@@ -33,7 +33,7 @@ impl Needs {
         Ok(())
     }
 
-    /// A snapshot, which has room for all that a guest may write.
+    /// Reserves room for a snapshot, for all that a guest may write.
     pub(super) fn snapshot(&mut self, folder: &Path, path: &Path, size: u64) -> anyhow::Result<()> {
         match system(folder) {
             Some((_, free)) if free < size => return Err(no_snapshot(path, folder, size, Some(free))),
@@ -43,7 +43,7 @@ impl Needs {
         Ok(())
     }
 
-    /// An image that is converted into the cache, where it has this much data.
+    /// Reserves room for an image that is converted into the cache, where it has this much data.
     pub(super) fn conversion(&mut self, folder: &Path, path: &Path, data: u64) -> anyhow::Result<()> {
         let Some((device, free)) = system(folder) else { return Ok(()) };
         ensure!(
@@ -85,13 +85,13 @@ impl Needs {
     }
 }
 
-/// The file system of a folder, and its free bytes.
+/// Returns the file system of a folder, and its free bytes.
 fn system(folder: &Path) -> Option<(u64, u64)> {
     let folder = File::open(folder).ok()?;
     Some((folder.metadata().ok()?.dev(), free(&folder)?))
 }
 
-/// The error for a disk that is written, and has no room.
+/// Returns the error for a disk that is written, and has no room.
 fn unallocated(path: &Path, size: u64, missing: u64, free: u64) -> anyhow::Error {
     anyhow::anyhow!(
         "the host has no room for the {} of the disk {}, which are allocated before it is written: {} are missing, and {} are \
@@ -103,7 +103,7 @@ fn unallocated(path: &Path, size: u64, missing: u64, free: u64) -> anyhow::Error
     )
 }
 
-/// The error for a snapshot without room.
+/// Returns the error for a snapshot without room.
 fn no_snapshot(path: &Path, folder: &Path, size: u64, free: Option<u64>) -> anyhow::Error {
     anyhow::anyhow!(
         "a guest may write all of the disk {}, so its snapshot needs room for {}, and {} has {} free; make room there, set \
@@ -185,7 +185,7 @@ pub(super) fn extend(file: &File, at: u64, bytes: u64) -> Result<(), String> {
     }
 }
 
-/// Bytes that the file system of a file has free for a user.
+/// Returns the number of bytes that the file system of a file has free for a user.
 pub(super) fn free(file: &File) -> Option<u64> {
     let found = rustix::fs::fstatvfs(file).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))

@@ -42,7 +42,7 @@ struct SavedDisk {
     place: SavedPlace,
 }
 
-/// Where its blocks are.
+/// Location of its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum SavedPlace {

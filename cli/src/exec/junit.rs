@@ -14,7 +14,7 @@ use crate::{output, ui};
 /// Bytes of each output that are kept, from its end.
 const KEPT: usize = 64 << 10;
 
-/// How the case ended.
+/// Outcome of the case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The command succeeded.

@@ -219,7 +219,7 @@ fn folder_for_sockets() -> anyhow::Result<tempfile::TempDir> {
         .context("cannot make a folder for sockets")
 }
 
-/// The verdict on the command as a test.
+/// Returns the verdict on the command as a test.
 fn verdict(outcome: Option<Outcome>, code: u8, reasons: &[String]) -> Verdict {
     // The last is the reason, the ones before are the end of the console.
     let reason = || match reasons.split_last() {
@@ -237,7 +237,7 @@ fn verdict(outcome: Option<Outcome>, code: u8, reasons: &[String]) -> Verdict {
     }
 }
 
-/// The command to run, and its terminal.
+/// Returns the command to run, and its terminal.
 fn command(args: &Args) -> anyhow::Result<Command> {
     let at_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let on_terminal = args.shell || (args.command.is_empty() && at_terminal);
@@ -310,7 +310,7 @@ fn reasons(
     }
 }
 
-/// The exit code for the end of the command and that of the machine.
+/// Returns the exit code for the end of the command and that of the machine.
 fn code(outcome: Option<Outcome>, machine: Exit) -> u8 {
     match (outcome, machine) {
         (_, Exit::Interrupted) => Exit::Interrupted as u8,

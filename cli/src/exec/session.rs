@@ -41,7 +41,7 @@ pub(super) struct Command {
     pub(super) shares: Vec<(Access, PathBuf)>,
 }
 
-/// How the command ended.
+/// Outcome of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It exited with this status.
@@ -55,7 +55,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// The exit code of a shell for it.
+    /// Returns a shell's exit code for it.
     pub(super) fn code(self) -> u8 {
         match self {
             Self::Exited(status) => status,
@@ -67,7 +67,7 @@ impl Outcome {
     }
 }
 
-/// How far the agent was.
+/// Progress of the agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It had not connected, or not said that it is ready.

@@ -41,7 +41,7 @@ pub(crate) struct Dir {
 impl FromStr for Dir {
     type Err = String;
 
-    /// The path in the guest begins after the last `:/`.
+    /// Parses an option, in which the path in the guest begins after the last `:/`.
     fn from_str(text: &str) -> Result<Self, String> {
         let (text, access) = match text.strip_suffix(",rw") {
             Some(text) => (text, Access::ReadWrite),

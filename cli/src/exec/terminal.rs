@@ -24,7 +24,7 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal of this process.
+    /// Returns the terminal of this process.
     pub(super) fn current() -> Self {
         let kind = std::env::var("TERM").ok().filter(|kind| kind.len() <= LONGEST_KIND);
         Self { size: size(), kind: kind.unwrap_or_else(|| "vt100".to_owned()) }
@@ -48,7 +48,7 @@ impl Terminal {
     }
 }
 
-/// Rows and columns of the terminal.
+/// Returns the rows and columns of the terminal.
 fn size() -> (u16, u16) {
     terminal::size().unwrap_or((24, 80))
 }

@@ -70,7 +70,7 @@ fn every_code_of_its_own_is_in_the_help() {
     }
 }
 
-/// The frames of these messages.
+/// Builds the frames of these messages.
 fn frames(messages: &[FromAgent<'_>]) -> Vec<u8> {
     let frame = |message: &FromAgent<'_>| {
         let mut frame = vec![0; MAX_FRAME];
@@ -169,7 +169,7 @@ fn a_guest_that_may_have_booted_before_is_renewed_first() {
     assert_ne!(told[12..14], frame[12..14]);
 }
 
-/// What arrives at the agent of `bytes`.
+/// Reads what arrives of `bytes` at the agent.
 fn next_input(agents: &mut UnixStream, bytes: &[u8]) {
     let mut frame = [0; MAX_FRAME];
     let length = ToAgent::Input { bytes }.encode(0, &mut frame).unwrap();

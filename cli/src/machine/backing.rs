@@ -21,7 +21,7 @@ pub(crate) struct Backing {
 }
 
 impl Backing {
-    /// The path that it has in a child that inherits it.
+    /// Returns the path that it has in a child that inherits it.
     pub(super) fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
     }

@@ -16,7 +16,7 @@ pub(crate) const KEPT: usize = 1 << 18;
 /// Maximum size of the log: no guest fills the disk.
 const LOG: u64 = 256 << 20;
 
-/// Where the console is shown, if at all: on stderr if the result goes to stdout.
+/// Destination of the console, if it is shown: stderr if the result goes to stdout.
 pub(crate) type Sink = Option<Stream>;
 
 /// An additional consumer of the guest's output, called on its arrival.

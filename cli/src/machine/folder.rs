@@ -45,7 +45,7 @@ impl SocketFolder {
         }
     }
 
-    /// Where the socket is to be.
+    /// Returns the path for the socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.folder.path().join(SOCKET)
     }
@@ -70,7 +70,7 @@ pub(super) fn remove(socket: &Path) {
     }
 }
 
-/// Folders that processes have left which were killed; removed, if that is wanted.
+/// Returns the folders left by processes that were killed; `remove` removes them.
 pub(crate) fn left(remove: bool) -> Vec<PathBuf> {
     let mut parents = vec![std::env::temp_dir(), PathBuf::from("/tmp")];
     parents.dedup();

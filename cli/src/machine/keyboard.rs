@@ -35,7 +35,7 @@ pub(crate) enum Typing {
     },
 }
 
-/// When a guest begins to read.
+/// Event at which a guest begins to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
     /// At its start.

@@ -192,7 +192,7 @@ fn is_none_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
 }
 
-/// The line of a request.
+/// Builds the line of a request.
 fn request(command: &str, arguments: &Value) -> Vec<u8> {
     let mut line = json!({ "execute": command, "arguments": arguments }).to_string().into_bytes();
     line.push(b'\n');

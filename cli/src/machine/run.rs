@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long QEMU and the hypervisor may take to start.
 const MAPPED: Duration = Duration::from_secs(120);
 
-/// Why a run ended.
+/// Reason why a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     /// QEMU exited.
@@ -231,17 +231,17 @@ impl Running {
         })
     }
 
-    /// The tool's end of the control port, once, if the machine has one.
+    /// Returns the tool's end of the control port, once, if the machine has one.
     pub(crate) fn control(&mut self) -> Option<UnixStream> {
         self.control.take()
     }
 
-    /// The tool's end of the sockets' port, once, if the machine has one.
+    /// Returns the tool's end of the sockets' port, once, if the machine has one.
     pub(crate) fn sockets(&mut self) -> Option<UnixStream> {
         self.sockets.take()
     }
 
-    /// QEMU's monitor, once, if it has one.
+    /// Returns QEMU's monitor, once, if it has one.
     pub(crate) fn monitor(&mut self) -> Option<Qmp> {
         self.monitor.take()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// When a guest counts as silent, and what is known about it.
+/// Conditions under which a guest counts as silent, and what is known about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Silence {
     /// Time without output.

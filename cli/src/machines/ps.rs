@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-/// The list for a person.
+/// Formats the list for users.
 fn table(rows: &[Row<'_>]) -> String {
     let kernel = |row: &Row<'_>| ui::one_line(row.kernel.unwrap_or("-")).into_owned();
     let names = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(4);

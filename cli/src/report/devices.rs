@@ -41,7 +41,7 @@ struct Service {
     p99: u64,
 }
 
-/// The devices in a report.
+/// Returns the devices in a report.
 pub(super) fn all(devices: &[DeviceReport]) -> Vec<ReportedDevice> {
     devices.iter().filter(|device| device.class != [0; 16]).map(ReportedDevice::of).collect()
 }
@@ -68,7 +68,7 @@ impl ReportedDevice {
     }
 }
 
-/// What users call a device of a class.
+/// Returns what users call a device of a class.
 fn name(class: Guid) -> &'static str {
     match class {
         guid::SCSI => "SCSI controller",
@@ -92,7 +92,7 @@ fn from_bytes(bytes: &[u8; 16]) -> Guid {
     Guid::read_from_bytes(bytes).unwrap_or(Guid::ZERO)
 }
 
-/// The times, as the ends of the buckets that they lie in.
+/// Returns the times, as the ends of the buckets that they lie in.
 fn service(buckets: &[u64]) -> Option<Service> {
     let total: u64 = buckets.iter().sum();
     let within = |rank: u64| {

@@ -43,7 +43,7 @@ pub(crate) struct Known {
     pub(crate) about: About,
 }
 
-/// Where the machine of a run came from.
+/// Origin of the machine of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Start {
     /// It had booted before, and went on from a snapshot.

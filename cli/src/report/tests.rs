@@ -66,7 +66,7 @@ fn outcome(exit: ExitKind) -> Outcome {
     }
 }
 
-/// The first SCSI controller of a machine on Azure.
+/// Returns the class of the first SCSI controller of a machine on Azure.
 fn controller() -> hv_tlfs::vmbus::Guid {
     hv_tlfs::vmbus::Guid::new(0xf8b3_781a, 0x1e82, 0x4818, [0xa1, 0xc3, 0x63, 0xd8, 0x06, 0xec, 0x15, 0xbb])
 }

@@ -124,7 +124,7 @@ impl About {
     }
 }
 
-/// The key of the machine: no other file goes with these bytes.
+/// Returns the key of the machine: no other file goes with these bytes.
 fn key(about: &[u8]) -> Key {
     Key(Sha256::digest(about).into())
 }
@@ -133,7 +133,7 @@ fn key(about: &[u8]) -> Key {
 pub(super) mod tests {
     use super::*;
 
-    /// What is known of a machine without disks.
+    /// Describes a machine without disks.
     pub(in super::super) fn about(ram_size: u64) -> About {
         let text = format!(
             r#"{{"versions": {{"format": {FORMAT}, "tool": "0.1.0", "hypervisor": "ab", "qemu": "7.2.0"}},

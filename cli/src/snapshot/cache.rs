@@ -42,7 +42,7 @@ impl Cached {
         Self { cache, key, ram_size }
     }
 
-    /// Name of its folder.
+    /// Returns the name of its folder.
     pub(crate) fn name(&self) -> String {
         format!("{SNAPSHOT}{}", self.key.name())
     }

@@ -22,7 +22,7 @@ const MACHINE: &str = "machine";
 /// Bytes of [`ABOUT`] at most.
 const LONGEST: u64 = 4 << 20;
 
-/// Name of the file with the contents of a backing.
+/// Returns the name of the file with the contents of a backing.
 fn disk(number: usize) -> String {
     format!("disk{number}")
 }

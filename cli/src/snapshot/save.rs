@@ -24,7 +24,7 @@ pub(crate) struct What {
     pub(crate) command_line: String,
 }
 
-/// Saves a machine while it runs, or says why it cannot be saved.
+/// Service that saves a machine while it runs, or says why it cannot be saved.
 #[derive(Debug)]
 pub(crate) struct Saver(Mutex<State>);
 
@@ -46,7 +46,7 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Why a machine was not saved.
+/// Reason why a machine was not saved.
 #[derive(Debug)]
 pub(crate) enum Unsaved {
     /// It cannot be, whenever it is tried.

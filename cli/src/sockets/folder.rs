@@ -76,7 +76,7 @@ impl Folder {
         self.made
     }
 
-    /// A name in the folder, by which no link on the way to it matters.
+    /// Returns the path of a name in the folder, by which no link on the way to it matters.
     fn name(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.folder.as_raw_fd()))
     }

@@ -59,7 +59,7 @@ impl Greeting {
     }
 }
 
-/// The port that a line names.
+/// Parses the port that a line names.
 fn port(line: &[u8]) -> Option<u32> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let number = std::str::from_utf8(line).ok()?.strip_prefix("CONNECT ")?;

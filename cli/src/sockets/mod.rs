@@ -33,7 +33,7 @@ pub(crate) struct Serving {
     _folder: std::sync::Arc<Folder>,
 }
 
-/// How the port of a machine begins that can be saved, or was.
+/// Beginning of the port of a machine that can be saved, or was.
 #[derive(Default)]
 pub(crate) struct Beginning {
     /// What the hypervisor had sent when the machine was saved, and was not answered.
@@ -42,8 +42,8 @@ pub(crate) struct Beginning {
     pub(crate) first: Option<First>,
 }
 
-/// Something that is done before the guest's connection to a port is answered, if that is the first message of all: the
-/// machine may be saved then.
+/// Action before the guest's connection to a port is answered, if that is the first message of all: the machine may be
+/// saved then.
 pub(crate) struct First {
     /// The port.
     pub(crate) port: u32,

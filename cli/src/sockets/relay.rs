@@ -171,7 +171,7 @@ impl Relay {
         found.filter(|(_, events)| !events.is_empty()).collect()
     }
 
-    /// When to look again though nothing has happened.
+    /// Returns when to look again though nothing has happened.
     fn timeout(&self, now: Instant) -> Option<Timespec> {
         let greeting = self.greetings.iter().map(|greeting| greeting.since + GREETING).min();
         let retry = (!self.pending.is_empty()).then(|| now + RETRY);

@@ -80,7 +80,7 @@ impl Stream {
         self.write(id, port)
     }
 
-    /// The guest sends nothing more.
+    /// Handles the end of the guest's direction.
     pub(super) fn finish(&mut self) {
         self.guest_done = true;
         self.shut_if_written();

@@ -34,7 +34,7 @@ impl Hypervisor {
         self.stream.write_all(&frame[..len]).unwrap();
     }
 
-    /// The next message.
+    /// Reads the next message.
     fn hear(&mut self) -> Heard {
         loop {
             let space = self.assembler.space().unwrap();
@@ -82,7 +82,7 @@ fn served_from(beginning: Beginning) -> Served {
 }
 
 impl Served {
-    /// A program that the guest has connected to, on port 7: its end, and the stream.
+    /// Accepts a program's end of a connection that the guest has made to port 7, and returns it with the stream.
     fn program(&mut self, stream: u32) -> UnixStream {
         let name = self.path.join("vsock_7");
         let listener = UnixListener::bind(&name).unwrap();
@@ -362,7 +362,7 @@ fn a_port_with_noise_is_given_up() {
     assert!(!served.path.exists());
 }
 
-/// The frame of a message.
+/// Builds the frame of a message.
 fn frame(message: &FromSockets<'_>) -> Vec<u8> {
     let mut frame = vec![0; MAX_FRAME];
     let len = message.encode(0, &mut frame).unwrap();
@@ -370,7 +370,7 @@ fn frame(message: &FromSockets<'_>) -> Vec<u8> {
     frame
 }
 
-/// What is done before the first message on port 7 is answered, and where its bytes arrive.
+/// Returns the action before the first message on port 7 is answered, and where its bytes arrive.
 fn first() -> (Beginning, std::sync::mpsc::Receiver<Vec<u8>>) {
     let (sender, receiver) = std::sync::mpsc::channel();
     let action = Box::new(move |sent: &[u8], _: &UnixStream| sender.send(sent.to_vec()).unwrap());

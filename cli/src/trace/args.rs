@@ -217,7 +217,7 @@ fn write_page(
     Ok(Exit::Success)
 }
 
-/// How records are printed.
+/// Form in which records are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// An exit and its subject on one line.

@@ -38,7 +38,7 @@ pub(crate) struct Region {
 
 /// Result of the thread: the records of each VP, and the addresses of guests.
 type Collected = anyhow::Result<(Vec<Spool>, Places)>;
-/// Receives the console's bytes as they arrive.
+/// Receiver of the console's bytes as they arrive.
 pub(crate) type ConsoleTap = Box<dyn FnMut(&[u8]) + Send>;
 
 /// A thread that empties the rings of a running machine.

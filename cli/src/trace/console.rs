@@ -14,7 +14,7 @@ const PART: usize = 45;
 /// Maximum number of console records: no guest fills the disk.
 const MOST: u64 = 1 << 20;
 
-/// Receives guest output, line by line.
+/// Receiver of guest output, line by line.
 #[derive(Debug, Clone)]
 pub(super) struct Lines(Arc<Mutex<State>>);
 

@@ -154,7 +154,7 @@ struct Converter<W> {
     vps: Vec<Pending>,
 }
 
-/// Held until the end of a VP's exit, when its name and everything that it led to are known.
+/// Record held until the end of a VP's exit, when its name and everything that it led to are known.
 #[derive(Default)]
 struct Pending {
     in_exit: bool,

@@ -74,7 +74,7 @@ impl Run {
     }
 }
 
-/// Writes packets.
+/// Writer of packets.
 pub(super) struct Writer<W> {
     out: W,
     batch: Vec<u8>,
@@ -123,7 +123,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Reads packets.
+/// Reader of packets.
 pub(super) struct Packets<R> {
     input: BufReader<R>,
 }

@@ -13,7 +13,7 @@ use super::words;
 /// Maximum number of lines that wait for the end of an exit before them; a longer exit is shown without its end.
 const MOST: usize = 1 << 14;
 
-/// Composes lines. They are printed in the order in which their subjects began.
+/// Composer of lines. They are printed in the order in which their subjects began.
 pub(super) struct Joined<'a> {
     run: &'a Run,
     filter: &'a Filter,

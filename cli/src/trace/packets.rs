@@ -109,7 +109,7 @@ impl Bytes<'_> {
         u64::from(self.u32(at)) | u64::from(self.u32(at + 4)) << 32
     }
 
-    /// A big-endian number of some bytes.
+    /// Reads a big-endian number of some bytes.
     fn big(&self, at: usize, bytes: usize) -> u64 {
         (at..at + bytes).fold(0, |value, at| value << 8 | u64::from(self.u8(at)))
     }

@@ -34,7 +34,7 @@ fn sockets_packets_are_bytes_of_a_stream_or_its_end() {
     assert_eq!(class(&interface), "socket of port 5000");
 }
 
-/// The records of a packet.
+/// Returns the records of a packet.
 fn records(interface: &Guid, from_guest: bool, packet_type: PacketType, payload: &[u8]) -> [What; 2] {
     let mut bytes = payload.to_vec();
     bytes.resize(64, 0);
@@ -63,7 +63,7 @@ fn storage(operation: Operation, srb: &ScsiRequest) -> Packet {
     packet
 }
 
-/// READ_10 of 8 blocks, and its answer with sense.
+/// Returns the records of READ_10 of 8 blocks, and of its answer with sense.
 fn read() -> [[What; 2]; 2] {
     let mut srb = ScsiRequest::new_zeroed();
     (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 10, 20, 1);

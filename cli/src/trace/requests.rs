@@ -27,7 +27,7 @@ impl Asks {
     }
 }
 
-/// Identifies a request: channel, kind, and id; services have one at a time.
+/// Identity of a request: channel, kind, and id; services have one at a time.
 pub(super) type Key = (u32, Asks, u64);
 
 /// Returns the request of a packet or of a message in its data, and whether it asks or answers; `None` for one without

@@ -80,7 +80,7 @@ struct Durations {
     max_ns: u64,
 }
 
-/// Collects the statistics.
+/// Collector of the statistics.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     records: u64,

@@ -104,12 +104,12 @@ impl Bench {
     }
 }
 
-/// The names of the figures.
+/// Returns the names of the figures.
 fn names() -> Vec<&'static str> {
     JOBS.iter().map(|(name, ..)| *name).collect()
 }
 
-/// The script of both guests.
+/// Returns the script of both guests.
 fn script(seconds: u32) -> String {
     let head = format!(
         "J=\"--name=bench --filename=$D --direct=1 --ioengine=libaio --time_based --runtime={seconds} --ramp_time=1 \

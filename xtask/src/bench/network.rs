@@ -101,23 +101,23 @@ impl Drop for Server {
     }
 }
 
-/// The names of the figures.
+/// Returns the names of the figures.
 fn names() -> Vec<&'static str> {
     NAMES.iter().map(|(name, _)| *name).collect()
 }
 
-/// Modules as files of an initrd.
+/// Returns modules as files of an initrd.
 pub(super) fn files_of(modules: &[Module]) -> Vec<(String, Vec<u8>)> {
     modules.iter().map(|module| (format!("modules/{}.ko", module.name), module.bytes.clone())).collect()
 }
 
-/// Commands that load modules. Those of the other machine find no device, or do not load.
+/// Returns commands that load modules. Those of the other machine find no device, or do not load.
 pub(super) fn loading(modules: &[Module]) -> String {
     let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     format!("cd\nfor name in {}; do insmod /modules/$name.ko 2>/dev/null; done\n", names.join(" "))
 }
 
-/// The script of both guests. iperf3 prints what the receiver got, in kbit/s.
+/// Returns the script of both guests. iperf3 prints what the receiver got, in kbit/s.
 fn script(modules: &[Module], port: u16, seconds: u32) -> String {
     let jobs: String = NAMES.iter().map(|(name, option)| format!("measure {name} {option}\n")).collect();
     format!(

@@ -127,7 +127,7 @@ impl Table {
         Some(Medians { here, peer, ratio })
     }
 
-    /// The table for programs.
+    /// Formats the table for programs.
     pub(super) fn json(&self) -> Value {
         let rows = ROWS.iter().filter_map(|row| {
             let Medians { here, peer, ratio } = self.of(row)?;

@@ -61,12 +61,13 @@ fn fill(root: &Path, tree: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The root of the crate that a file belongs to.
+/// Returns the root of the crate that a file belongs to.
 fn lib(file: &str) -> Option<PathBuf> {
     Some(Path::new(file.split('/').next()?).join("src/lib.rs"))
 }
 
-/// The manifest of the copy's workspace: the crates, without the programs. A selected mutant may trip some lint.
+/// Returns the manifest of the copy's workspace: the crates, without the programs. A selected mutant may trip some
+/// lint.
 fn workspace(manifest: &str) -> anyhow::Result<String> {
     let members = manifest.lines().find(|line| line.starts_with("members = "));
     let members = members.context("Cargo.toml has no line with the workspace's members")?;
@@ -75,7 +76,7 @@ fn workspace(manifest: &str) -> anyhow::Result<String> {
     Ok(manifest.replacen(members, "members = [\"crates/*\"]", 1).replacen(lints, &quiet, 1))
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -44,7 +44,7 @@ impl Findings {
         Self(found)
     }
 
-    /// The first case that failed, and the failed check.
+    /// Returns the first case that failed, and the failed check.
     pub(super) fn first(&self) -> Option<&(String, String)> {
         self.0.first()
     }

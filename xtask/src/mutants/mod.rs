@@ -148,7 +148,7 @@ impl Outcome {
         }
     }
 
-    /// The reasons for failure.
+    /// Returns the reasons for failure.
     fn wrong(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         for row in &self.mutants {

@@ -51,7 +51,7 @@ struct Shown {
     readers: Vec<Shown>,
 }
 
-/// The scenarios: all fast commands in one, the boots one by one.
+/// Returns the scenarios: all fast commands in one, the boots one by one.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![Step::new("book/commands", |context| {
         all()?.iter().filter(|shown| shown.is_cheap()).try_for_each(|shown| shown.run(context))
@@ -81,7 +81,7 @@ impl Shown {
         self.words.iter().any(|found| found == word)
     }
 
-    /// Whether the command takes no time.
+    /// Returns true if the command takes no time.
     fn is_cheap(&self) -> bool {
         let first = self.words.first().map_or("", String::as_str);
         matches!(first, "abi" | "build" | "decode" | "doctor" | "rules")
@@ -89,13 +89,13 @@ impl Shown {
             || self.has("--list")
     }
 
-    /// Whether it runs a guest that needs no interaction and no files.
+    /// Returns true if it runs a guest that needs no interaction and no files.
     fn is_boot(&self) -> bool {
         let first = self.words.first().map_or("", String::as_str);
         matches!(first, "boot" | "exec") && !self.is_cheap() && !PERSONAL.iter().any(|word| self.has(word))
     }
 
-    /// Whether this boot writes the trace that the other command, a `trace`, reads.
+    /// Returns true if this boot writes the trace that the other command, a `trace`, reads.
     fn writes_for(&self, other: &Self) -> bool {
         let file = self.words.iter().skip_while(|word| *word != "--trace").nth(1);
         other.words.first().is_some_and(|first| first == "trace")
@@ -124,8 +124,8 @@ impl Shown {
     }
 }
 
-/// The first line that is shown but not printed, or not in this place. Without `...` between them, lines follow one
-/// another.
+/// Returns the first line that is shown but not printed, or not in this place. Without `...` between them, lines follow
+/// one another.
 fn missing<'a>(shown: &'a [String], printed: &str) -> Option<&'a str> {
     let mut printed = printed.lines().map(str::trim_end);
     let mut skip = true;
@@ -161,7 +161,7 @@ fn is_like(shown: &str, printed: &str) -> bool {
         })
 }
 
-/// Every command of the README and the book.
+/// Returns every command of the README and the book.
 fn all() -> anyhow::Result<Vec<Shown>> {
     let mut found = Vec::new();
     for page in pages()? {
@@ -171,7 +171,7 @@ fn all() -> anyhow::Result<Vec<Shown>> {
     Ok(found)
 }
 
-/// The README and the book's pages, without the generated ones.
+/// Returns the README and the book's pages, without the generated ones.
 fn pages() -> anyhow::Result<Vec<PathBuf>> {
     let root = sources::checkout()?;
     let source = root.join("docs/src");
@@ -188,7 +188,7 @@ fn read(page: &Path) -> anyhow::Result<String> {
     fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))
 }
 
-/// The commands of a page.
+/// Returns the commands of a page.
 fn commands(place: &str, page: &str) -> anyhow::Result<Vec<Shown>> {
     let mut found: Vec<Shown> = Vec::new();
     let mut fence: Option<&str> = None;

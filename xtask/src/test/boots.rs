@@ -13,7 +13,7 @@ const SEQUENCE: [u64; 9] = [0x9_0002, 0x200, 0x201, 0x100, 0x9_0003, 0xa_0013, 0
 /// The kernels, by the value of `--stock`, with the start of the version that they report.
 const KERNELS: [(&str, &str); 3] = [("6.12", "6.12."), ("6.1", "6.1."), ("16k", "6.12.")];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for (stock, version) in KERNELS {
@@ -96,8 +96,8 @@ fn crash(booted: &Booted) -> anyhow::Result<()> {
     if vps > 1 { named(booted) } else { Ok(()) }
 }
 
-/// The kernel's functions are named although KASLR moved it: all its calls are one instruction, and the callers tell
-/// why.
+/// Checks that the kernel's functions are named although KASLR moved it: all its calls are one instruction, and the
+/// callers tell why.
 fn named(booted: &Booted) -> anyhow::Result<()> {
     booted.is("/findings/0/symbol", "__arm_smccc_hvc+0x8")?;
     let callers = booted.json["findings"][0]["callers"].as_array();
@@ -144,7 +144,7 @@ fn poke(context: &Context) -> anyhow::Result<()> {
     booted.check(noted, "the report warns of the access to the hypervisor's memory")
 }
 
-/// Linux posts a message again that found no buffer (6.12, drivers/hv, `vmbus_post_msg`).
+/// Checks that Linux reposts a message that found no buffer (6.12, drivers/hv, `vmbus_post_msg`).
 fn refused_message(context: &Context) -> anyhow::Result<()> {
     let plan = "call=HVCALL_POST_MESSAGE:HV_STATUS_INSUFFICIENT_BUFFERS@1";
     let booted = context.boot(&["--inject", plan])?;
@@ -156,14 +156,14 @@ fn refused_message(context: &Context) -> anyhow::Result<()> {
     booted.check(refused, "the report warns of the refused message")
 }
 
-/// Without the interrupt of VMBus's answer, Linux waits forever; the hypervisor is not affected.
+/// Checks that Linux waits forever without the interrupt of VMBus's answer, and that the hypervisor is not affected.
 fn lost_interrupt(context: &Context) -> anyhow::Result<()> {
     let booted = context.boot(&["--inject", "lost=18", "--timeout", "25"])?;
     booted.ended(Exit::Timeout, "timeout")?;
     booted.never_says("Vmbus version:")
 }
 
-/// The report, the JSON and the trace name a rule that never strikes, and count the strikes of the others.
+/// Checks that the report, the JSON and the trace name a rule that never fires, and count how often the others fire.
 fn never_fired(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("boot.pftrace");
     let plan = "call=HVCALL_POST_MESSAGE:HV_STATUS_INSUFFICIENT_BUFFERS@2,lost=19";
@@ -180,7 +180,7 @@ fn never_fired(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a stock kernel does on its way to VMBus breaks no rule.
+/// Checks that what a stock kernel does on its way to VMBus breaks no rule.
 fn strict(context: &Context, stock: &'static str) -> anyhow::Result<()> {
     let booted = context.boot(&["--stock", stock, "--strict"])?;
     booted.ended(Exit::Success, "power-off")?;
@@ -188,7 +188,7 @@ fn strict(context: &Context, stock: &'static str) -> anyhow::Result<()> {
     breaks(&booted, &[])
 }
 
-/// A broken rule of the level given is an exit code of its own; one below is not.
+/// Checks that a broken rule of the level given has its own exit code, and one below does not.
 fn strict_level(context: &Context) -> anyhow::Result<()> {
     let crashing = |level| context.boot(&["--run", "crash", "--vps", "2", level]);
     crashing("--strict=note")?.ended(Exit::Strict, "crash")?;
@@ -196,6 +196,8 @@ fn strict_level(context: &Context) -> anyhow::Result<()> {
     context.boot(&["--strict=note"])?.ended(Exit::Success, "power-off")
 }
 
+/// Checks that a kernel boots with a device tree although 6.12 recognizes Hyper-V by ACPI only.
+///
 /// 6.12 takes only ACPI's word for Hyper-V; with a device tree it must boot all the same.
 fn device_tree(context: &Context) -> anyhow::Result<()> {
     let booted = context.boot(&["--firmware", "dt"])?;
@@ -203,7 +205,7 @@ fn device_tree(context: &Context) -> anyhow::Result<()> {
     booted.says("2 processors")
 }
 
-/// A kernel that was told of another console is silent, and the tool says once why.
+/// Checks that the tool says once why a kernel is silent that was told of another console.
 fn silence(context: &Context) -> anyhow::Result<()> {
     // Without the answer's interrupt it waits for VMBus forever.
     let options = ["--append", "console=ttyS0", "--inject", "lost=18", "--silence", "1", "--timeout", "8"];

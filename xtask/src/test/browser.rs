@@ -96,7 +96,7 @@ impl Page {
         until(expression, || Ok(self.value(expression)? == true))
     }
 
-    /// The middle of an element.
+    /// Returns the middle of an element.
     pub(super) fn middle(&mut self, id: &str) -> anyhow::Result<(f64, f64)> {
         let of = format!("document.getElementById('{id}').getBoundingClientRect()");
         let x = self.number(&format!("{of}.x + {of}.width / 2"))?;
@@ -152,12 +152,12 @@ impl Page {
         Ok(())
     }
 
-    /// Types a text.
+    /// Types text.
     pub(super) fn text(&mut self, text: &str) -> anyhow::Result<()> {
         text.chars().try_for_each(|character| self.key(&character.to_string()))
     }
 
-    /// A picture of the page: PNG.
+    /// Returns a picture of the page as PNG.
     pub(super) fn picture(&mut self) -> anyhow::Result<Vec<u8>> {
         let answer = self.call("Page.captureScreenshot", json!({ "format": "png" }))?;
         Ok(base64(answer["data"].as_str().unwrap_or_default()))
@@ -174,7 +174,7 @@ impl Drop for Page {
     }
 }
 
-/// Bytes of a text in base64 (RFC 4648, section 4).
+/// Encodes bytes of text in base64 (RFC 4648, section 4).
 fn base64(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => Some(u32::from(byte - b'A')),

@@ -23,7 +23,7 @@ const DISK: usize = 1 << 20;
 /// Requests that the kernel has in flight, of a page each.
 const IN_FLIGHT: usize = 8;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for convention in ["hvc0", "hvc1"] {
@@ -44,7 +44,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// Where the Makefile puts the kernel.
+/// Returns the path at which the Makefile puts the kernel.
 fn kernel() -> anyhow::Result<PathBuf> {
     Ok(sources::checkout()?.join("bare/target/c-guest/c-guest"))
 }
@@ -66,7 +66,7 @@ pub(super) fn prepare(toolchain: &Toolchain) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kernel counts its checks and says how many went wrong; then it reports a crash.
+/// Checks that the kernel counts its checks and says how many went wrong; then it reports a crash.
 fn all_routines(context: &Context, convention: &str, vps: &str) -> anyhow::Result<()> {
     let file = kernel()?;
     let line =
@@ -80,7 +80,7 @@ fn all_routines(context: &Context, convention: &str, vps: &str) -> anyhow::Resul
     booted.is("/crash/text", "c-guest: a deliberate crash")
 }
 
-/// The kernel uses a disk and a network card, by interrupt, and gives all memory back.
+/// Checks that the kernel uses a disk and a network card, by interrupt, and gives all memory back.
 fn devices(context: &Context, convention: &str, vps: &str) -> anyhow::Result<()> {
     let disk = context.folder()?.join("data.img");
     let before = bytes(DISK, 1);
@@ -117,7 +117,7 @@ fn devices(context: &Context, convention: &str, vps: &str) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The clock read is at its least, and no hot routine can panic; the example's exit status says both.
+/// Checks that the clock read is at its least, and that no hot routine can panic; the example's exit status says both.
 fn cost(_: &Context) -> anyhow::Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(sources::checkout()?).args([

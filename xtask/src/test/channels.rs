@@ -38,7 +38,7 @@ const PORT: u32 = 5000;
 /// Bytes of each disk.
 const DISK: u64 = 1 << 20;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps: Vec<Step> = [2, 4]
         .into_iter()

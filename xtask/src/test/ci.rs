@@ -10,7 +10,7 @@ use super::context::{Context, HUNG_SECONDS};
 use super::runner::Step;
 use hv_setup::{process, sources};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("exec/6.12/junit", junit), Step::new("exec/6.12/make", make)]
 }
@@ -24,7 +24,7 @@ fn has(file: &Path, parts: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command that fails, one that passes, and one that has no result.
+/// Checks the files of a command that fails, one that passes, and one that has no result.
 fn junit(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("clock.xml");
     let path = file.to_string_lossy().into_owned();
@@ -59,7 +59,7 @@ fn junit(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The Makefile in the book runs all tests, and reports the one that fails.
+/// Checks that the Makefile in the book runs all tests, and reports the one that fails.
 fn make(context: &Context) -> anyhow::Result<()> {
     let page = fs::read_to_string(sources::checkout()?.join("docs/src/ci.md"))?;
     let recipe = page.split_once("```make\n").and_then(|(_, rest)| rest.split_once("```"));

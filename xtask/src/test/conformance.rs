@@ -18,7 +18,7 @@ const PASSED: usize = 600;
 /// Minimum number of mutants.
 const MUTANTS: u64 = 400;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps: Vec<Step> = SHAPES
         .into_iter()

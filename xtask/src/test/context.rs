@@ -66,7 +66,7 @@ impl Context {
         Self::with(&hv)
     }
 
-    /// Like [`Context::new`], with this tool.
+    /// Creates a context like [`Context::new`], with this tool.
     pub(crate) fn with(tool: &Path) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("hv-test-").tempdir()?;
         let hv = scratch.path().join(PROGRAM);
@@ -76,14 +76,14 @@ impl Context {
         Ok(Self { scratch, _undo: undo, next: AtomicUsize::new(0), hv })
     }
 
-    /// A new folder.
+    /// Creates a new folder.
     pub(crate) fn folder(&self) -> anyhow::Result<PathBuf> {
         let dir = self.scratch.path().join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&dir)?;
         Ok(dir)
     }
 
-    /// A command that runs the tool, and dies with this program.
+    /// Returns a command that runs the tool, and dies with this program.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
         let arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
         let mut command = child::tied_by(&self.hv, &self.hv, &arguments);
@@ -92,7 +92,7 @@ impl Context {
         Ok(command)
     }
 
-    /// A command that runs another program, and dies with this one.
+    /// Returns a command that runs another program, and dies with this one.
     pub(crate) fn tied(&self, program: &Path, arguments: &[OsString]) -> Command {
         child::tied_by(&self.hv, program, arguments)
     }
@@ -123,7 +123,7 @@ impl Context {
     }
 }
 
-/// The console so far of a run that keeps its files in `dir`.
+/// Returns the console so far of a run that keeps its files in `dir`.
 pub(crate) fn console(dir: &Path) -> String {
     let bytes = fs::read(dir.join("console.txt")).unwrap_or_default();
     whole_lines(&String::from_utf8_lossy(&bytes))
@@ -203,13 +203,13 @@ impl Booted {
         self.check(!self.console.contains(text), &format!("the console never says {text:?}"))
     }
 
-    /// The strings in a list of the report.
+    /// Returns the strings in a list of the report.
     pub(crate) fn strings(&self, pointer: &str) -> Vec<String> {
         let list = self.json.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(|item| Some(item.as_str()?.to_owned())).collect()
     }
 
-    /// The numbers of the VP registers, in the order of first use.
+    /// Returns the numbers of the VP registers, in the order of first use.
     pub(crate) fn registers(&self) -> Vec<u64> {
         let list = self.json["registers"].as_array();
         list.into_iter().flatten().filter_map(|register| register["number"].as_u64()).collect()

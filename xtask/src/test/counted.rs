@@ -6,7 +6,7 @@ use super::context::Context;
 use super::runner::Step;
 use hv_setup::exit::Exit;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("bench/fast-get", fast_get),

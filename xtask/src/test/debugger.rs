@@ -14,7 +14,7 @@ use super::context::{Context, HUNG, HUNG_SECONDS};
 use super::runner::Step;
 use hv_setup::qemu;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("debugger/socket-is-the-users-alone", |context| private(context, &[])),
@@ -74,7 +74,7 @@ impl<S: Read + Write> Stub<S> {
         self.packet()
     }
 
-    /// The next packet, acknowledged.
+    /// Reads the next packet, and acknowledges it.
     fn packet(&mut self) -> anyhow::Result<String> {
         let mut byte = [0];
         while byte[0] != b'$' {
@@ -170,7 +170,7 @@ fn tcp(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The monitor behind the stub can start programs (`migrate exec:`); QEMU's sandbox prevents it.
+/// Checks that QEMU's sandbox prevents the monitor behind the stub from starting programs (`migrate exec:`).
 fn no_program(context: &Context) -> anyhow::Result<()> {
     if !qemu::prepare(None)?.sandbox {
         // Said by prepare.

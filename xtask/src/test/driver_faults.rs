@@ -275,7 +275,7 @@ const ROWS: &[Row] = &[
     row("disturb", "disturb=messages@3ms,disturb=events@3ms,disturb=time@3ms", NOTHING, ALL_BUT_CARD),
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let one = |row: &'static Row| {
         Step::new(format!("inject/drivers/{}", row.name), move |context| run(context, row))
@@ -308,7 +308,7 @@ fn run(context: &Context, row: &Row) -> anyhow::Result<()> {
         .try_for_each(|rule| fired(&booted, rule))
 }
 
-/// Every existing form of a rule has a row.
+/// Checks that every existing form of a rule has a row.
 fn all(context: &Context) -> anyhow::Result<()> {
     let listed = context.hv(&["boot", "--inject", "no-such-fault"])?;
     let forms = forms(&listed.stderr);
@@ -318,7 +318,7 @@ fn all(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The forms of a rule in the tool's list: name, and argument where it is one of a few words.
+/// Returns the forms of a rule in the tool's list: name, and argument where it is one of a few words.
 fn forms(text: &str) -> Vec<String> {
     let mut forms = Vec::new();
     let lines = text.lines().skip_while(|line| !line.trim_start().starts_with("A plan is a list")).skip(1);

@@ -32,7 +32,7 @@ const AT_A_TIME: usize = 8;
 /// How often one of them is made at most.
 const ATTEMPTS: usize = 1000;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for (name, append, vps, cpu) in [
@@ -57,17 +57,17 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// Bytes that tell their places.
+/// Returns bytes that tell their places.
 pub(super) fn bytes(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251 + seed * 13) as u8).collect()
 }
 
-/// The sum that `bare/drivers` prints.
+/// Returns the sum that `bare/drivers` prints.
 pub(super) fn sum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0_u32, |sum, byte| sum.rotate_left(5) ^ u32::from(*byte))
 }
 
-/// `bare/drivers` reads two disks and writes one of them.
+/// Checks that `bare/drivers` reads two disks and writes one of them.
 fn storage(context: &Context, append: &str, vps: &str, cpu: &str) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let files = [folder.join("data.img"), folder.join("locked.img")];
@@ -98,7 +98,7 @@ fn storage(context: &Context, append: &str, vps: &str, cpu: &str) -> anyhow::Res
     Ok(())
 }
 
-/// `bare/drivers` sends a frame, and gets the answer of QEMU's network.
+/// Checks that `bare/drivers` sends a frame, and gets the answer of QEMU's network.
 fn network(context: &Context, append: &str) -> anyhow::Result<()> {
     let disk = context.folder()?.join("data.img");
     fs::write(&disk, bytes(DISK, 1))?;
@@ -112,7 +112,7 @@ fn network(context: &Context, append: &str) -> anyhow::Result<()> {
     booted.is("/devices/1/errors", 0)
 }
 
-/// The web server's files.
+/// Returns the web server's files.
 fn pages() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("index.html", b"<h1>serve</h1>\n".to_vec()),
@@ -180,7 +180,8 @@ fn get(port: u16, path: &str) -> anyhow::Result<(String, Vec<u8>)> {
     Ok((head.lines().next().unwrap_or_default().to_owned(), body))
 }
 
-/// The unikernel answers a thousand requests, eight at a time, and on a Hyper-V socket, until it is asked to end.
+/// Checks that the unikernel answers a thousand requests, eight at a time, and on a Hyper-V socket, until it is asked
+/// to end.
 fn serve(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let (disk, sockets) = (folder.join("www.img"), folder.join("sockets"));
@@ -239,7 +240,7 @@ fn requests(port: u16, files: &[(&str, Vec<u8>)]) -> anyhow::Result<()> {
     })
 }
 
-/// A unikernel that panics tells its host why.
+/// Checks that a unikernel that panics tells its host why.
 fn crash(context: &Context) -> anyhow::Result<()> {
     let disk = context.folder()?.join("www.img");
     image(&disk, &pages())?;

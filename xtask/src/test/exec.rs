@@ -14,7 +14,7 @@ use super::context::{Context, HUNG_SECONDS, console};
 use super::runner::Step;
 use super::signals;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![
         Step::new("exec/6.12/streams-and-status", streams_and_status),
@@ -47,7 +47,7 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Both outputs, for an error.
+    /// Returns both outputs, for an error.
     pub(super) fn text(&self) -> String {
         let tail = &self.stdout[..self.stdout.len().min(4096)];
         format!(
@@ -143,7 +143,7 @@ fn much_output(context: &Context) -> anyhow::Result<()> {
     done.complains("512+0 records out")
 }
 
-/// As in `hv exec -- yes | head`.
+/// Checks a reader that leaves, as in `hv exec -- yes | head`.
 fn reader_that_leaves(context: &Context) -> anyhow::Result<()> {
     let mut child = context
         .command(&["exec", "--", "yes"])?
@@ -160,7 +160,7 @@ fn reader_that_leaves(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is not an end of the command's has a code and a reason of its own.
+/// Checks that each end that is not the command's has its own code and reason.
 fn ends(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--", "no-such-command"], &[])?;
     done.is(127)?;
@@ -181,7 +181,7 @@ fn ends(context: &Context) -> anyhow::Result<()> {
     done.complains("the guest's agent had not connected")
 }
 
-/// A console that is silent while the command works is no matter of the user's. Before that it may be: the hint comes
+/// Checks that a console that is silent while the command runs is not reported. Before that it may be: the hint comes
 /// once, so only what follows the command's first word counts.
 fn silence(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--silence", "3", "--", "sh", "-c", "echo runs >&2; sleep 6"], &[])?;
@@ -190,7 +190,7 @@ fn silence(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command finds the network of `--net` configured, and a shell does too.
+/// Checks that a command finds the network of `--net` configured, and a shell does too.
 fn network(context: &Context) -> anyhow::Result<()> {
     // No route, no name server and no address without DHCP.
     let script = "ip -4 -o addr show eth0 | grep -o 'inet [0-9.]*'; ip route | grep -o 'via [0-9.]*'; cat /etc/resolv.conf; \
@@ -212,7 +212,7 @@ fn network(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command runs without a network that does not answer, and its user learns why it has none.
+/// Checks that a command runs without a network that does not answer, and its user learns why it has none.
 fn no_network(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--net", "user", "--inject", "sent=lost", "--", "echo", "ran"], &[])?;
     done.is(0)?;
@@ -220,7 +220,7 @@ fn no_network(context: &Context) -> anyhow::Result<()> {
     done.complains("hv: NO address for eth0: the network has not answered by DHCP\n")
 }
 
-/// Ctrl-A X ends the machine, and the terminal is as before: neither raw, nor on the other screen, nor in colour.
+/// Checks that Ctrl-A X ends the machine and restores the terminal: not raw, not on the other screen, not in colour.
 fn terminal(context: &Context) -> anyhow::Result<()> {
     let (ours, theirs) = signals::terminal()?;
     let temporary = context.folder()?.join("tmp");

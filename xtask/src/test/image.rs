@@ -29,7 +29,7 @@ const ONCE: [[&str; 2]; 4] = [
     ["8hv_vmbus6settle", "6settle17h"],
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("image/size", size),

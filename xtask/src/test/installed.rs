@@ -10,7 +10,7 @@ use super::context::Context;
 use super::runner::Step;
 use hv_setup::{process, sources};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("installed/boots-without-a-checkout", boots_alone).slow()]
 }

@@ -12,7 +12,7 @@ use hv_setup::stock::{self, Stock};
 /// The Linux program that the scenarios need.
 pub(super) const PROGRAM: &str = "kexec-init";
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("kexec/2-vps", two_kernels)]
 }

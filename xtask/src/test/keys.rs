@@ -20,7 +20,7 @@ use hv_setup::process;
 /// Rows and columns of the terminal.
 const SIZE: (u16, u16) = (37, 111);
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("keys/6.12/shell", shell),
@@ -134,7 +134,7 @@ fn shell(context: &Context) -> anyhow::Result<()> {
     session.ended(Exit::Interrupted)
 }
 
-/// A guest that hangs does not trap the user.
+/// Checks that a guest that hangs does not trap the user.
 fn three_breaks(context: &Context) -> anyhow::Result<()> {
     let mut session = at_shell(context)?;
     session.press(b"trap '' INT; echo de''af; while :; do :; done\r")?;
@@ -147,7 +147,7 @@ fn three_breaks(context: &Context) -> anyhow::Result<()> {
     session.ended(Exit::Interrupted)
 }
 
-/// No shell and no prompt: the first Ctrl-C ends the run.
+/// Checks that the first Ctrl-C ends the run without a shell and a prompt.
 fn not_reading(context: &Context) -> anyhow::Result<()> {
     let mut session =
         Session::start(context, &["boot", "--vps", "1", "--run", "wait", "--timeout", HUNG_SECONDS])?;
@@ -157,7 +157,7 @@ fn not_reading(context: &Context) -> anyhow::Result<()> {
     session.ended(Exit::Interrupted)
 }
 
-/// The shell of `hv exec` follows the terminal's size, and has the same keys.
+/// Checks that the shell of `hv exec` follows the terminal's size, and has the same keys.
 fn exec(context: &Context) -> anyhow::Result<()> {
     let mut session = Session::start(context, &["exec", "--vps", "1", "--timeout", HUNG_SECONDS])?;
     session.shows("# ")?;
@@ -171,7 +171,7 @@ fn exec(context: &Context) -> anyhow::Result<()> {
     session.ended(Exit::Interrupted)
 }
 
-/// A script on stdin is typed, and the shell ends with it.
+/// Checks that a script on stdin is typed, and the shell ends with it.
 fn piped(context: &Context) -> anyhow::Result<()> {
     let mut child = context
         .command(&["boot", "--vps", "1", "--run", "shell", "--timeout", HUNG_SECONDS])?

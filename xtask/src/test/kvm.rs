@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::context::{Context, HUNG_SECONDS, read, whole_lines};
 use super::runner::Step;
 
-/// The scenarios: slow, since a guest's guest is emulated twice.
+/// Returns the scenarios, which are slow, since a guest's guest is emulated twice.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("kvm/boot", boot).slow(),

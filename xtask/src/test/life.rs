@@ -12,7 +12,7 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 use hv_setup::process;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let interrupted = Some(Exit::Interrupted as i32);
     [
@@ -77,7 +77,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> anyhow::Result<bo
     Ok(())
 }
 
-/// Parent and start time of a process, from `/proc/PID/stat`: fields 4 and 22.
+/// Returns parent and start time of a process, from `/proc/PID/stat`: fields 4 and 22.
 fn parent_and_start(stat: &str) -> Option<(i32, u64)> {
     // The name, in parentheses, may contain blanks and parentheses.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -90,12 +90,12 @@ fn stat(pid: i32) -> Option<(i32, u64)> {
     parent_and_start(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The start time of a process, if it exists and (where a start time is given) is still the same one.
+/// Returns the start time of a process, if it exists and (where a start time is given) is still the same one.
 fn alive((pid, start): (i32, u64)) -> anyhow::Result<Option<u64>> {
     Ok(stat(pid).map(|(_, found)| found).filter(|&found| start == 0 || found == start))
 }
 
-/// The process id of QEMU, given that of hv boot.
+/// Returns the process id of QEMU, given that of hv boot.
 pub(crate) fn only_child(parent: i32) -> anyhow::Result<i32> {
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {

@@ -15,7 +15,7 @@ use super::schema;
 use hv_setup::exit::Exit;
 use hv_setup::process;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("ps/6.12/found", found), Step::new("ps/6.12/nothing-left", nothing_left)]
 }
@@ -45,7 +45,7 @@ impl<'c> Session<'c> {
         Ok(Booted(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
     }
 
-    /// The machines, as JSON.
+    /// Returns the machines, as JSON.
     fn list(&self) -> anyhow::Result<Vec<Value>> {
         let done = self.hv(&["ps", "--json"])?;
         ensure!(done.code == Some(0), "hv ps ended with {:?}: {}", done.code, done.stderr);
@@ -132,7 +132,7 @@ fn found(context: &Context) -> anyhow::Result<()> {
     is_empty(&session.folder)
 }
 
-/// Ctrl-C leaves no folder; what a kill leaves goes with the next command.
+/// Checks that Ctrl-C leaves no folder, and that what a kill leaves goes with the next command.
 fn nothing_left(context: &Context) -> anyhow::Result<()> {
     let session = Session::new(context)?;
     let mut machine = session.start(&["--name", "web", "--gdb"])?;

@@ -13,7 +13,7 @@ use hv_setup::newest;
 /// The Linux programs that the scenarios need.
 pub(super) const PROGRAMS: [&str; 3] = ["cost-init", "disk-init", "perf-init"];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("perf/6.12", perf),

@@ -72,7 +72,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("command-line-long", &["--append-long"], "command line"),
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps: Vec<Step> = WRONG
         .iter()
@@ -110,7 +110,7 @@ fn kernel_truncated(context: &Context) -> anyhow::Result<()> {
     context.hv(&["boot".as_ref(), "--kernel".as_ref(), file.as_os_str()])?.refused("truncated")
 }
 
-/// An ELF file, but for x86-64 (machine 62).
+/// Builds an ELF file for x86-64 (machine 62).
 fn kernel_foreign(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("vmlinux");
     let mut header = vec![0; 64];

@@ -21,7 +21,7 @@ use hv_setup::exit::Exit;
 const KEPT: [&str; 6] =
     ["cmdline.txt", "qemu.txt", "console.txt", "report.bin", "report.json", "qemu-messages.txt"];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("output/reader-that-does-not-read", not_read),
@@ -185,7 +185,7 @@ fn unwritable(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guest that hides text, queries the terminal and sets its title, on a terminal.
+/// Checks the output of a guest that hides text, queries the terminal and sets its title, on a terminal.
 fn terminal(context: &Context) -> anyhow::Result<()> {
     let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
     grantpt(&screen)?;
@@ -219,7 +219,7 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All that comes to a terminal until every process has closed it.
+/// Reads all that comes to a terminal until every process has closed it.
 fn all_of(screen: OwnedFd) -> anyhow::Result<String> {
     let mut screen = File::from(screen);
     let mut bytes = Vec::new();
@@ -236,7 +236,7 @@ fn all_of(screen: OwnedFd) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Names of files, wrong words and texts of reports, with escape sequences in them.
+/// Checks names of files, wrong words and texts of reports, with escape sequences in them.
 fn names(context: &Context) -> anyhow::Result<()> {
     let evil = "a\x1b[31mb\u{202e}c\u{9b}8md\x07";
     let dir = context.folder()?;

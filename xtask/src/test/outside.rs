@@ -13,7 +13,7 @@ use super::runner::Step;
 use hv_setup::exit::Exit;
 use hv_setup::{process, sources, target};
 
-/// The scenario.
+/// Returns the scenario.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("outside/kernel", kernel)]
 }

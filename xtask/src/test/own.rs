@@ -12,7 +12,7 @@ use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Kernel, Stock};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("own/tree", tree),

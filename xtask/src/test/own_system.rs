@@ -13,7 +13,7 @@ use super::devices::storage::file_system;
 use super::packages::script;
 use super::runner::Step;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("disk/own-system", own_system)]
 }
@@ -26,7 +26,7 @@ const MENU: &str = "menuentry 'First system' --id one {\n\
     submenu 'More' {\n menuentry 'Second system' --id two {\n\
     linux /boot/vmlinuz-9.1 root=/dev/sda ro hv.word=second console=ttyS0\n initrd /boot/initrd.img-9.1\n }\n}\n";
 
-/// A file system with the stock kernel, an initrd that says who it is, and a folder of a root.
+/// Builds a file system with the stock kernel, an initrd that says who it is, and a folder of a root.
 fn tree(context: &Context) -> anyhow::Result<PathBuf> {
     let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
     let initrd = script(context, &[], "echo \"hv: own initrd with $(cat /proc/cmdline)\"")?;

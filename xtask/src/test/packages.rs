@@ -16,7 +16,7 @@ use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::{guest, stock};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("packages/systemd-detect-virt", detect_virt).slow(),
@@ -36,7 +36,7 @@ struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// The program at a path below the root of unpacked packages.
+    /// Describes the program at a path below the root of unpacked packages.
     fn new(root: &'a Path, path: &str) -> anyhow::Result<Self> {
         let mut names = BTreeMap::new();
         for folder in ["lib", "usr/lib"] {
@@ -85,7 +85,7 @@ fn index(folder: &Path, names: &mut BTreeMap<String, PathBuf>) -> anyhow::Result
     Ok(())
 }
 
-/// The loader that a program names.
+/// Returns the loader that a program names.
 fn interpreter(program: &[u8]) -> anyhow::Result<String> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(program)?;
     let segment = file.segments().and_then(|table| table.iter().find(|segment| segment.p_type == PT_INTERP));
@@ -93,7 +93,7 @@ fn interpreter(program: &[u8]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
 }
 
-/// Names of the libraries that a program or library wants.
+/// Returns the names of the libraries that a program or library needs.
 fn needed(object: &[u8]) -> anyhow::Result<Vec<String>> {
     let file = ElfBytes::<LittleEndian>::minimal_parse(object)?;
     let (Some(table), common) = (file.dynamic()?, file.find_common_data()?) else { return Ok(Vec::new()) };
@@ -117,7 +117,8 @@ fn run(
     Ok(booted)
 }
 
-/// An initial file system with programs of a package, and with these files, in which busybox's shell runs `script`.
+/// Builds an initial file system with programs of a package, and with these files, in which busybox's shell runs
+/// `script`.
 pub(super) fn initrd(
     context: &Context,
     package: &str,
@@ -128,7 +129,7 @@ pub(super) fn initrd(
     initrd_of(context, &[package], programs, &[], files, script)
 }
 
-/// The same of several packages, and with other files of theirs, or everything below a folder.
+/// Builds the same of several packages, and with other files of theirs, or everything below a folder.
 pub(crate) fn initrd_of(
     context: &Context,
     packages: &[&str],
@@ -152,7 +153,7 @@ pub(crate) fn initrd_of(
     archive(&folder, &found, script)
 }
 
-/// An initial file system with these files alone, in which busybox's shell runs `script`.
+/// Builds an initial file system with these files alone, in which busybox's shell runs `script`.
 pub(super) fn script(
     context: &Context,
     files: &[(String, Vec<u8>)],
@@ -224,8 +225,8 @@ fn detect_virt(context: &Context) -> anyhow::Result<()> {
     booted.says("virt: microsoft")
 }
 
-/// `perf stat` counts, and `perf record` takes a sample for each period of cycles. Instructions are time, so the
-/// numbers are always the same.
+/// Checks that `perf stat` counts, and that `perf record` takes a sample for each period of cycles. Instructions are
+/// time, so the numbers are always the same.
 ///
 /// Of samples by instructions QEMU gives less than a tenth, with this hypervisor and without (7.2 and 11.1, `-M virt
 /// -icount shift=0`: 3 samples in 8,000,000 instructions with one each 100,000, and 80 by cycles).

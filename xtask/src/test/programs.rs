@@ -18,7 +18,7 @@ pub(super) const PROGRAMS: [&str; 10] = [
     "uefi-shim",
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for (vps, cpu) in [("1", "cortex-a72"), ("2", "cortex-a72"), ("8", "cortex-a72"), ("2", "max")] {

@@ -35,7 +35,7 @@ const HVC1: (&str, &str) = ("hvc1", "Hvc1");
 /// The convention that the host answers.
 const PROBED: (&str, &str) = ("probe", "Smccc");
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for (convention, crashes) in [(SMCCC, ["numbers", "empty", "long"]), (HVC1, ["empty", "long", "numbers"])]
@@ -115,7 +115,8 @@ impl Run {
     }
 }
 
-/// A guest written in Rust detects Hyper-V by its UID, uses clock, timer and VMBus, and crashes on purpose.
+/// Checks that a guest written in Rust detects Hyper-V by its UID, uses clock, timer and VMBus, and crashes
+/// deliberately.
 fn hello(context: &Context, append: &str, cpu: &str) -> anyhow::Result<()> {
     // By instructions: on a machine that is busy, the time for which the kernel sets its timer may have passed before
     // the timer starts, which a rule names.

@@ -20,7 +20,7 @@ pub(super) struct Step {
 type Run = Box<dyn Fn(&Context) -> anyhow::Result<()> + Send + Sync>;
 
 impl Step {
-    /// A test called `name` that passes if `run` does.
+    /// Creates a test called `name` that passes if `run` does.
     pub(super) fn new(
         name: impl Into<String>,
         run: impl Fn(&Context) -> anyhow::Result<()> + Send + Sync + 'static,
@@ -28,7 +28,7 @@ impl Step {
         Self { name: name.into(), slow: false, run: Box::new(run) }
     }
 
-    /// The same test, marked as slow: `hv test` leaves it out, `hv test --all` runs it.
+    /// Marks the test as slow: `hv test` leaves it out, `hv test --all` runs it.
     ///
     /// It sets up its downloads itself when it runs: the others do not wait for them.
     #[must_use]
@@ -88,12 +88,12 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Number of failures.
+    /// Returns the number of failures.
     pub(super) fn failed(&self) -> usize {
         self.failed_in_process + self.failures.len()
     }
 
-    /// The score as JSON. The numbers count tests, of which the step in process has many.
+    /// Returns the score as JSON. The numbers count tests, of which the step in process has many.
     pub(super) fn json(&self) -> serde_json::Value {
         serde_json::json!({
             "schema": 1,
@@ -107,7 +107,7 @@ impl Tally {
         })
     }
 
-    /// The failures in full, also of a run that was interrupted.
+    /// Returns the failures in full, also of a run that was interrupted.
     fn failures_in_full(&self) -> String {
         let mut text = String::new();
         if !self.failures.is_empty() {
@@ -123,7 +123,7 @@ impl Tally {
         text
     }
 
-    /// The failures in full, and the result in the form of `cargo test`.
+    /// Returns the failures in full, and the result in the form of `cargo test`.
     pub(super) fn closing_lines(&self) -> String {
         let mut text = self.failures_in_full();
         if let Some(hint) = slow_hint(self.slow) {
@@ -145,7 +145,7 @@ impl Tally {
     }
 }
 
-/// How many slow tests were left out, and what runs them; `None` where none was.
+/// Returns how many slow tests were left out, and what runs them; `None` if none was.
 pub(super) fn slow_hint(count: usize) -> Option<String> {
     let tests = if count == 1 { "test was" } else { "tests were" };
     (count != 0).then(|| format!("{count} slow {tests} left out; `cargo hv test --all` runs them too"))

@@ -32,7 +32,7 @@ struct Field {
     absent: bool,
 }
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("json/boot", boot), Step::new("json/others", others)]
 }
@@ -43,7 +43,7 @@ pub(super) fn check(command: &str, json: &Value) -> anyhow::Result<BTreeSet<Stri
 }
 
 impl Schema {
-    /// The book's table for a command.
+    /// Reads the book's table for a command.
     pub(super) fn of(command: &str) -> anyhow::Result<Self> {
         let page = sources::checkout()?.join("docs/src/json.md");
         let text =
@@ -82,7 +82,7 @@ impl Schema {
         Ok(found)
     }
 
-    /// The fields that have no value in any of these documents.
+    /// Returns the fields that have no value in any of these documents.
     pub(super) fn unseen(&self, found: &[BTreeSet<String>]) -> Vec<&str> {
         let seen = |path: &str| found.iter().any(|found| found.contains(path));
         self.fields.keys().map(String::as_str).filter(|path| !seen(path)).collect()

@@ -51,7 +51,7 @@ const TESTS: [Selftest; 17] = [
     Selftest("kcmp/kcmp_test", &[], ""),
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("exec/6.12/selftests", selftests).slow()]
 }
@@ -120,7 +120,7 @@ fn build(sources: &Path, Selftest(name, others, _): &Selftest, built: &Path) -> 
     command(COMPILER, &line)
 }
 
-/// The script that runs all tests, and says how each ended; its exit status is the number of those that failed.
+/// Returns the script that runs all tests, and says how each ended; its exit status is the number of those that failed.
 fn script() -> String {
     let mut script = "failed=0\n\
         one() {\n\

@@ -118,7 +118,7 @@ const NETWORK_CLOSE: &[Row] = &[
 const UNBIND: &str = "for driver in hv_netvsc hv_storvsc; do cd /sys/bus/vmbus/drivers/$driver; \
     for device in *-*-*; do echo $device > unbind; done; done";
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("drivers/sequences", sequences)]
 }
@@ -162,7 +162,7 @@ fn sequences(context: &Context) -> anyhow::Result<()> {
     compare("messages", MESSAGES, &linux?, &ours?)
 }
 
-/// The records of a trace, each as its words behind time, VP and kind.
+/// Returns the records of a trace, each as its words behind time, VP and kind.
 fn records(context: &Context, file: &Path, kinds: &str) -> anyhow::Result<Vec<Vec<String>>> {
     let done = context.hv(&["trace".as_ref(), file.as_os_str(), "--kind".as_ref(), kinds.as_ref()])?;
     ensure!(done.code == Some(0), "hv trace: {}", done.stderr);
@@ -171,14 +171,14 @@ fn records(context: &Context, file: &Path, kinds: &str) -> anyhow::Result<Vec<Ve
     Ok(done.stdout.lines().filter(is_record).map(words).collect())
 }
 
-/// The name of a record, and these facts of it.
+/// Returns the name of a record, and these facts of it.
 fn facts(words: &[String], of: &[&str]) -> String {
     let is_fact = |word: &&String| word.split_once('=').is_some_and(|(key, _)| of.contains(&key));
     let facts = words.iter().take(1).chain(words.iter().skip(1).filter(is_fact));
     facts.map(String::as_str).collect::<Vec<_>>().join(" ")
 }
 
-/// What the guest's driver of a device has sent: packets, their data and their contents.
+/// Returns what the guest's driver of a device has sent: packets, their data and their contents.
 fn sent(context: &Context, file: &Path, class: &str) -> anyhow::Result<Vec<Vec<String>>> {
     let class = format!("class={class}");
     let from_guest = |words: &Vec<String>| {
@@ -200,7 +200,7 @@ fn sent(context: &Context, file: &Path, class: &str) -> anyhow::Result<Vec<Vec<S
     Ok(sent)
 }
 
-/// What the guest's driver of a device has sent, up to the record with `last` in it.
+/// Returns what the guest's driver of a device has sent, up to the record with `last` in it.
 fn packets(context: &Context, file: &Path, class: &str, last: &str) -> anyhow::Result<Vec<String>> {
     let sent = sent(context, file, class)?;
     let sent: Vec<_> =
@@ -210,7 +210,7 @@ fn packets(context: &Context, file: &Path, class: &str, last: &str) -> anyhow::R
     Ok(sent[..=end].iter().map(|words| facts(words, FACTS)).collect())
 }
 
-/// The first packet whose data or contents have this name, and those.
+/// Returns the first packet whose data or contents have this name, and those.
 fn request(
     context: &Context,
     file: &Path,
@@ -226,8 +226,8 @@ fn request(
     Ok(vec![facts(packet, of), facts(&sent[at], of)])
 }
 
-/// What the guest has sent at the end of a device's channel: from the last record with this name on, with the packet
-/// that has its contents. It is the messages that name the channel, and the packets in it.
+/// Returns what the guest has sent at the end of a device's channel: from the last record with this name on, with the
+/// packet that has its contents. It is the messages that name the channel, and the packets in it.
 fn closing(context: &Context, file: &Path, class: &str, first: &str) -> anyhow::Result<Vec<String>> {
     let class = format!("class={class}");
     let records = records(context, file, "packet,contents,vmbus-message")?;
@@ -259,7 +259,7 @@ fn closing(context: &Context, file: &Path, class: &str, first: &str) -> anyhow::
     Ok(sent[at - usize::from(is_contents)..].iter().map(|words| facts(words, FACTS)).collect())
 }
 
-/// VMBus's messages from the guest, up to the first channel that is opened.
+/// Returns VMBus's messages from the guest, up to the first channel that is opened.
 fn messages(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
     let mut sent: Vec<String> = Vec::new();
     for words in records(context, file, "vmbus-message")? {
@@ -285,7 +285,7 @@ fn messages(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
     anyhow::bail!("{}: no channel is opened; the messages are {sent:#?}", file.display())
 }
 
-/// The version in a contact: the word after the message's header (Linux 6.12, include/linux/hyperv.h).
+/// Returns the version in a contact: the word after the message's header (Linux 6.12, include/linux/hyperv.h).
 fn version(words: &[String]) -> anyhow::Result<String> {
     let payload = words.iter().find_map(|word| word.strip_prefix("payload="));
     let digits = payload.and_then(|payload| payload.get(16..24)).context("a contact without a version")?;

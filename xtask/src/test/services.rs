@@ -17,7 +17,7 @@ use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = Vec::new();
     for stock in ["6.12", "6.1", "16k"] {
@@ -95,7 +95,7 @@ impl<'c> Controlled<'c> {
         console(&self.folder.join("keep"))
     }
 
-    /// The findings that the tool has printed, and its errors.
+    /// Returns the findings that the tool has printed, and its errors.
     fn stderr(&self) -> String {
         fs::read_to_string(self.folder.join(STDERR)).unwrap_or_default()
     }
@@ -130,7 +130,7 @@ impl<'c> Controlled<'c> {
         Ok(())
     }
 
-    /// The reply of `hv ctl --json`, which must succeed.
+    /// Returns the reply of `hv ctl --json`, which must succeed.
     pub(super) fn reply(&self, words: &[&str]) -> anyhow::Result<Value> {
         let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
         let done = self.ctl(&words)?;
@@ -154,7 +154,8 @@ fn says(console: &str, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The services are ready with their newest versions, the clock is the host's, and the guest powers off cleanly.
+/// Checks that the services are ready with their newest versions, that the clock is the host's, and that the guest
+/// powers off cleanly.
 fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
     let machine = Controlled::start(context, &["--stock", stock])?;
     let mut services = Value::Null;
@@ -187,7 +188,7 @@ fn shutdown(context: &Context, stock: &str) -> anyhow::Result<()> {
 /// The modules that the services need.
 pub(super) const UTILS: [&str; 2] = ["hv_vmbus", "hv_utils"];
 
-/// Modules of a stock kernel that talk to Hyper-V, by path in a guest's file system.
+/// Returns the modules of a stock kernel that talk to Hyper-V, by path in a guest's file system.
 pub(super) fn modules(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let (files, _) = stock::kernel(&Cache::open()?, kernel)?;
     let mut modules = Vec::new();
@@ -203,7 +204,7 @@ pub(super) fn modules(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(Stri
     Ok(modules)
 }
 
-/// The same of all modules, those of devices and what they need among them.
+/// Returns the same of all modules, those of devices and what they need among them.
 pub(super) fn drivers(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let folder = stock::drivers(&Cache::open()?, kernel)?;
     let mut modules = Vec::new();
@@ -217,7 +218,8 @@ pub(super) fn drivers(kernel: Stock, names: &[&str]) -> anyhow::Result<Vec<(Stri
     Ok(modules)
 }
 
-/// Debian's chrony sets a clock that is years behind from the clock that `hv_utils` makes of the time service.
+/// Checks that Debian's chrony sets a clock that is years behind from the clock that `hv_utils` makes of the time
+/// service.
 fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
         until grep -q hyperv /sys/class/ptp/*/clock_name 2>/dev/null && [ $(date +%Y) -ge 2025 ]; do sleep 0.1; done\n\
@@ -240,7 +242,7 @@ fn chrony(context: &Context, kernel: Stock, name: &str) -> anyhow::Result<()> {
     booted.check(year >= 2025, "chrony has set the clock")
 }
 
-/// Debian's daemons answer: pairs are set, got, listed and deleted, and file systems freeze and thaw.
+/// Checks that Debian's daemons answer: pairs are set, read, listed and deleted, and file systems freeze and thaw.
 fn daemons(context: &Context, kernel: Stock, name: &str, vps: &str) -> anyhow::Result<()> {
     let modules = modules(kernel, &UTILS)?;
     let script = "insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
@@ -287,7 +289,7 @@ fn reboot(context: &Context) -> anyhow::Result<()> {
     says(&machine.ended(Exit::Reset)?, "hv: reboot in good order")
 }
 
-/// A machine without the services says so; a socket without a listener is another error.
+/// Checks that a machine without the services says so; a socket without a listener is another error.
 fn absent(context: &Context) -> anyhow::Result<()> {
     let machine = Controlled::start(context, &["--devices", "time"])?;
     let refused = machine.ctl(&["shutdown"])?;
@@ -297,7 +299,7 @@ fn absent(context: &Context) -> anyhow::Result<()> {
     context.hv(&["ctl", &socket, "status"])?.refused("there is no machine")
 }
 
-/// The time service has the time of a deterministic run, and such runs are alike.
+/// Checks that the time service has the time of a deterministic run, and such runs are alike.
 fn deterministic(context: &Context) -> anyhow::Result<()> {
     let options = ["--deterministic", "--vps", "1", "--devices", "time,heartbeat"];
     let [one, other] = [context.boot(&options)?, context.boot(&options)?];

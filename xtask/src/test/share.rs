@@ -18,7 +18,7 @@ use super::exec::run;
 use super::packages::unpacked;
 use super::runner::Step;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![
         Step::new("exec/dir/files", files),
@@ -42,7 +42,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// A folder with a thousand small files, a large one, a script, a folder in folders, and links out of it.
+/// Builds a folder with a thousand small files, a large one, a script, a folder in folders, and links out of it.
 fn folder(context: &Context) -> anyhow::Result<PathBuf> {
     let above = context.folder()?;
     fs::write(above.join("secret"), "SECRET")?;
@@ -61,12 +61,13 @@ fn folder(context: &Context) -> anyhow::Result<PathBuf> {
     Ok(root)
 }
 
-/// The large file's contents.
+/// Returns the large file's contents.
 fn large() -> Vec<u8> {
     (0..3_u32 << 20).map(|n| (n ^ (n >> 9)) as u8).collect()
 }
 
-/// What is in a folder is in the guest, byte by byte, and the guest can neither leave it nor change it.
+/// Checks that a folder's contents are in the guest, byte by byte, and that the guest can neither leave it nor change
+/// it.
 fn files(context: &Context) -> anyhow::Result<()> {
     let root = folder(context)?;
     let all: String = (0..1000).map(|n| format!("{n}\n")).collect();
@@ -94,7 +95,7 @@ fn files(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the host changes while the guest runs is seen in the guest.
+/// Checks that the guest sees what the host changes while it runs.
 fn changes(context: &Context) -> anyhow::Result<()> {
     let root = context.folder()?;
     for (name, text) in [("grows", "first\n"), ("moves", "moves\n"), ("goes", "goes\n"), ("new", "old\n")] {
@@ -128,7 +129,8 @@ fn change(root: &Path) -> anyhow::Result<()> {
     Ok(fs::rename(root.join("next"), root.join("new"))?)
 }
 
-/// A folder whose connection has ended is an error for its readers, and no reader waits for it. The command goes on.
+/// Checks that a folder whose connection has ended is an error for its readers, and no reader waits for it. The command
+/// goes on.
 fn lost(context: &Context) -> anyhow::Result<()> {
     let root = folder(context)?;
     let script = "cat /data/a/b/c/large /data/many/* >/dev/null 2>&1; echo first $?; \
@@ -142,7 +144,8 @@ fn lost(context: &Context) -> anyhow::Result<()> {
     done.complains("No such file or directory")
 }
 
-/// What a guest makes, writes, renames, links and removes is so on the host; a folder beside it stays as it is.
+/// Checks that what a guest creates, writes, renames, links and removes is so on the host, and that a folder beside it
+/// stays as it is.
 fn written(context: &Context) -> anyhow::Result<()> {
     let root = folder(context)?;
     let above = root.parent().context("no folder above")?;
@@ -182,7 +185,7 @@ fn written(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A guest's program and one of the host's exclude each other: both count in one file.
+/// Checks that a guest's program and one of the host's exclude each other: both count in one file.
 fn locks(context: &Context) -> anyhow::Result<()> {
     let root = context.folder()?;
     let file = root.join("count");

@@ -37,7 +37,7 @@ const READERS: [(&str, &[&str]); 6] = [
     ("boot-symbols", &["boot", "--symbols"]),
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> impl Iterator<Item = Step> {
     let readers = READERS.into_iter().map(|(name, line)| {
         Step::new(format!("life/first-signal-ends-{name}"), move |context| {
@@ -55,7 +55,7 @@ pub(super) fn steps() -> impl Iterator<Item = Step> {
     ])
 }
 
-/// A command waits for the rest of a file that does not come.
+/// Runs a command that waits for the rest of a file that does not come.
 fn reading(context: &Context, line: &[&str], signal: Signal) -> anyhow::Result<()> {
     let fifo = context.folder()?.join("fifo");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
@@ -71,7 +71,7 @@ fn reading(context: &Context, line: &[&str], signal: Signal) -> anyhow::Result<(
     result
 }
 
-/// The writing side of a pipe that `child` reads.
+/// Returns the writing side of a pipe that `child` reads.
 fn opened(fifo: &Path, child: &mut Child) -> anyhow::Result<File> {
     use rustix::fs::OFlags;
     let mut found = None;
@@ -84,7 +84,7 @@ fn opened(fifo: &Path, child: &mut Child) -> anyhow::Result<File> {
     Ok(found.context("no pipe")?.into())
 }
 
-/// A command has more output than its reader reads.
+/// Runs a command that has more output than its reader reads.
 fn not_read(context: &Context) -> anyhow::Result<()> {
     for (name, signal) in SIGNALS {
         let mut child =
@@ -99,7 +99,7 @@ fn not_read(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command that is interrupted while it looks at QEMU says that, and not that QEMU does not work.
+/// Checks that a command that is interrupted while it looks at QEMU says that, and not that QEMU does not work.
 fn in_a_check(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let (fifo, qemu) = (folder.join("fifo"), folder.join("qemu"));
@@ -119,7 +119,7 @@ fn in_a_check(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A command under nohup(1) goes on when its terminal is closed.
+/// Checks that a command under nohup(1) continues when its terminal is closed.
 fn nohup(context: &Context) -> anyhow::Result<()> {
     let fifo = context.folder()?.join("fifo");
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
@@ -145,7 +145,7 @@ fn nohup(context: &Context) -> anyhow::Result<()> {
     result
 }
 
-/// A terminal: our side, and the side of programs.
+/// Opens a terminal: our side, and the side of programs.
 pub(super) fn terminal() -> anyhow::Result<(OwnedFd, OwnedFd)> {
     use rustix::fs::OFlags;
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
@@ -156,7 +156,8 @@ pub(super) fn terminal() -> anyhow::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// A machine that waits for a debugger, and whose keyboard is a terminal; gives the folder of the debugger's socket.
+/// Starts a machine that waits for a debugger, and whose keyboard is a terminal; returns the folder of the debugger's
+/// socket.
 fn waiting(context: &Context, terminal: &OwnedFd, temporary: &Path) -> anyhow::Result<(Child, PathBuf)> {
     std::fs::create_dir(temporary)?;
     let line = context.command(&["boot", "--quiet", "--vps", "1", "--timeout", HUNG_SECONDS, "--gdb"])?;
@@ -181,7 +182,7 @@ pub(super) fn echoes(terminal: &OwnedFd) -> anyhow::Result<bool> {
     Ok(tcgetattr(terminal)?.local_modes.contains(LocalModes::ECHO))
 }
 
-/// The second signal comes before the first one was answered: the terminal is as before, and no folder is left.
+/// Checks that a second signal before the answer to the first one leaves the terminal as before, and no folder.
 fn second(context: &Context) -> anyhow::Result<()> {
     let dir = context.folder()?;
     for round in 0..3 {
@@ -202,7 +203,8 @@ fn second(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a killed run leaves is named by `hv clean --list`, and removed by `hv clean`. What a running one has is not.
+/// Checks that what a killed run leaves is named by `hv clean --list`, and removed by `hv clean`. What a running one
+/// has is not.
 fn killed(context: &Context) -> anyhow::Result<()> {
     let dir = context.folder()?;
     let temporary = dir.join("tmp");

@@ -18,7 +18,7 @@ use super::life::until;
 use super::runner::Step;
 use super::schema;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("snapshot/side-by-side", side_by_side),
@@ -123,7 +123,7 @@ impl<'c> Shell<'c> {
     }
 }
 
-/// A disk whose first word this is.
+/// Creates a disk with this first word.
 fn disk(context: &Context, word: &str) -> anyhow::Result<PathBuf> {
     let path = context.folder()?.join("data.img");
     fs::write(&path, word)?;
@@ -131,7 +131,7 @@ fn disk(context: &Context, word: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// What is in the folder of a snapshot.
+/// Returns what is in the folder of a snapshot.
 fn contents(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -286,7 +286,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     no_machine(context, &snapshot, "it has no file machine")
 }
 
-/// The network goes on with another process behind it, and with forwards of each run's own.
+/// Checks that the network continues with another process behind it, and with each run's own forwards.
 fn network(context: &Context) -> anyhow::Result<()> {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let port = server.local_addr()?.port();

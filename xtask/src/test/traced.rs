@@ -12,7 +12,7 @@ use super::programs::program;
 use super::runner::Step;
 use hv_setup::exit::Exit;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("trace/6.12", stock),
@@ -34,7 +34,7 @@ fn sum(report: &Value, list: &str, number: &str) -> u64 {
 struct Checked(Value);
 
 impl Checked {
-    /// One of its numbers.
+    /// Returns one of its numbers.
     fn number(&self, name: &str) -> u64 {
         self.0[name].as_u64().unwrap_or_default()
     }
@@ -143,7 +143,7 @@ fn hotplug(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A misbehaving guest is traced as well, together with the strict mode's findings.
+/// Checks that a misbehaving guest is traced as well, together with the strict mode's findings.
 fn stress(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("stress.pftrace");
     let name = file.to_string_lossy().into_owned();
@@ -251,7 +251,8 @@ fn html(context: &Context) -> anyhow::Result<()> {
 
 const SPAN: &str = "state.to - state.from";
 
-/// The wheel zooms about the pointer, and moves with shift; dragging moves, and measures with shift.
+/// Checks that the wheel zooms about the pointer, and moves with shift, and that dragging moves, and measures with
+/// shift.
 fn by_mouse(page: &mut Page) -> anyhow::Result<()> {
     let (x, y) = page.middle("view")?;
     let quarter = (x / 2.0, y);
@@ -277,7 +278,7 @@ fn by_mouse(page: &mut Page) -> anyhow::Result<()> {
     page.until(&format!("{SPAN} >= end - begin"))
 }
 
-/// Keys zoom, move and search.
+/// Checks that keys zoom, move and search.
 fn by_keys(page: &mut Page) -> anyhow::Result<()> {
     page.key("Escape")?;
     page.until("state.range === null && state.hits === null && search.value === ''")?;
@@ -312,7 +313,7 @@ fn by_keys(page: &mut Page) -> anyhow::Result<()> {
     page.until(&format!("state.selected > {last} && state.hits.includes(state.selected)"))
 }
 
-/// The timeline is a picture, not a blank: it has many colours.
+/// Checks that the timeline is a picture, not a blank: it has many colours.
 fn drawn(page: &mut Page, folder: &Path) -> anyhow::Result<()> {
     let colours = "new Set(new Uint32Array(view.getContext('2d').getImageData(0, 0, view.width, view.height).data.buffer)).size";
     let colours = page.number(colours)?;

@@ -29,7 +29,7 @@ const IMAGE: (&str, usize) = ("hv-conformance.img", 1 << 20);
 /// Minimum number of cases that pass in the application, by each convention.
 const PASSED: usize = 250;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("conformance/uefi/partition", in_a_partition),

@@ -17,7 +17,7 @@ use super::context::{Context, HUNG_SECONDS};
 use super::runner::Step;
 use super::schema;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("exec/warm", warm), Step::new("exec/warm-interrupted", interrupted)]
 }
@@ -111,14 +111,14 @@ impl Room {
         Ok(Ran { start, place, random: random.join("\n"), said })
     }
 
-    /// The folders of the snapshots in the cache.
+    /// Returns the folders of the snapshots in the cache.
     fn snapshots(&self) -> anyhow::Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&self.cache)?.flatten();
         let found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snapshot-"));
         Ok(found.map(|entry| entry.path()).collect())
     }
 
-    /// The file of the one snapshot in the cache.
+    /// Returns the file of the one snapshot in the cache.
     fn file(&self) -> anyhow::Result<PathBuf> {
         match &self.snapshots()?[..] {
             [one] => Ok(one.join("machine")),
@@ -184,7 +184,7 @@ fn warm(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ctrl-C while the machine is saved leaves a whole snapshot or none, and nothing else.
+/// Checks that Ctrl-C while the machine is saved leaves a complete snapshot or none, and nothing else.
 fn interrupted(context: &Context) -> anyhow::Result<()> {
     let room = Room::new(context)?;
     let line = ["exec", "--timeout", HUNG_SECONDS, "--", "sleep", "1000"];

@@ -122,7 +122,7 @@ impl Menu {
         }
     }
 
-    /// The place of the next entry.
+    /// Returns the location of the next entry.
     fn place(&self) -> String {
         let (last, menus) = self.counts.split_last().unwrap_or((&0, &[]));
         // A menu's own number is counted by now.
@@ -144,7 +144,7 @@ impl Menu {
     }
 }
 
-/// A word of the kernel's command line.
+/// Quotes a word of the kernel's command line.
 fn quoted(word: &str) -> String {
     if word.contains(char::is_whitespace) {
         format!("\"{}\"", word.replace('"', ""))
@@ -153,7 +153,7 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The words of a line, as grub splits it: quotes hold words together, a backslash takes the next character as it is,
+/// Splits a line into words as grub does: quotes hold words together, a backslash takes the next character as it is,
 /// and a comment ends it.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);

@@ -35,7 +35,7 @@ pub(super) struct Fat {
     root: Root,
 }
 
-/// Where the root folder is.
+/// Location of the root folder.
 #[derive(Clone, Copy, Debug)]
 enum Root {
     /// Place and bytes, of FAT12 and FAT16.
@@ -185,7 +185,7 @@ impl Fat {
     }
 }
 
-/// The entries of a folder, without those of deleted files and of labels.
+/// Iterates over the entries of a folder, without those of deleted files and of labels.
 fn entries(bytes: &[u8]) -> impl Iterator<Item = Entry> {
     const DELETED: u8 = 0xe5;
     let mut long = LongName::default();
@@ -210,7 +210,7 @@ fn entries(bytes: &[u8]) -> impl Iterator<Item = Entry> {
     })
 }
 
-/// A short name, with the letters' case that Windows NT keeps at byte 12.
+/// Decodes a short name, with the letters' case that Windows NT keeps at byte 12.
 fn short_name(raw: &[u8; ENTRY]) -> String {
     let part = |bytes: &[u8], lower: bool| {
         let text = String::from_utf8_lossy(bytes).trim_end_matches(' ').to_owned();
@@ -250,7 +250,7 @@ impl LongName {
         self.parts.push(part);
     }
 
-    /// The whole name, if it is that of this entry.
+    /// Returns the whole name, if it is that of this entry.
     fn of(self, raw: &[u8; ENTRY]) -> Option<String> {
         let sum = raw[..11].iter().fold(0_u8, |sum, byte| sum.rotate_right(1).wrapping_add(*byte));
         if self.parts.is_empty() || self.next != 0 || self.checksum != sum {

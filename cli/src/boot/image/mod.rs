@@ -107,7 +107,7 @@ pub(super) fn find(
     Ok(system)
 }
 
-/// The same, with what could not be read.
+/// Searches like [`find`], and also returns what could not be read.
 fn search(disk: File, wanted: Option<&str>, most: u64) -> anyhow::Result<(Option<System>, Vec<String>)> {
     let (mut volumes, mut found) = (Vec::new(), Found::default());
     for part in partitions::find(disk)? {
@@ -140,7 +140,7 @@ fn search(disk: File, wanted: Option<&str>, most: u64) -> anyhow::Result<(Option
     }
 }
 
-/// An entry for users.
+/// Formats an entry for users.
 fn shown(entry: &Entry) -> String {
     let text = ui::one_line(&format!("{}: {}", entry.id, entry.title)).into_owned();
     text.chars().take(SHOWN).collect()

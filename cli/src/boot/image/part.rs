@@ -11,7 +11,7 @@ const BUDGET: u64 = 4 << 30;
 /// What a read costs at least, however short it is.
 const LEAST: u64 = 4096;
 
-/// A little-endian number of up to eight bytes.
+/// Reads a little-endian number of up to eight bytes.
 pub(super) fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

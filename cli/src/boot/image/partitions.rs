@@ -60,7 +60,7 @@ fn of_gpt(disk: &Part, block: u64) -> Option<Vec<Part>> {
     Some(parts.collect())
 }
 
-/// The checksum of a GPT (UEFI, 5.3.2).
+/// Computes the checksum of a GPT (UEFI, 5.3.2).
 fn crc(bytes: &[u8]) -> u64 {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);

@@ -18,7 +18,7 @@ const START: u64 = 1 << 20;
 /// Bytes of a kernel at most.
 const MOST: u64 = 1 << 20;
 
-/// A FAT file system with these files.
+/// Builds a FAT file system with these files.
 fn fat(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(vec![0; PARTITION as usize]);
     fatfs::format_volume(&mut bytes, FormatVolumeOptions::new()).unwrap();
@@ -33,7 +33,7 @@ fn fat(files: &[(&str, &[u8])]) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// A disk with a GPT and this partition.
+/// Builds a disk with a GPT and this partition.
 fn gpt(partition: &[u8]) -> File {
     let mut disk = tempfile::tempfile().unwrap();
     disk.set_len(DISK).unwrap();
@@ -47,7 +47,7 @@ fn gpt(partition: &[u8]) -> File {
     disk
 }
 
-/// A disk with an MBR and this partition.
+/// Builds a disk with an MBR and this partition.
 fn mbr(partition: &[u8]) -> File {
     let disk = tempfile::tempfile().unwrap();
     disk.set_len(DISK).unwrap();
@@ -65,7 +65,7 @@ const OLD: &str = "title Old\nversion 6.1\nlinux /old/linux\noptions root=/dev/s
 const NEW: &str = "# what systemd's kernel-install writes\ntitle\tNew system\nversion    6.12\nlinux      /new/linux\n\
                    initrd     /new/initrd\ninitrd /new/more\noptions    root=/dev/sda2 ro\noptions quiet\n";
 
-/// A volume of systemd-boot with two entries.
+/// Builds a volume of systemd-boot with two entries.
 fn systemd() -> Vec<u8> {
     fat(&[
         ("loader/entries/old.conf", OLD.as_bytes()),
@@ -231,7 +231,7 @@ fn made(words: &str, tree: &[(&str, &[u8])], links: &[(&str, &str)]) -> Option<V
     Some(std::fs::read(image).unwrap())
 }
 
-/// A root with two kernels, one of which a link leads to, and what has no end.
+/// Builds a root with two kernels, one of which a link leads to, and what has no end.
 fn ext(words: &str) -> Option<Vec<u8>> {
     let long = "x/".repeat(60);
     let tree: &[(&str, &[u8])] = &[

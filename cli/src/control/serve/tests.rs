@@ -8,13 +8,13 @@ use crate::control::lines::{AreaLine, CopiedLine, DiskLine, PictureLine, Pressur
 /// What a hypervisor of the tests answers: nothing, or a message.
 type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;
 
-/// Room for disks, and none of them yet.
+/// Creates the room for disks, without any yet.
 fn disks() -> Arc<Live> {
     use crate::disks::Chosen;
     Chosen::open(&[], &[], 1 << 32, 4 << 20).unwrap().prepare([3; 16]).unwrap().live()
 }
 
-/// Memory of a guest of 1 GiB, of which the first MiB is in use, and which shows that on its screen.
+/// Creates the memory of a guest of 1 GiB, of which the first MiB is in use, and which shows that on its screen.
 fn memory() -> Arc<Memory> {
     use hv_wire::platform::{GUEST_RAM_BASE, RAM_BASE};
     let ram = crate::machine::Ram::new(GUEST_RAM_BASE - RAM_BASE + (1 << 30)).unwrap();
@@ -22,7 +22,7 @@ fn memory() -> Arc<Memory> {
     Arc::new(Memory::new(ram, 1 << 30, Some(GUEST_RAM_BASE)))
 }
 
-/// A machine whose hypervisor answers by a script.
+/// Creates a machine whose hypervisor answers by a script.
 fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control");

@@ -51,7 +51,7 @@ pub(super) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The crates that a workspace is built of.
+/// Returns the crates that a workspace is built of.
 fn packages_of(folder: &Path) -> anyhow::Result<BTreeSet<Package>> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(folder).args(["metadata", "--locked", "--format-version", "1"]);
@@ -70,7 +70,7 @@ fn packages_of(folder: &Path) -> anyhow::Result<BTreeSet<Package>> {
         .collect()
 }
 
-/// The strings in an array.
+/// Returns the strings in an array.
 fn strings(value: Option<&toml::Value>) -> BTreeSet<String> {
     let values = value.and_then(toml::Value::as_array).into_iter().flatten();
     values.filter_map(|value| value.as_str().map(str::to_owned)).collect()
@@ -104,7 +104,7 @@ impl Rules {
         Ok(rules)
     }
 
-    /// The violations of these crates.
+    /// Returns the violations of these crates.
     fn judge(&self, packages: &BTreeSet<Package>) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut used = BTreeSet::new();

@@ -18,7 +18,7 @@ use super::runner::Step;
 /// The minimum Rust version in all manifests.
 const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// The steps.
+/// Returns the steps.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("check/fmt", |_| fmt()),
@@ -31,7 +31,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// The folders of the workspaces.
+/// Returns the folders of the workspaces.
 fn workspaces() -> anyhow::Result<[PathBuf; 3]> {
     let root = sources::checkout()?;
     Ok(["", "bare", "fuzz"].map(|folder| root.join(folder)))
@@ -48,9 +48,9 @@ struct Part {
 /// The crate that is empty on other hosts than ARM64's: it is checked for that target, too.
 const KVM: &str = "hv-kvm";
 
-/// All parts: the root for the host, `bare/` for its three targets, and what of the root is for one of them. Debian's
-/// Rust, which builds for them where rustup cannot, has no clippy: a workspace with only that toolchain is checked by
-/// the tests that build it.
+/// Returns all parts: the root for the host, `bare/` for its three targets, and what of the root is for one of them.
+/// Debian's Rust, which builds for them where rustup cannot, has no clippy: a workspace with only that toolchain is
+/// checked by the tests that build it.
 fn parts() -> anyhow::Result<Vec<Part>> {
     let root = sources::checkout()?;
     let bare = root.join("bare");
@@ -96,7 +96,7 @@ impl Part {
     }
 }
 
-/// The cargo of a toolchain, or the one that runs this program.
+/// Returns the cargo of a toolchain, or the one that runs this program.
 fn cargo(toolchain: Option<&Toolchain>) -> Command {
     let own = || std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from);
     Command::new(toolchain.map_or_else(own, |toolchain| toolchain.cargo.clone()))
@@ -116,7 +116,7 @@ fn done(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `cargo fmt --check`.
+/// Runs `cargo fmt --check`.
 fn fmt() -> anyhow::Result<()> {
     for folder in workspaces()? {
         done(cargo(None).current_dir(folder).args(["fmt", "--all", "--check"]))?;
@@ -133,7 +133,7 @@ fn lint_tables() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The lints of a workspace's manifest, by the name of their tool.
+/// Returns the lints of a workspace's manifest, by the name of their tool.
 fn lints(folder: &Path) -> anyhow::Result<BTreeMap<String, toml::Value>> {
     let manifest = read(&folder.join("Cargo.toml"))?;
     let tools = manifest.get("workspace").and_then(|workspace| workspace.get("lints"));
@@ -141,7 +141,7 @@ fn lints(folder: &Path) -> anyhow::Result<BTreeMap<String, toml::Value>> {
     Ok(tools.iter().map(|(tool, lints)| (tool.clone(), lints.clone())).collect())
 }
 
-/// A file in TOML.
+/// Reads a file in TOML.
 fn read(file: &Path) -> anyhow::Result<toml::Table> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     text.parse().with_context(|| format!("{} is not TOML", file.display()))

@@ -32,7 +32,7 @@ const FOLDERS: [(&str, &[&str]); 6] = [
     ("include/", &[".h"]),
 ];
 
-/// Every crate that is published.
+/// Checks every crate that is published.
 pub(super) fn check() -> anyhow::Result<()> {
     let root = sources::checkout()?;
     let mut metadata = cargo(&root);
@@ -97,7 +97,7 @@ fn cargo(root: &Path) -> Command {
     command
 }
 
-/// The complaints about a package's files.
+/// Returns the complaints about a package's files.
 fn complaints(list: &str) -> Vec<String> {
     let files: Vec<&str> = list.lines().collect();
     let missing =

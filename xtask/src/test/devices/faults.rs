@@ -19,7 +19,7 @@ const BORNE: [(&str, &str, &str); 5] = [
     ("sense", "sense=b/00/00@/40", "status: scsi 0x2 srb 0x84"),
 ];
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps: Vec<Step> = BORNE
         .into_iter()
@@ -44,7 +44,7 @@ pub(crate) fn fired(booted: &Booted, at: usize) -> anyhow::Result<()> {
     booted.check(times.is_some_and(|times| times > 0), "the rule has fired")
 }
 
-/// The guest has its work done in spite of a plan.
+/// Checks that the guest finishes its work in spite of a plan.
 fn borne(context: &Context, plan: &str, says: &str) -> anyhow::Result<()> {
     let disks = Disks::new(context)?;
     let booted = disks.run(context, &["--vps", "2", "--inject", plan])?;
@@ -55,7 +55,7 @@ fn borne(context: &Context, plan: &str, says: &str) -> anyhow::Result<()> {
     disks.check()
 }
 
-/// The driver reports the sector, and the program gets an error.
+/// Checks that the driver reports the sector, and the program gets an error.
 fn medium(context: &Context) -> anyhow::Result<()> {
     let plan = format!("media={}-{}", SECTORS.0, SECTORS.1);
     let booted = Disks::new(context)?.run(context, &["--inject", &plan])?;
@@ -65,13 +65,13 @@ fn medium(context: &Context) -> anyhow::Result<()> {
     fired(&booted, 0)
 }
 
-/// A service that goes is closed and released by its driver; the guest goes on.
+/// Checks that a rescinded service is closed and released by its driver, and the guest continues.
 fn rescind(context: &Context) -> anyhow::Result<()> {
     rescinded(context, "rescind=heartbeat@1")?;
     Ok(())
 }
 
-/// It may go before its driver knows that it is there.
+/// Checks the same for a service that goes before its driver knows that it is there.
 fn rescind_open(context: &Context) -> anyhow::Result<()> {
     let booted = rescinded(context, "rescind-open=heartbeat")?;
     booted.says("TimeSync IC version")?;
@@ -90,7 +90,7 @@ fn rescinded(context: &Context, plan: &str) -> anyhow::Result<Booted> {
     Ok(booted)
 }
 
-/// A disk's controller may go like that as well.
+/// Checks the same for a disk's controller.
 fn rescind_open_storage(context: &Context) -> anyhow::Result<()> {
     let disks = Disks::new(context)?;
     let data = disks.data.display().to_string();
@@ -100,7 +100,7 @@ fn rescind_open_storage(context: &Context) -> anyhow::Result<()> {
     fired(&booted, 0)
 }
 
-/// Stock drivers speak the older versions too.
+/// Checks that stock drivers speak the older versions too.
 fn versions(context: &Context) -> anyhow::Result<()> {
     let plan = "newest=vmbus:4.1,newest=storage:5.1,newest=shutdown:3.0,newest=timesync:3.0";
     let options = ["--inject", plan, "--devices", "shutdown,time"];

@@ -12,7 +12,7 @@ use super::super::packages::initrd;
 use super::super::runner::Step;
 use super::super::services::{Controlled, UTILS, modules};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("devices/fcopy/6.1", copied).slow(), Step::new("devices/fcopy/refused", refused)]
 }
@@ -36,8 +36,8 @@ const SCRIPT: &str = "\
 /// Bytes of the first file: pieces, and a part of one.
 const LONG: usize = 30 * 6144 + 1234;
 
-/// Files arrive as they are, also over longer ones; refusals are the guest's; a daemon that stops costs the machine
-/// nothing.
+/// Checks that files arrive as they are, also over longer ones, that refusals are the guest's, and that a daemon that
+/// stops costs the machine nothing.
 fn copied(context: &Context) -> anyhow::Result<()> {
     let daemon = ["usr/sbin/hv_fcopy_daemon"];
     let initrd = initrd(context, "hyperv-daemons", &daemon, &modules(Stock::Cloud61, &UTILS)?, SCRIPT)?;
@@ -86,7 +86,7 @@ fn copied(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What cannot be copied is refused before the guest is asked, and newer kernels have another driver.
+/// Checks that what cannot be copied is refused before the guest is asked, and newer kernels have another driver.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let machine = Controlled::start(context, &["--stock", "6.12", "--devices", "shutdown,fcopy"])?;
     let file = context.folder()?.join("file");

@@ -15,7 +15,7 @@ use super::super::runner::Step;
 use super::super::services::Controlled;
 use super::programs::{GuestFiles, Programs, clean};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("devices/storage/file-system/killed", killed).slow(),
@@ -107,7 +107,7 @@ fn kill_and_check(
     clean(&files.data)
 }
 
-/// The machine is killed while the guest writes.
+/// Kills the machine while the guest writes.
 fn killed(context: &Context) -> anyhow::Result<()> {
     let files = GuestFiles::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
     let options = files.options();
@@ -118,9 +118,9 @@ fn killed(context: &Context) -> anyhow::Result<()> {
     kill_and_check(context, &files, machine, &["--vps", "2"])
 }
 
-/// The controller with the disk is rescinded while the guest writes. Linux 6.12 never completes a command that it
-/// issues after a rescind, and it issues a SYNCHRONIZE CACHE when it removes a disk with a write cache; so the removal
-/// does not end, and the check needs another machine.
+/// Rescinds the controller with the disk while the guest writes. Linux 6.12 never completes a command that it issues
+/// after a rescind, and it issues a SYNCHRONIZE CACHE when it removes a disk with a write cache; so the removal does
+/// not end, and the check needs another machine.
 fn rescinded(context: &Context) -> anyhow::Result<()> {
     let files = GuestFiles::new(context, &TOOLS, &[], &format!("{COMMANDS}{CHECK_OR_WRITE}"))?;
     let options = files.options_with("1:0");
@@ -133,8 +133,8 @@ fn rescinded(context: &Context) -> anyhow::Result<()> {
     kill_and_check(context, &files, machine, &["--vps", "2"])
 }
 
-/// The kernel starts another one while it writes. It has one processor: Linux on arm64 stays connected to VMBus, so
-/// that it cannot take a processor with a channel of storvsc's offline, and it stops there (6.12,
+/// Starts another kernel by kexec while the guest writes. The guest has one processor: Linux on arm64 stays connected
+/// to VMBus, so that it cannot take a processor with a channel of storvsc's offline, and it stops there (6.12,
 /// `smp_shutdown_nonboot_cpus`).
 fn kexec(context: &Context) -> anyhow::Result<()> {
     let cache = Cache::open()?;

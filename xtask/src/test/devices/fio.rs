@@ -6,7 +6,7 @@ use super::super::context::Context;
 use super::super::runner::Step;
 use super::programs::{Expected, GuestFiles, Programs, judge, script};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     [("6.12", "1"), ("6.12", "2"), ("6.12", "4"), ("6.12", "8"), ("6.1", "4"), ("16k", "4")]
         .into_iter()

@@ -16,7 +16,7 @@ use super::super::services::Controlled;
 use super::programs::{GuestFiles, Programs, clean};
 use super::storage::{SIZE, run, tool};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     [("6.12", "2"), ("6.1", "1"), ("16k", "4")]
         .into_iter()

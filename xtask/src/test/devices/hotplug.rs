@@ -11,7 +11,7 @@ use super::super::runner::Step;
 use super::super::services::Controlled;
 use super::programs::{GuestFiles, Programs};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let step = |stock: &'static str, vps: &'static str| {
         Step::new(format!("devices/storage/hotplug/{stock}"), move |context| run(context, stock, vps))
@@ -109,7 +109,7 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes of a word repeated.
+/// Returns the bytes of a word repeated.
 fn filled(word: &str, size: usize) -> Vec<u8> {
     word.bytes().cycle().take(size).collect()
 }

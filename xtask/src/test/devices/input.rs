@@ -10,7 +10,7 @@ use super::super::packages::script;
 use super::super::runner::Step;
 use super::super::services::{Controlled, drivers};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let step = |name: &'static str, stock: Stock| {
         Step::new(format!("devices/keyboard/{name}"), move |context| keyboard(context, name, stock))
@@ -46,12 +46,12 @@ const EVENTS: &str = "\
     done\n\
     while :; do sleep 1; done";
 
-/// A guest of this kernel that prints the lines that are typed.
+/// Builds a guest of this kernel that prints the lines that are typed.
 fn typing<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<Controlled<'c>> {
     guest(context, name, stock, &["hv_vmbus", "hv_utils", "hyperv-keyboard"], READ, &[])
 }
 
-/// A guest of this kernel, with these modules of it, that runs a script.
+/// Builds a guest of this kernel, with these modules of it, that runs a script.
 pub(super) fn guest<'c>(
     context: &'c Context,
     name: &str,
@@ -65,8 +65,8 @@ pub(super) fn guest<'c>(
     Controlled::start(context, &[&["--stock", name, "--initrd", &initrd], options].concat())
 }
 
-/// Every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device can be taken
-/// away.
+/// Checks that every key of a US keyboard is the character that it is in Linux; a long text arrives whole; the device
+/// can be taken away.
 fn keyboard(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     let machine = typing(context, name, stock)?;
     let says = |line: &str| {
@@ -96,7 +96,8 @@ fn keyboard(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What cannot be typed is refused: characters that have no key, and a text for a machine that has no keyboard.
+/// Checks that what cannot be typed is refused: characters that have no key, and text for a machine that has no
+/// keyboard.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let machine =
         Controlled::start(context, &["--devices", "shutdown,keyboard", "--inject", "newest=keyboard:0.9"])?;
@@ -117,7 +118,8 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A move, a turn of the wheel and a click are the events that a pointing device has in Linux, in their order.
+/// Checks that a move, a turn of the wheel and a click are the events that a pointing device has in Linux, in their
+/// order.
 fn mouse(context: &Context) -> anyhow::Result<()> {
     let modules = ["hv_vmbus", "hv_utils", "hid", "hid-hyperv", "evdev"];
     let machine = guest(context, "16k", Stock::Pages16k, &modules, EVENTS, &[])?;

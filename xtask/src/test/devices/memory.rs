@@ -10,7 +10,7 @@ use super::super::packages::script;
 use super::super::runner::Step;
 use super::super::services::{Controlled, modules};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let step = |name: &'static str, stock: Stock| {
         Step::new(format!("devices/memory/{name}"), move |context| resized(context, name, stock))
@@ -56,12 +56,12 @@ fn guest<'c>(context: &'c Context, name: &str, stock: Stock) -> anyhow::Result<C
     Controlled::start(context, &["--stock", name, "--memory", "512M", "--initrd", &initrd.to_string_lossy()])
 }
 
-/// A number of a reply's memory.
+/// Returns a number of a reply's memory.
 fn bytes(memory: &Value, name: &str) -> anyhow::Result<u64> {
     memory[name].as_u64().with_context(|| format!("no {name} in {memory}"))
 }
 
-/// Memory that the guest gives up is the host's; it has it back when it is given back, and uses it.
+/// Checks that memory that the guest gives up is the host's, and that the guest gets it back and uses it.
 fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     let machine = guest(context, name, stock)?;
     let memory = |words: &[&str]| -> anyhow::Result<Value> {
@@ -108,7 +108,7 @@ fn resized(context: &Context, name: &str, stock: Stock) -> anyhow::Result<()> {
     end(machine)
 }
 
-/// With pages of 16 KiB Linux has the driver, and gives up nothing.
+/// Checks that Linux with pages of 16 KiB has the driver, and gives up nothing.
 fn large_pages(context: &Context) -> anyhow::Result<()> {
     let machine = guest(context, "16k", Stock::Pages16k)?;
     machine.until("the driver is ready", || {
@@ -119,7 +119,8 @@ fn large_pages(context: &Context) -> anyhow::Result<()> {
     end(machine)
 }
 
-/// What no guest can have is refused, and a guest without a driver is told from one that has an old one.
+/// Checks that sizes that no guest can have are refused, and that a guest without a driver is told from one with an old
+/// driver.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let machine = Controlled::start(
         context,

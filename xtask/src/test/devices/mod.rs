@@ -18,7 +18,7 @@ pub(crate) mod video;
 
 use super::runner::Step;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     [
         storage::steps(),

@@ -29,7 +29,7 @@ pub(crate) const HOST: &str = "10.0.2.2";
 /// How long the host waits for the next bytes of a connection that may be lost, before it makes another one.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
     let mut steps: Vec<Step> = stock
@@ -54,7 +54,8 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// The stock initramfs gets an address, the frames are in the capture, and without `--net` there is no card.
+/// Checks that the stock initramfs gets an address, the frames are in the capture, and without `--net` there is no
+/// card.
 fn run_net(context: &Context) -> anyhow::Result<()> {
     let capture = context.folder()?.join("net.pcap");
     let file = capture.to_string_lossy();
@@ -88,8 +89,8 @@ fn run_net(context: &Context) -> anyhow::Result<()> {
     context.hv(&["boot", "--net", &option])?.refused(&format!("cannot listen on port {port} of 127.0.0.1"))
 }
 
-/// The driver hands VLAN tags over beside the frame, as many bytes of payload as without: they are in the capture.
-/// QEMU's network has no VLANs, so that nothing answers.
+/// Checks that the driver hands VLAN tags over beside the frame, as many bytes of payload as without: they are in the
+/// capture. QEMU's network has no VLANs, so that nothing answers.
 fn vlan(context: &Context) -> anyhow::Result<()> {
     const MODULES: [&str; 5] = ["llc", "stp", "garp", "mrp", "8021q"];
     let capture = context.folder()?.join("net.pcap");
@@ -119,7 +120,7 @@ fn vlan(context: &Context) -> anyhow::Result<()> {
 /// Bytes of a ping that fill 1,500 bytes.
 const PAYLOAD: usize = 1472;
 
-/// The frames of a capture (libpcap, "savefile format": a header of 24 bytes, and 16 before each frame).
+/// Returns the frames of a capture (libpcap, "savefile format": a header of 24 bytes, and 16 before each frame).
 fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     ensure!(file.get(..4) == Some(&[0xd4, 0xc3, 0xb2, 0xa1]), "the capture is none");
     let (mut rest, mut frames) = (&file[24..], Vec::new());
@@ -132,7 +133,7 @@ fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// Bytes that tell their places.
+/// Returns bytes that tell their places.
 fn pattern() -> Vec<u8> {
     bytes(LONG)
 }
@@ -240,7 +241,7 @@ fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
     get_within(HUNG, port, path)
 }
 
-/// The same, for a host that waits this long for the next bytes.
+/// Gets like [`get`], for a host that waits this long for the next bytes.
 fn get_within(patience: Duration, port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(patience))?;
@@ -252,12 +253,12 @@ fn get_within(patience: Duration, port: u16, path: &str) -> anyhow::Result<Vec<u
     Ok(answer.split_off(head + 4))
 }
 
-/// A port of the host's that is free.
+/// Returns a port of the host's that is free.
 pub(super) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// The modules that a network needs, as files of an initrd, and what udhcpc runs.
+/// Returns the modules that a network needs, as files of an initrd, and what udhcpc runs.
 pub(super) fn files(kernel: Stock) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut files = drivers(kernel, &["hv_vmbus", "hv_netvsc"])?;
     files.push(("bin/lease".to_owned(), LEASE.to_vec()));
@@ -269,7 +270,8 @@ pub(super) const BEGIN: &str = "cd\ninsmod /modules/hv_vmbus.ko\ninsmod /modules
     until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
     udhcpc -n -q -t 20 -T 1 -s /bin/lease -i eth0\n";
 
-/// What it does at the end: it serves what it has, and says so, until the host answers that it is to end.
+/// Returns what the guest runs at the end: it serves what it has, and says so, until the host answers that it is to
+/// end.
 pub(super) fn serving(server: u16) -> String {
     format!(
         "httpd -p 80 -h $HOME\necho 'hv: serving'\n\
@@ -289,7 +291,7 @@ fn with_guest(
     with_ports(context, initrd, server, &[], options, work)
 }
 
-/// The same, with further ports of the host's that lead to the guest's.
+/// Builds the same guest, with further ports of the host's that lead to the guest's.
 pub(super) fn with_ports(
     context: &Context,
     initrd: &Path,
@@ -327,7 +329,8 @@ pub(super) fn with_ports(
     })
 }
 
-/// Bytes go to the guest and come back, pings of all sizes are answered, with short frames and with long ones.
+/// Checks that bytes go to the guest and come back, and that pings of all sizes are answered, with short frames and
+/// with long ones.
 fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let port = server.port;
@@ -373,7 +376,7 @@ fn both_ways(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()>
     booted.never_says("hv_netvsc 00155d48-5601-0015-5d48-560100155d48 eth0: ")
 }
 
-/// Debian's ethtool shows the card, and changes its channels and its offloads; bytes come and go with each.
+/// Checks that Debian's ethtool shows the card, and changes its channels and its offloads; bytes come and go with each.
 fn ethtool(context: &Context) -> anyhow::Result<()> {
     let server = Server::start()?;
     let port = server.port;
@@ -426,7 +429,7 @@ const PLANS: [(&str, &str, &str, bool); 7] = [
     ("link", "link=3000ms@10000ms", "6.1", false),
 ];
 
-/// The guest has its bytes, and the host the guest's, in spite of a plan.
+/// Checks that the guest gets its bytes, and the host the guest's, in spite of a plan.
 ///
 /// A frame that is kept comes with the next one, which for the last of a connection is a repetition after seconds; so
 /// pings go back and forth.
@@ -455,8 +458,8 @@ fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
     (0..plan.split(',').count()).try_for_each(|rule| fired(&booted, rule))
 }
 
-/// The cable is pulled out and plugged in again; at last the card is taken away while frames come and go. The driver
-/// follows.
+/// Checks that the driver follows when the cable is pulled out and plugged in again, and when at last the card is
+/// removed while frames come and go. The driver follows.
 fn link(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let port = server.port;

@@ -17,7 +17,7 @@ const PASSWD: &str = "echo root::0:0:root:/tmp:/bin/sh >/etc/passwd\n";
 /// Bytes of each of iperf3's four streams.
 const BYTES: &str = "4M";
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
     let peers = stock.map(|(name, kernel)| {
@@ -29,7 +29,7 @@ pub(super) fn steps() -> Vec<Step> {
     peers.into_iter().chain(load).collect()
 }
 
-/// The initial file system of a guest with the programs, and a script.
+/// Returns the initial file system of a guest with the programs, and a script.
 fn guest(context: &Context, kernel: Stock, script: &str) -> anyhow::Result<String> {
     let packages = ["dropbear-bin", "iperf3", "ethtool"];
     let programs = ["usr/sbin/dropbear", "usr/bin/dbclient", "usr/bin/iperf3", "sbin/ethtool"];
@@ -37,8 +37,8 @@ fn guest(context: &Context, kernel: Stock, script: &str) -> anyhow::Result<Strin
     Ok(initrd.display().to_string())
 }
 
-/// Commands, their output and files go over ssh in both directions, and iperf3 sends and receives with one channel and
-/// with four.
+/// Checks that commands, their output and files go over ssh in both directions, and that iperf3 sends and receives with
+/// one channel and with four.
 fn peers(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let (ssh, iperf) = (free_port()?, free_port()?);
@@ -102,8 +102,8 @@ const FLOWS: &str = "\
     flows() { old=$(segments); until [ $(($(segments) - old)) -gt 500 ]; do sleep 0.1; done; echo \"hv: flows $1\"; }\n\
     is() { until [ \"$(cat /sys/class/net/eth0/carrier 2>/dev/null)\" = $1 ]; do sleep 0.1; done; echo \"hv: carrier $1\"; }\n";
 
-/// While iperf3 sends, the MTU changes, and the cable is pulled out and plugged in again. The streams go on. Then the
-/// card is taken away, which must leave Linux nothing to wait for.
+/// Checks that iperf3's streams survive a change of the MTU, and a cable that is pulled out and plugged in again. Then
+/// the card is removed, which must leave Linux nothing to wait for.
 fn load(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let iperf = free_port()?;

@@ -66,7 +66,7 @@ impl GuestFiles {
         Self::sized(context, programs, files, script, SIZE)
     }
 
-    /// The same with a writable disk of this many bytes.
+    /// Runs the same with a writable disk of this many bytes.
     pub(crate) fn sized(
         context: &Context,
         programs: &Programs<'_>,

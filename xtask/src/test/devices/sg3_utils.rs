@@ -9,7 +9,7 @@ use super::super::runner::Step;
 use super::programs::{Expected, GuestFiles, Programs, judge, script};
 use super::storage::SIZE;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![Step::new("devices/storage/sg3-utils", run).slow()]
 }

@@ -38,7 +38,7 @@ const SOCAT: u32 = 23;
 /// Linux longer than its two seconds.
 const SEND: &str = "socat -t 1200 - VSOCK-CONNECT:2:5005 </bin/busybox";
 
-/// How much of everything.
+/// Amounts of everything.
 #[derive(Clone, Copy)]
 struct Size {
     /// Connections one after another.
@@ -55,7 +55,7 @@ const SMALL: Size = Size { count: 20, at_a_time: 16, blocks: 64, limit: HUNG_SEC
 /// 10,000 connections, 256 at a time, 1 GiB each way.
 const LARGE: Size = Size { count: 10_000, at_a_time: 256, blocks: 16 << 10, limit: "3000" };
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", Stock::Cloud612), ("6.1", Stock::Cloud61), ("16k", Stock::Pages16k)];
     let mut steps: Vec<Step> = stock
@@ -133,7 +133,7 @@ fn run(context: &Context, stock: Stock, name: &str, size: Size, options: &[&str]
     Ok(())
 }
 
-/// A guest with socat and python3, and the modules of its kernel.
+/// Builds a guest with socat and python3, and the modules of its kernel.
 fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf> {
     let Size { count, at_a_time, blocks, .. } = size;
     let script = format!(
@@ -148,7 +148,7 @@ fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf>
     programs(context, stock, &["socat", "python3-minimal"], &paths, &others, files, &script)
 }
 
-/// A guest with programs of packages and the modules of its kernel, that runs a script when sockets can be used.
+/// Builds a guest with programs of packages and the modules of its kernel, that runs a script when sockets can be used.
 fn programs(
     context: &Context,
     stock: Stock,
@@ -251,7 +251,7 @@ fn serve(
     Ok(())
 }
 
-/// The host's side: it connects to the guest.
+/// Plays the host's side: it connects to the guest.
 fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     until("the guest listens", ready)?;
     let busybox = read(&stock::busybox(&Cache::open()?)?)?;
@@ -317,12 +317,12 @@ fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>
     Ok(())
 }
 
-/// The block of a number: that number again and again.
+/// Returns the block of a number: that number again and again.
 fn block(number: u32) -> Vec<u8> {
     number.to_le_bytes().repeat(BLOCK / 4)
 }
 
-/// Adler-32, as in RFC 1950.
+/// Computes Adler-32, as in RFC 1950.
 fn adler(sum: u32, bytes: &[u8]) -> u32 {
     let (mut a, mut b) = (sum & 0xffff, sum >> 16);
     // As many as a word holds without a remainder.
@@ -336,12 +336,12 @@ fn adler(sum: u32, bytes: &[u8]) -> u32 {
     b << 16 | a
 }
 
-/// Length and sum of everything that a stream has.
+/// Returns length and sum of everything that a stream has.
 fn sum(stream: &mut UnixStream) -> std::io::Result<(u64, u32)> {
     count_and_sum(stream, &AtomicU64::new(0))
 }
 
-/// The same; counts the bytes as they come.
+/// Counts the bytes of a stream as they come, and sums them.
 fn count_and_sum(stream: &mut UnixStream, count: &AtomicU64) -> std::io::Result<(u64, u32)> {
     let (mut length, mut sum, mut bytes) = (0, 1, vec![0; BLOCK]);
     loop {
@@ -356,8 +356,8 @@ fn count_and_sum(stream: &mut UnixStream, count: &AtomicU64) -> std::io::Result<
     }
 }
 
-/// A run that is interrupted removes its socket, and the folder if it has made it; the program's own sockets stay. A
-/// program that is connected sees the end.
+/// Checks that an interrupted run removes its socket, and the folder if it created it, and that the program's own
+/// sockets stay. A program that is connected sees the end.
 fn stopped(context: &Context, signal: Signal) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let [made, own, temporary] = ["made", "own", "temporary"].map(|name| folder.join(name));
@@ -400,7 +400,7 @@ fn stopped(context: &Context, signal: Signal) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Connections that are taken away end for the program in the guest and on the host, and others go on.
+/// Checks that connections that are reset end for the program in the guest and on the host, and that others continue.
 fn reset(context: &Context) -> anyhow::Result<()> {
     let stock = Stock::Cloud612;
     let script = format!(
@@ -430,7 +430,8 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Time that a process's threads have run or waited for a processor (Linux, Documentation/scheduler/sched-stats.rst).
+/// Returns the time that a process's threads have run or waited for a processor (Linux,
+/// Documentation/scheduler/sched-stats.rst).
 fn worked(pid: i32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
@@ -452,8 +453,8 @@ fn pause(tool: Pid, qemu: i32) -> anyhow::Result<()> {
     idle
 }
 
-/// The guest sends more than the tool's socket holds while the tool does not run: it waits, in the middle of a stream.
-/// Nothing of it is lost.
+/// Checks that a guest that sends more than the tool's socket holds, while the tool is stopped, waits in the middle of
+/// a stream. Nothing of it is lost.
 fn pauses(context: &Context) -> anyhow::Result<()> {
     const STREAMS: usize = 16;
     let script = format!("for n in $(seq {STREAMS}); do\n(until {SEND}; do :; done) &\ndone\nwait");
@@ -498,7 +499,7 @@ fn pauses(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder that is not a folder of sockets, or in use, is refused before anything starts.
+/// Checks that a folder that is not a folder of sockets, or in use, is refused before anything starts.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let [open, link] = ["open", "link"].map(|name| folder.join(name));

@@ -21,7 +21,7 @@ pub(crate) const ROOT: &str = "root=UUID=6a1ba2f7-6d0e-4b5e-9d55-9a3a4a0a7c11 rw
 /// Bytes of what is read only.
 pub(super) const LOCKED: u64 = 4 << 20;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     let stock = [("6.12", "4"), ("6.1", "2"), ("16k", "1"), ("16k", "4"), ("6.12", "1")];
     let mut steps: Vec<Step> = stock
@@ -41,7 +41,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// A root file system that is not there is a failure, as without an initramfs.
+/// Checks that a missing root file system is a failure, as without an initramfs.
 fn no_root(context: &Context) -> anyhow::Result<()> {
     let empty = context.folder()?.join("empty.img");
     File::create(&empty)?.set_len(SIZE)?;
@@ -78,7 +78,7 @@ impl Disks {
         context.boot(&all)
     }
 
-    /// The same, and judges what it left.
+    /// Boots with a disk, and judges what the guest left on it.
     fn boot(&self, context: &Context, options: &[&str]) -> anyhow::Result<()> {
         let before = (fs::read(&self.root)?, fs::read(&self.locked)?);
         let booted = self.run(context, options)?;
@@ -104,7 +104,7 @@ impl Disks {
         self.check()
     }
 
-    /// What the guest has written is in the file.
+    /// Checks that the guest's writes are in the file.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         let bytes = fs::read(&self.data)?;
         ensure!(bytes.len() as u64 == SIZE, "the file has {} bytes", bytes.len());
@@ -120,7 +120,7 @@ impl Disks {
     }
 }
 
-/// Two runs with disks are the same.
+/// Checks that two runs with disks are the same.
 fn deterministic(context: &Context) -> anyhow::Result<()> {
     let run = || -> anyhow::Result<(Booted, Vec<u8>)> {
         let disks = Disks::new(context)?;
@@ -140,7 +140,7 @@ fn deterministic(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A packed image is converted, once, and cannot be written.
+/// Checks that a packed image is converted, once, and cannot be written.
 fn qcow2(context: &Context) -> anyhow::Result<()> {
     let disks = Disks::new(context)?;
     let packed = disks.root.with_extension("qcow2");
@@ -152,7 +152,7 @@ fn qcow2(context: &Context) -> anyhow::Result<()> {
     Disks { root: packed, ..disks }.boot(context, &["--vps", "2"])
 }
 
-/// An ext4 file system with the program that a kernel runs there.
+/// Builds an ext4 file system with the program that a kernel runs there.
 fn root(folder: &Path) -> anyhow::Result<PathBuf> {
     let tree = folder.join("root");
     for dir in ["sbin", "dev", "proc", "sys"] {
@@ -184,7 +184,7 @@ pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A program of the host's, whose package is installed if it is not there.
+/// Returns a program of the host's, whose package is installed if it is missing.
 pub(crate) fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
     let find = || {
         process::which(program).or_else(|| {
@@ -202,7 +202,7 @@ pub(crate) fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// A file of pages of the pattern.
+/// Creates a file of pages of the pattern.
 fn pattern(path: &Path, size: u64, generation: impl Fn(u64) -> Option<u64>) -> anyhow::Result<()> {
     let mut file = File::create(path)?;
     for number in 0..size / PAGE {
@@ -211,7 +211,7 @@ fn pattern(path: &Path, size: u64, generation: impl Fn(u64) -> Option<u64>) -> a
     Ok(())
 }
 
-/// A page of the pattern; zeros without a generation. bare/linux's `disk-init` says what it is.
+/// Returns a page of the pattern; zeros without a generation. bare/linux's `disk-init` says what it is.
 fn page(number: u64, generation: Option<u64>) -> Vec<u8> {
     let word = |place: u64| generation.map_or(0, |generation| mixed(number << 20 ^ place << 8 ^ generation));
     (0..PAGE / 8).flat_map(|place| word(place).to_le_bytes()).collect()
@@ -221,7 +221,7 @@ fn generation(page: u64) -> u64 {
     if mixed(page).is_multiple_of(8) { 2 } else { 1 }
 }
 
-/// SplitMix64's finalizer.
+/// Computes SplitMix64's finalizer.
 fn mixed(seed: u64) -> u64 {
     let a = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let b = (a ^ a >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

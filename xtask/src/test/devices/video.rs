@@ -19,7 +19,7 @@ mod png;
 
 pub(crate) use png::Picture;
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("devices/video/6.12", |context| text(context, &CLOUD)),
@@ -75,7 +75,7 @@ const CELL: (usize, usize) = (8, 16);
 /// Rows of an H in the font: a bit for each pixel.
 const H: [u8; 16] = [0, 0, 0xc6, 0xc6, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0xc6, 0, 0, 0, 0];
 
-/// Each character that is typed is in the picture, in its place, and nothing else has changed.
+/// Checks that each character that is typed is in the picture, in its place, and nothing else has changed.
 fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
     let Machine { name, stock, modules, options, size } = *wanted;
     let machine = guest(context, name, stock, modules, &reading(modules), options)?;
@@ -136,7 +136,7 @@ pub(in super::super) fn shot(machine: &Controlled<'_>, file: &Path) -> anyhow::R
     Ok((picture, line["changed"].take()))
 }
 
-/// Without a screen, a driver or a place for the file there is no picture, and the error says so.
+/// Checks that without a screen, a driver or a place for the file there is no picture, and the error says so.
 fn refused(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("screen.png").to_string_lossy().into_owned();
     let machine =

@@ -12,7 +12,7 @@ use super::super::runner::Step;
 use super::super::services::Controlled;
 use super::{DISK, bytes};
 
-/// The scenarios.
+/// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     [("hvc0", ""), ("64k", "rt.granule=64k")]
         .map(|(name, append)| {
@@ -32,7 +32,7 @@ const CELL: (usize, usize) = (10, 20);
 const GROUND: [u8; 3] = [0x10, 0x20, 0x30];
 const WHITE: [u8; 3] = [0xff; 3];
 
-/// What a pixel has to be after a number of keys; `None` where there is text.
+/// Returns the value that a pixel must have after a number of keys; `None` where there is text.
 fn expected(x: usize, y: usize, keys: usize) -> Option<[u8; 3]> {
     let (place, in_square) = (x / SQUARE / 2, (x / SQUARE).is_multiple_of(2));
     let rows = |first: usize| (first..first + SQUARE).contains(&y);
@@ -69,7 +69,7 @@ fn check(picture: &Picture, keys: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program draws, and a square more for each key; the device is told what has changed and
+/// Checks that the program draws, and a square more for each key, and that the device is told what has changed and
 /// nothing else. A rule of the interface that it breaks would end the run with a code of its own.
 fn screen(context: &Context, append: &str) -> anyhow::Result<()> {
     let folder = context.folder()?;

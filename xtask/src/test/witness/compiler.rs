@@ -14,7 +14,7 @@ use elf::endian::LittleEndian;
 
 use hv_setup::process;
 
-/// The first eight bytes as a number.
+/// Reads the first eight bytes as a little-endian number.
 pub(super) fn little_endian(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
@@ -27,7 +27,7 @@ pub(super) struct Compiler {
 }
 
 impl Compiler {
-    /// A compiler that works in `dir`, with `prelude` before the questions.
+    /// Creates a compiler that works in `dir`, with `prelude` before the questions.
     pub(super) fn new(dir: PathBuf, prelude: &'static str, arguments: Vec<OsString>) -> Self {
         Self { dir, prelude, arguments }
     }
@@ -77,7 +77,7 @@ impl Compiler {
         Ok(bad)
     }
 
-    /// The bytes of each definition in the object file.
+    /// Returns the bytes of each definition in the object file.
     fn read(&self, good: &[bool]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
         let symbols = symbols(&self.dir.join("questions.o"))?;
         let mut values = Vec::new();
@@ -92,7 +92,7 @@ impl Compiler {
     }
 }
 
-/// The bytes of every data symbol of an object file.
+/// Returns the bytes of every data symbol of an object file.
 fn symbols(path: &Path) -> anyhow::Result<HashMap<String, Vec<u8>>> {
     let data = fs::read(path)?;
     let file = ElfBytes::<LittleEndian>::minimal_parse(&data)?;

@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     complaints.finish(&[LACKS, LAYOUTS, FIELDS], constants + fields, LEAST)
 }
 
-/// The kernel build's flags for its compiler.
+/// Returns the kernel build's flags for its compiler.
 fn arguments(common: &Path, arm64: &Path) -> Vec<OsString> {
     let mut line: Vec<OsString> = vec!["-nostdinc".into()];
     for (of_common, of_arm64) in FOLDERS {
@@ -130,7 +130,7 @@ impl Question {
         Self { line, tag, record: name, field, what }
     }
 
-    /// The table's answer, and Linux's.
+    /// Compares the table's answer with Linux's.
     fn compare(&self, bytes: &[u8]) -> (u64, u64) {
         match (self.what, self.field.bits) {
             (What::Offset, _) => (self.field.offset as u64, little_endian(bytes)),

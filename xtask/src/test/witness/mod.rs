@@ -25,7 +25,7 @@ use hv_setup::process;
 use hv_setup::sources;
 use hv_setup::system;
 
-/// The witnesses.
+/// Returns the witnesses.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("abi/c-header", header),
@@ -51,8 +51,8 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A header is C11, and C++11 and C++17 where there is a compiler for that; layouts are the same on every 64-bit
-/// machine.
+/// Checks that a header is C11, and C++11 and C++17 where there is a compiler for that; layouts are the same on every
+/// 64-bit machine.
 fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Result<()> {
     for (compiler, standard, language) in
         [(COMPILER, "-std=c11", "c"), ("g++", "-std=c++11", "c++"), ("g++", "-std=c++17", "c++")]
@@ -80,7 +80,7 @@ fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Resu
     Ok(())
 }
 
-/// Each of the headers can come first, and that of VMBus needs no other one.
+/// Checks that each of the headers can come first, and that of VMBus needs no other one.
 fn together(dir: &std::path::Path) -> anyhow::Result<()> {
     let include = sources::checkout()?.join("crates/hv-guest-c/include");
     strictly(&include.join("hv_vmbus.h"), &include)?;
@@ -96,8 +96,8 @@ fn together(dir: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The printed C header compiles without a warning, and its assertions hold. C can assert no bit field's place, so the
-/// compiler is asked for those.
+/// Checks that the printed C header compiles without a warning, and that its assertions hold. C can assert no bit
+/// field's place, so the compiler is asked for those.
 fn header(context: &Context) -> anyhow::Result<()> {
     let printed = context.hv(&["abi", "--c-header"])?;
     ensure!(printed.code == Some(0), "hv abi --c-header ended with {:?}: {}", printed.code, printed.stderr);
@@ -147,7 +147,7 @@ impl Complaints {
         Self { lines: Vec::new(), used: RefCell::default() }
     }
 
-    /// True if a reason explains this name; the reason then counts as used.
+    /// Returns true if a reason explains this name; the reason then counts as used.
     fn explained(&self, reasons: &Reasons, name: &str) -> bool {
         let fits = |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => name.starts_with(start),

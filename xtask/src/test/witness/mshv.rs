@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context) -> anyhow::Result<()> {
     complaints.finish(&[LACKS, DIFFERENT], compared, LEAST)
 }
 
-/// The source of the crate's ARM64 part, from the registry.
+/// Returns the source of the crate's ARM64 part, from the registry.
 fn source(context: &Context) -> anyhow::Result<String> {
     let dir = context.folder()?;
     fs::create_dir(dir.join("src"))?;
@@ -77,7 +77,7 @@ fn source(context: &Context) -> anyhow::Result<String> {
     fs::read_to_string(file).context("mshv-bindings has no arm64/bindings.rs")
 }
 
-/// Constants of the hypervisor's interface: name and value. bindgen puts an enumeration's tag before its enumerators.
+/// Returns the constants of the hypervisor's interface: name and value.
 fn constants(text: &str) -> impl Iterator<Item = (&str, u64)> {
     text.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("pub const ")?.split_once(": ")?;
@@ -88,7 +88,7 @@ fn constants(text: &str) -> impl Iterator<Item = (&str, u64)> {
     })
 }
 
-/// Sizes (`structure`) and offsets (`structure::field`) of the hypervisor's structures.
+/// Returns the sizes (`structure`) and offsets (`structure::field`) of the hypervisor's structures.
 fn layouts(text: &str) -> impl Iterator<Item = (&str, usize)> {
     text.split("[\"").filter_map(|part| {
         let (what, rest) = part.split_once("\"]")?;
@@ -100,7 +100,7 @@ fn layouts(text: &str) -> impl Iterator<Item = (&str, usize)> {
     })
 }
 
-/// True of the hypervisor's names: the driver's own start with `mshv`, x64's say so.
+/// Returns true for the hypervisor's names: the driver's own start with `mshv`, x64's say so.
 fn is_hypervisors(name: &str) -> bool {
     let lower = name.to_lowercase();
     lower.starts_with("hv")

@@ -27,7 +27,7 @@ pub(super) struct Record {
     pub(super) fields: Vec<String>,
 }
 
-/// The names in a header's text.
+/// Returns the names in a header's text.
 pub(super) fn names(text: &str) -> Names {
     let mut names = Names::default();
     let text = without_comments(&text.replace("\\\n", " "));
@@ -86,7 +86,7 @@ fn without_comments(text: &str) -> String {
     out.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect()
 }
 
-/// Words and single characters.
+/// Iterates over words and single characters.
 fn tokens(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -103,7 +103,7 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The enumerators up to the closing brace.
+/// Returns the enumerators up to the closing brace.
 fn enumerators<'a>(tokens: &mut Peekable<impl Iterator<Item = &'a str>>) -> Vec<String> {
     let mut found = Vec::new();
     let mut expected = true;
@@ -121,7 +121,7 @@ fn enumerators<'a>(tokens: &mut Peekable<impl Iterator<Item = &'a str>>) -> Vec<
     found
 }
 
-/// The members up to the closing brace, those of nested structures among them.
+/// Returns the members up to the closing brace, those of nested structures among them.
 fn fields<'a>(tokens: &mut impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut found = Vec::new();
     let (mut braces, mut others) = (1, 0);
