@@ -56,7 +56,7 @@ pub(crate) fn completions(args: &CompletionsArgs) -> anyhow::Result<Exit> {
 pub(crate) fn man(args: &ManArgs) -> anyhow::Result<Exit> {
     let explain = || {
         format!(
-            "cannot write manual pages to {}; give a folder that exists or can be made",
+            "cannot write manual pages to {}; give a folder that exists or can be created",
             args.folder.display()
         )
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Folders with what is built, and what git keeps.
 const SKIPPED: [&str; 2] = ["target", ".git"];
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
@@ -15,7 +15,7 @@ fn architecture() -> String {
 }
 
 /// Returns all files and folders of the project, as paths from its root.
-fn entries() -> BTreeSet<String> {
+pub(crate) fn entries() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {

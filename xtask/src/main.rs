@@ -12,6 +12,8 @@ mod dependencies;
 mod imports;
 mod mutants;
 mod test;
+#[cfg(test)]
+mod wording;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hv_setup::developer::{BenchDevicesArgs, TestArgs};

@@ -113,7 +113,7 @@ impl Args {
         );
         ensure!(
             self.from.is_none(),
-            "--from: hv exec keeps machines of its own; hv boot --from goes on from a snapshot"
+            "--from: hv exec keeps its own machines; hv boot --from resumes a snapshot"
         );
         ensure!(
             self.json.as_ref().is_none_or(|file| file.as_os_str() != "-"),

@@ -213,7 +213,7 @@ pub(crate) struct Args {
     /// Number of folders of the host's that the guest gets.
     #[arg(skip)]
     pub(super) shares: usize,
-    /// The machine may go on from a snapshot, or be saved as one.
+    /// The machine may be resumed from a snapshot, or be saved as one.
     #[arg(skip)]
     pub(super) warm: bool,
     /// The first disk's own system boots.

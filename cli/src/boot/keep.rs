@@ -23,7 +23,7 @@ impl Keep {
         let open = |dir: &Path| {
             let folder = Folder::make(dir);
             let folder =
-                folder.with_context(|| format!("cannot create the folder {} of --keep; give the path of a folder that exists or can be made", dir.display()));
+                folder.with_context(|| format!("cannot create the folder {} of --keep; give the path of a folder that exists or can be created", dir.display()));
             Ok::<_, anyhow::Error>((folder?, dir.to_owned()))
         };
         Ok(Self { folder: dir.map(open).transpose()?, failed: Vec::new() })

@@ -77,9 +77,9 @@ pub(super) struct Plan {
 pub(super) enum Origin {
     /// It boots.
     Boot,
-    /// It goes on from a snapshot of the cache, if there is one, or boots and is saved as that.
+    /// It is resumed from a snapshot of the cache, if there is one, or boots and is saved as that.
     Cached(Cached),
-    /// It goes on from a snapshot of the user's, with this name of the next request to the hypervisor.
+    /// It is resumed from a snapshot of the user's, with this name of the next request to the hypervisor.
     Saved(Box<Saved>, u32),
 }
 

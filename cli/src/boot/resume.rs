@@ -1,5 +1,5 @@
-//! A run that goes on from a snapshot of `hv snapshot`: the machine's own options are those of the snapshot, and what
-//! is the host's is given anew.
+//! A run that is resumed from a snapshot of `hv snapshot`: the machine's own options are those of the snapshot, and
+//! what is the host's is given anew.
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,7 @@ impl Args {
 }
 
 impl Plan {
-    /// Resolves the options of a run that goes on from the snapshot in `folder`, and reads that.
+    /// Resolves the options of a run that resumes the snapshot in `folder`, and reads that.
     pub(super) fn resume(args: &Args, folder: Folder, kept: &mut Keep) -> anyhow::Result<Self> {
         let about = folder.about.clone();
         let args = &args.with(&about.options).with_context(|| folder.explain())?;

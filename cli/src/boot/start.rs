@@ -1,4 +1,4 @@
-//! The start of a machine that may go on from a snapshot, or be saved as one.
+//! The start of a machine that may be resumed from a snapshot, or be saved as one.
 
 use std::fs::File;
 use std::os::unix::net::UnixStream;

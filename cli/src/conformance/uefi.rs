@@ -36,8 +36,9 @@ const PARTITION_BYTES: u64 = DISK - (2 << 20);
 
 /// Creates the application and a disk image with it.
 pub(super) fn make(folder: &Path) -> anyhow::Result<Exit> {
-    let explain =
-        || format!("cannot write to {}; give --uefi a folder that exists or can be made", folder.display());
+    let explain = || {
+        format!("cannot write to {}; give --uefi a folder that exists or can be created", folder.display())
+    };
     // Before the application is built.
     Folder::make(folder).with_context(explain)?;
     let application = programs::application()?;

@@ -334,7 +334,7 @@ fn hint(service: Service) -> &'static str {
         Service::Kvp => "; hv_kvp_daemon may not be running, or may not know the key",
         Service::Vss => "; hv_vss_daemon may not be running",
         Service::Fcopy => {
-            "; hv_fcopy_daemon may not be running, or its folder is not there (--create-path makes it)"
+            "; hv_fcopy_daemon may not be running, or its folder does not exist (--create-path creates it)"
         }
         _ => "",
     }
@@ -403,7 +403,7 @@ fn refused(service: Service, why: Refusal) -> Failure {
         }
         Refusal::Unsupported if service == Service::Balloon => (
             Reason::Unsupported,
-            "the guest's driver gives up no memory; Linux's does with pages of 4 KiB alone".to_owned(),
+            "the guest's driver gives up no memory; Linux's does only with pages of 4 KiB".to_owned(),
         ),
         Refusal::Unsupported => {
             (Reason::Unsupported, format!("the version of {name} that the guest chose has no such request"))

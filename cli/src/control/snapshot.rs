@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let folder = absolute(&args.folder)?;
     ensure!(
         args.folder.symlink_metadata().is_err(),
-        "{} is there already; give another name, or remove it",
+        "{} already exists; give another name, or remove it",
         args.folder.display()
     );
     let request = Request::Snapshot { folder };

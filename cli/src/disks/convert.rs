@@ -233,10 +233,10 @@ impl Tool {
     }
 }
 
-/// Returns the error for an image that is not whole.
+/// Returns the error for an image that is incomplete.
 fn builds_on(path: &Path, other: &str) -> anyhow::Error {
     anyhow::anyhow!(
-        "the disk {} builds on another file, {other}; give one that is whole (`qemu-img convert` makes it)",
+        "the disk {} depends on another file, {other}; give one that is complete (`qemu-img convert` makes it)",
         path.display()
     )
 }
@@ -326,7 +326,7 @@ mod tests {
             judged(&image, Format::Vhd)
         };
         assert!(vhd(2).is_ok() && vhd(3).is_ok());
-        assert!(vhd(4).unwrap_err().to_string().contains("builds on another file"));
+        assert!(vhd(4).unwrap_err().to_string().contains("depends on another file"));
     }
 
     #[test]

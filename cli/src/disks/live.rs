@@ -207,7 +207,7 @@ impl Live {
             return Err(Denied::Invalid(what));
         }
         if let Memory::Private(_) = disk.memory {
-            let what = format!("the machine goes on from a snapshot, so the disk {name} keeps its size");
+            let what = format!("the machine was resumed from a snapshot, so the disk {name} keeps its size");
             return Err(Denied::Invalid(what));
         }
         let unit = if mode == Some(Mode::ReadWrite) { PAGE } else { BLOCK };
@@ -324,7 +324,7 @@ impl LiveDisk {
         self.trim();
         if let (Memory::File(file, _), Some(Mode::ReadWrite)) = (&self.memory, self.mode) {
             file.sync_all().map_err(|error| {
-                anyhow::anyhow!("the disk {} was not written whole: {error}", self.path.display())
+                anyhow::anyhow!("the disk {} was not written completely: {error}", self.path.display())
             })?;
         }
         Ok(())

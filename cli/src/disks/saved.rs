@@ -1,4 +1,4 @@
-//! The disks of a saved machine: what a snapshot says of them, and the disks of a machine that goes on from it.
+//! The disks of a saved machine: what a snapshot says of them, and the disks of a machine that is resumed from it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -79,7 +79,7 @@ impl Live {
     /// Why they cannot be saved.
     pub(crate) fn saved(&self, backings: &[Backing]) -> Result<SavedDisks, String> {
         if backings.iter().any(|backing| backing.private) {
-            return Err("it goes on from a snapshot itself, and what it has written to its disks is in QEMU's memory alone; \
+            return Err("it was itself resumed from a snapshot, and its writes to its disks are in QEMU's memory alone; \
                         save a machine that has booted"
                 .to_owned());
         }
@@ -272,7 +272,7 @@ mod tests {
         let (place, _) = live.add(&option(&small, ""), |_| Ok::<_, Unmade<()>>(())).unwrap();
         assert_eq!((at(&disks, place).1, at(&disks, (1, 2)).1), (vec![1; 16], vec![9; 16]));
         let refused = live.resize((0, 0), 4096, |_| Ok::<_, Unmade<()>>(()));
-        assert!(matches!(refused, Err(Denied::Invalid(why)) if why.contains("goes on from a snapshot")));
+        assert!(matches!(refused, Err(Denied::Invalid(why)) if why.contains("was resumed from a snapshot")));
         assert!(live.saved(&backings).unwrap_err().contains("in QEMU's memory alone"));
     }
 

@@ -153,7 +153,7 @@ impl Running {
         if let Some(output) = &running.console {
             output.precede(&console);
         }
-        running.monitor.as_mut().context("a machine without a monitor cannot go on")?.restore(state)?;
+        running.monitor.as_mut().context("a machine without a monitor cannot be resumed")?.restore(state)?;
         // Not before: it would be typed for the machine that QEMU has given up.
         running.begin_typing(settings);
         Ok((running, sent))

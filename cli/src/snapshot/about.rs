@@ -73,7 +73,7 @@ impl Versions {
         Ok(Self { format: FORMAT, tool, hypervisor: digest, qemu: qemu.version.clone() })
     }
 
-    /// Judges whether this tool, with its hypervisor and its QEMU, can go on from a machine that was saved with these
+    /// Judges whether this tool, with its hypervisor and its QEMU, can resume a machine that was saved with these
     /// versions.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Snapshots of machines that have booted, and whose agent waits for a command: a run of `hv exec` with the same inputs
-//! goes on from one.
+//! resumes one.
 //!
 //! They are in the cache, one folder each, whose name is a digest of all inputs. The machine is saved at the moment
 //! when the guest asks for a connection to the agent's port. Until then the tool has sent it nothing, and that request
@@ -60,7 +60,7 @@ impl Cached {
         found
     }
 
-    /// Removes it, since no machine can go on from it, unless another process uses it.
+    /// Removes it, since no machine can be resumed from it, unless another process uses it.
     pub(crate) fn discard(&self) {
         if let Some(guard) = self.cache.try_lock() {
             // One that stays is met again.

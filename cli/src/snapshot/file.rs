@@ -73,7 +73,7 @@ pub(super) fn write(to: &mut impl Write, key: &Key, machine: &Saved, most: u64) 
 /// Reads the file of a machine with this key and this much RAM.
 ///
 /// # Errors
-/// It cannot be read, or is not whole, or is another machine's.
+/// It cannot be read, or is truncated, or is another machine's.
 pub(super) fn read(from: &mut impl Read, key: &Key, ram_size: u64) -> anyhow::Result<Saved> {
     let mut from = Summed { inner: from, sum: Sha256::new() };
     let mut head = Head::new_zeroed();
@@ -105,7 +105,7 @@ pub(super) fn read(from: &mut impl Read, key: &Key, ram_size: u64) -> anyhow::Re
         next = address + bytes.len() as u64;
     }
     let mut sum = [0; 32];
-    from.inner.read_exact(&mut sum).context("it is not whole")?;
+    from.inner.read_exact(&mut sum).context("it is truncated")?;
     ensure!(sum == *from.sum.finalize(), "its digest is another");
     Ok(Saved { ram, state, console, sent })
 }
@@ -125,7 +125,7 @@ impl<F: Write> Summed<'_, F> {
 
 impl<F: Read> Summed<'_, F> {
     fn fill(&mut self, bytes: &mut [u8]) -> anyhow::Result<()> {
-        self.inner.read_exact(bytes).context("it is not whole")?;
+        self.inner.read_exact(bytes).context("it is truncated")?;
         self.sum.update(bytes);
         Ok(())
     }

@@ -51,10 +51,7 @@ impl Unfinished {
     /// Begins with a folder, which must not be there.
     pub(super) fn begin(target: &Path) -> anyhow::Result<Self> {
         let name = target.display();
-        ensure!(
-            target.symlink_metadata().is_err(),
-            "{name} is there already; give another name, or remove it"
-        );
+        ensure!(target.symlink_metadata().is_err(), "{name} already exists; give another name, or remove it");
         let parent = target.parent().filter(|parent| parent.is_dir());
         let (parent, last) = parent.zip(target.file_name()).with_context(|| {
             format!("cannot make {name}: give the path of a new folder in one that exists")
@@ -114,9 +111,9 @@ impl Folder {
     /// Opens a snapshot.
     ///
     /// # Errors
-    /// It is none, is not whole, or others can write to it.
+    /// It is not a snapshot, is incomplete, or others can write to it.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
-        Self::read(path).with_context(|| format!("cannot go on from the snapshot {}", path.display()))
+        Self::read(path).with_context(|| format!("cannot resume from the snapshot {}", path.display()))
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
@@ -153,13 +150,13 @@ impl Folder {
 
     /// Says which snapshot an error is about.
     pub(crate) fn explain(&self) -> String {
-        format!("cannot go on from the snapshot {}", self.path.display())
+        format!("cannot resume from the snapshot {}", self.path.display())
     }
 
     /// Reads the machine.
     ///
     /// # Errors
-    /// It is not whole, or another one's.
+    /// It is truncated, or another one's.
     pub(crate) fn machine(&self) -> anyhow::Result<Saved> {
         let mut from = BufReader::with_capacity(1 << 20, &self.machine);
         let saved = file::read(&mut from, &self.key, self.about.ram_size);
@@ -175,7 +172,7 @@ fn judge(file: &OwnedFd, kind: FileType, name: &str) -> anyhow::Result<()> {
     let is_own = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == 0;
     ensure!(
         is_own && stat.st_mode & 0o022 == 0,
-        "{name} has mode {:o} and owner {}; expected one that no other user can write to, since what it has is run: chmod go-w",
+        "{name} has mode {:o} and owner {}; expected one that no other user can write to, since its contents are executed: chmod go-w",
         stat.st_mode & 0o7777,
         stat.st_uid
     );
@@ -256,7 +253,7 @@ mod tests {
         fs::write(path.join("mine"), "mine").unwrap();
         assert!(late.publish().unwrap_err().to_string().contains("cannot give the snapshot the name"));
         let there = Unfinished::begin(&path).unwrap_err().to_string();
-        assert!(there.contains("is there already"), "{there}");
+        assert!(there.contains("already exists"), "{there}");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
         let nowhere = Unfinished::begin(&parent.path().join("no/snap")).unwrap_err().to_string();
         assert!(nowhere.contains("in one that exists"), "{nowhere}");
@@ -277,7 +274,7 @@ mod tests {
         let length = path.join("machine").metadata().unwrap().len();
         for length in [length - 1, 40, 0] {
             shorten("machine", length);
-            assert!(refused(&path).contains("it is not whole"), "{}", refused(&path));
+            assert!(refused(&path).contains("it is truncated"), "{}", refused(&path));
         }
         fs::remove_file(path.join("machine")).unwrap();
         assert!(refused(&path).contains("no file machine"));

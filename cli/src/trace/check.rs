@@ -111,7 +111,7 @@ pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Chec
     let others = written.saturating_sub(exits).saturating_sub(count(Kind::Enter));
     ensure!(found.instants == others, "{} instants for {others} records", found.instants);
     for (number, flow) in &state.flows {
-        ensure!(flow.end.is_none_or(|end| end >= flow.last), "flow {number} goes on after its end");
+        ensure!(flow.end.is_none_or(|end| end >= flow.last), "flow {number} continues after its end");
     }
     found.flows = state.flows.values().filter(|flow| flow.events > 1).count() as u64;
     Ok(found)
@@ -128,7 +128,7 @@ impl State {
         if let Some(track) = packet.track_descriptor {
             let uuid = track.uuid.context("a track without a number")?;
             ensure!(self.tracks.len() < MOST_TRACKS, "more than {MOST_TRACKS} tracks");
-            ensure!(self.tracks.insert(uuid), "track {uuid} is there twice");
+            ensure!(self.tracks.insert(uuid), "track {uuid} occurs twice");
             let parent = track.parent_uuid;
             ensure!(parent.is_none_or(|parent| self.tracks.contains(&parent)), "track {uuid} has no parent");
         }

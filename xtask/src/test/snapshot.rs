@@ -1,4 +1,4 @@
-//! `hv snapshot`, and runs that go on from what it has saved.
+//! `hv snapshot`, and runs that resume what it has saved.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -191,7 +191,7 @@ fn side_by_side(context: &Context) -> anyhow::Result<()> {
     ensure!(line.trim_end().ends_with("later kept saved end"), "{line}");
     let again = later.save(&context.folder()?.join("again"))?;
     ensure!(
-        again.code == Some(1) && again.stderr.contains("goes on from a snapshot itself"),
+        again.code == Some(1) && again.stderr.contains("itself resumed from a snapshot"),
         "{}",
         again.stderr
     );
@@ -233,7 +233,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         ensure!(done.code == Some(0), "{}", done.stderr);
     }
     let again = machine.save(&snapshot)?;
-    ensure!(again.code == Some(2) && again.stderr.contains("is there already"), "{}", again.stderr);
+    ensure!(again.code == Some(2) && again.stderr.contains("already exists"), "{}", again.stderr);
     let nowhere = machine.save(&parent.join("no/where"))?;
     ensure!(nowhere.code == Some(1) && nowhere.stderr.contains("in one that exists"), "{}", nowhere.stderr);
     machine.ends()?;
@@ -281,7 +281,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     let machine = snapshot.join("machine");
     let length = machine.metadata()?.len();
     fs::File::options().write(true).open(&machine)?.set_len(length / 2)?;
-    no_machine(context, &snapshot, "it is not whole")?;
+    no_machine(context, &snapshot, "it is truncated")?;
     fs::remove_file(&machine)?;
     no_machine(context, &snapshot, "it has no file machine")
 }

@@ -149,7 +149,7 @@ fn warm(context: &Context) -> anyhow::Result<()> {
     let file = room.file()?;
     let folder = file.parent().context("no folder")?;
     ensure!((mode(folder)?, mode(&file)?) == (0o700, 0o600), "{:o} {:o}", mode(folder)?, mode(&file)?);
-    // Two go on from it at once, and any number of times.
+    // Two resume it at once, and any number of times.
     let second = room.two(context, [2, 3])?;
     let third = room.run(context, 4, &[])?;
     let [a, b] = &second;
@@ -162,7 +162,7 @@ fn warm(context: &Context) -> anyhow::Result<()> {
     let is_new = |n: usize| !random[..n].contains(&random[n]);
     ensure!((1..random.len()).all(is_new), "the same random numbers: {random:?}");
     ensure!(room.run(context, 5, &["--cold"])?.start == "boot", "--cold has booted nothing");
-    // One that is not whole is replaced, and so is one that is whole and that QEMU refuses.
+    // One that is truncated is replaced, and so is one that is complete and that QEMU refuses.
     let size = file.metadata()?.len();
     fs::File::options().write(true).open(&file)?.set_len(size / 2)?;
     let half = room.run(context, 6, &[])?;
@@ -170,7 +170,7 @@ fn warm(context: &Context) -> anyhow::Result<()> {
     corrupt(&room.file()?)?;
     let refused = room.run(context, 7, &[])?;
     ensure!(refused.start == "boot", "a snapshot with a corrupt state was used");
-    for (ran, why) in [(&half, "it is not whole"), (&refused, "QEMU")] {
+    for (ran, why) in [(&half, "it is truncated"), (&refused, "QEMU")] {
         let said = ran.said.lines().find(|line| line.contains("cannot be used, so the machine boots"));
         ensure!(said.is_some_and(|line| line.contains(why)), "stderr lacks {why:?}: {}", ran.said);
     }

@@ -68,7 +68,7 @@ bits! {
 
     /// What a guest can do.
     pub struct Capabilities(u64) = "dm_caps" {
-        /// It gives pages up. Linux does with pages of 4 KiB alone.
+        /// It gives pages up. Linux does so only with pages of 4 KiB.
         balloon / with_balloon: bool @ 0;
         /// It takes more memory than it was started with.
         hot_add / with_hot_add: bool @ 1;

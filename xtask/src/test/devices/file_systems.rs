@@ -81,7 +81,7 @@ fi"#;
 fn checked(console: &str) -> anyhow::Result<()> {
     let repaired = console.contains("fs: repair 0") || console.contains("fs: repair 1");
     let whole = console.contains("fs: check 0") && console.contains("fs: kept 0");
-    ensure!(repaired && whole, "the file system is not whole:\n{console}");
+    ensure!(repaired && whole, "the file system is damaged:\n{console}");
     Ok(())
 }
 
