@@ -106,7 +106,7 @@ fn serve(link: &mut Uplink, mut job: Job) -> io::Result<()> {
 /// Passes output on, of `most` reads at most.
 fn pass(link: &mut Uplink, job: &mut Job, which: usize, most: usize) {
     let mut buffer = [0; MAX_AGENT_DATA];
-    // A pipe holds this many bytes at most (pipe(7), F_SETPIPE_SZ); a process left behind may go on writing.
+    // A pipe holds this many bytes at most (pipe(7), F_SETPIPE_SZ); a process left behind may keep writing.
     let mut budget: usize = 1 << 20;
     for _ in 0..most {
         let Some(bytes) = job.read(which, &mut buffer) else { return };

@@ -21,7 +21,7 @@ const RING: usize = 16;
 const SQUARE: u32 = 32;
 const KEYS_ROW: u32 = 200;
 
-/// Draws, and goes on with each key, until the host asks for the end.
+/// Draws, and continues with each key, until the host asks for the end.
 pub(crate) fn run(hardware: &rt::Hardware, client: &mut Client, os: &Os<'_, '_>) {
     let offer = client.find(guid::VIDEO).expect("there is a screen");
     let window = bus::window(hardware, synthvid::needed(&offer)).expect("the window has room for its memory");

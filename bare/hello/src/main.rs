@@ -40,7 +40,7 @@ impl tour::Os for Bare {
         rt::println!("hello: {line}");
     }
     fn wait(&self, intid: Intid) {
-        // Masked, so that the interrupt cannot come between the check and the WFI; it ends the WFI all the same.
+        // Masked, so that the interrupt cannot come between the check and the WFI; it ends the WFI anyway.
         while ARRIVED.fetch_and(!(1 << intid.number()), Ordering::Acquire) >> intid.number() & 1 == 0 {
             rt::arch::wfi();
             irq::unmask();

@@ -86,7 +86,7 @@ impl Disks {
         })
     }
 
-    /// Returns a number for a new disk, other than those of all disks that have been in its slot lately.
+    /// Returns a number for a new disk, other than those of all disks that have been in its slot recently.
     pub(crate) fn free(&self, last: u16) -> Option<u16> {
         let free = |number: &u16| {
             self.slots[usize::from(*number) % MAX_DISKS].number.load(Ordering::Relaxed) == NOTHING

@@ -106,7 +106,7 @@ pub unsafe fn execute(address: u64) -> Result<(), Exception> {
     exception.map_or(Ok(()), Err)
 }
 
-/// Instructions that this CPU has executed lately, each followed by a return; found by hash, so that one in a loop is
+/// Instructions that this CPU has executed recently, each followed by a return; found by hash, so that one in a loop is
 /// not written each time.
 #[repr(align(4096))]
 struct Slots([[AtomicU32; 2]; SLOTS]);

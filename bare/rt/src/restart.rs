@@ -19,7 +19,7 @@ pub fn generation() -> u64 {
 }
 
 /// Starts the program again: statics as in the file, MMU off, the same device tree. The interrupt controller is set up
-/// anew; other devices, and the hypervisor, keep their state.
+/// again; other devices, and the hypervisor, keep their state.
 ///
 /// # Panics
 ///

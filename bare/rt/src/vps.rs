@@ -44,7 +44,7 @@ pub fn take_interrupts() {
 /// Waits until a condition holds that another VP makes true, which then sends a [`WAKE`].
 fn wait(condition: impl Fn() -> bool) {
     while !condition() {
-        // Masked: an interrupt that comes after the check ends the WFI all the same.
+        // Masked: an interrupt that comes after the check ends the WFI anyway.
         arch::wfi();
         take_interrupts();
     }

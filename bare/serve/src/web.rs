@@ -96,7 +96,7 @@ impl Web {
 }
 
 impl Connection {
-    /// Goes on with a connection. Returns true once a file was sent.
+    /// Continues with a connection. Returns true once a file was sent.
     fn step(&mut self, socket: &mut Socket<'_>, files: &Files<impl Wait>) -> bool {
         match socket.state() {
             // Both sides have all; another client may connect. Not by `abort`, which sends a reset: QEMU's user network

@@ -102,7 +102,7 @@ fn kind(number: u64) -> Kind {
     }
 }
 
-/// Runs on an attacking VP; started anew after it powered off.
+/// Runs on an attacking VP; restarted after it powered off.
 pub(crate) fn attack() {
     let vp = cpu::index();
     let own = &ATTACKERS[vp];

@@ -136,7 +136,7 @@ fn suspend(check: &mut Check) {
         time::arm(time::counter() + time::ticks(Duration::from_millis(2)));
         // An early return is allowed; only the interrupt matters.
         let woken = time::wait_until(PATIENCE, || {
-            // Masked: an interrupt that comes between the check and the call ends the wait all the same.
+            // Masked: an interrupt that comes between the check and the call ends the wait anyway.
             arch::without_interrupts(|| {
                 let waits = || EXPIRED.load(Ordering::Relaxed) == round as u64;
                 if waits() {
@@ -285,8 +285,8 @@ fn run_on_vp_1(check: &mut Check, work: fn()) {
 /// The checks, handed to the VP that ends the run.
 static CHECKS: Mutex<Option<Checks>> = Mutex::new(None);
 
-/// Runs the last check: VP 0 starts VP 1 and goes off at once, then VP 1 does so, and so on. The run goes on meanwhile;
-/// the last VP that is on ends it.
+/// Runs the last check: VP 0 starts VP 1 and goes off at once, then VP 1 does so, and so on. The run continues
+/// meanwhile; the last VP that is on ends it.
 pub(crate) fn hand_over(checks: Checks) {
     if rt::hardware::get().vps() < 2 {
         return checks.close();

@@ -240,7 +240,7 @@ Examples:
   cargo hv boot --kernel arch/arm64/boot/Image --modules staging/lib/modules/6.18.0 --load hv_utils
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
-/// What a machine that goes on has from its snapshot, or cannot have.
+/// What a resumed machine has from its snapshot, or cannot have.
 const SAVED: [&str; 28] = [
     "kernel",
     "tree",

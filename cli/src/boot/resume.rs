@@ -1,5 +1,5 @@
 //! A run that is resumed from a snapshot of `hv snapshot`: the machine's own options are those of the snapshot, and
-//! what is the host's is given anew.
+//! what is the host's is given again.
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use crate::snapshot::{Folder, Versions};
 use crate::symbols::Symbols;
 use crate::terminal;
 
-/// What a machine was started with, as far as a run that goes on with it must know.
+/// What a machine was started with, as far as a run that resumes it must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Options {
@@ -54,7 +54,7 @@ impl Args {
         }
     }
 
-    /// Returns the options of this run together with those of the machine that it goes on with, which has a control
+    /// Returns the options of this run together with those of the machine that it resumes, which has a control
     /// port in any case.
     ///
     /// # Errors

@@ -74,7 +74,7 @@ pub(super) fn saver(
     })
 }
 
-/// Goes on with a machine of the user's.
+/// Resumes a machine of the user's.
 pub(super) fn saved(
     settings: &Settings,
     saved: Saved,
@@ -87,7 +87,7 @@ pub(super) fn saved(
     Ok(Begun { running, beginning: Beginning { sent, first: None }, started })
 }
 
-/// Goes on from the snapshot, if it is there and QEMU takes it. Else boots the machine with `ram`, to be saved when the
+/// Resumes the snapshot, if it is there and QEMU takes it. Else boots the machine with `ram`, to be saved when the
 /// agent connects.
 pub(super) fn warm(settings: &Settings, ram: Ram, snapshot: Cached) -> anyhow::Result<Begun> {
     let started = Started::default();

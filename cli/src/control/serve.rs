@@ -33,7 +33,7 @@ mod snapshot;
 
 /// Clients at a time.
 const CLIENTS: usize = 16;
-/// How long a guest that goes on may take to set its clock.
+/// How long a resumed guest may take to set its clock.
 const TIME: Duration = Duration::from_secs(10);
 /// Pairs of a list at most.
 const PAIRS: u32 = 4096;

@@ -44,7 +44,7 @@ const RAM_ALIGN: u64 = 8192;
 pub(crate) struct Disks {
     /// Those of the start.
     disks: Vec<Disk>,
-    /// What is mapped for a machine that goes on, which knows its disks.
+    /// What is mapped for a resumed machine, which knows its disks.
     saved: Vec<Backing>,
     /// Memory for more, if there is any.
     window: Option<Backing>,

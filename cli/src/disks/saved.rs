@@ -114,7 +114,7 @@ impl Live {
 }
 
 impl SavedDisks {
-    /// Returns the disks of a machine that goes on. `files`: one for each backing, as long as that. What the guest
+    /// Returns the disks of a resumed machine. `files`: one for each backing, as long as that. What the guest
     /// writes stays in QEMU's memory, except for the window, which is copied: the tool writes to it too.
     ///
     /// # Errors

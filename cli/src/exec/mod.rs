@@ -210,7 +210,7 @@ fn run_in_guest(
 }
 
 /// Makes a folder for the agent's sockets. Its lock is that of the machine which uses it: until then it is empty, and
-/// made anew if `hv clean` has removed it.
+/// made again if `hv clean` has removed it.
 fn folder_for_sockets() -> anyhow::Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix(EXEC_PREFIX)

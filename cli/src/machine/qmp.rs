@@ -1,5 +1,5 @@
-//! QMP, QEMU's machine protocol (QEMU, docs/interop/qmp-spec): the requests that save a running machine, and that go on
-//! with a saved one.
+//! QMP, QEMU's machine protocol (QEMU, docs/interop/qmp-spec): the requests that save a running machine, and
+//! that resume a saved one.
 //!
 //! QEMU saves everything but RAM, which is a file that the tool has (capability `x-ignore-shared`). What it saves goes
 //! through a pipe: its sandbox lets it run no program.
@@ -44,7 +44,7 @@ impl Qmp {
         Ok(Self { socket, bytes: Vec::new(), open: false })
     }
 
-    /// Stops the machine, does `work`, and lets the machine go on, whether the work succeeded or not.
+    /// Stops the machine, does `work`, and lets the machine continue, whether the work succeeded or not.
     ///
     /// # Errors
     /// Those of the work; QEMU does not answer, or has ended.
@@ -80,7 +80,7 @@ impl Qmp {
         Ok(bytes)
     }
 
-    /// Has a QEMU that waits for a machine take this one, and lets it go on.
+    /// Has a QEMU that waits for a machine take this one, and lets it continue.
     ///
     /// # Errors
     /// It is not a machine that this QEMU, with its command line, has saved; or QEMU has ended.

@@ -58,7 +58,7 @@ pub(crate) struct Outcome {
     pub(crate) wall: Duration,
 }
 
-/// A machine that was saved: it goes on where it was.
+/// A machine that was saved: it continues where it was.
 #[derive(Debug)]
 pub(crate) struct Saved {
     /// Its RAM.
@@ -137,7 +137,7 @@ impl Running {
         self.keyboard = typed.and_then(|(guest, console)| settings.typing.forward(guest, console.prompt()));
     }
 
-    /// Goes on with a machine that was saved under the same settings, and returns it with what it had sent over the
+    /// Resumes a machine that was saved under the same settings, and returns it with what it had sent over the
     /// sockets' port.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `--net-capture`: the network's frames, from QEMU through a pipe into the user's file.
 //!
 //! A guest sends as many frames as it likes, and QEMU would write them all. So a thread copies whole records, as many
-//! as fit. It goes on reading whatever becomes of them, since QEMU waits while the pipe is full.
+//! as fit. It keeps reading whatever becomes of them, since QEMU waits while the pipe is full.
 //!
 //! Source: IETF, draft-ietf-opsawg-pcap, "General File Structure", "File Header", "Packet Record".
 
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn a_full_disk_stops_no_machine() {
         let (mut pipe, held) = Capture::begin(Path::new("/dev/full")).unwrap();
-        // More than the pipe holds: the thread goes on reading.
+        // More than the pipe holds: the thread keeps reading.
         pipe.write_all(&capture(&[1514; 1000])).unwrap();
         let error = format!("{:#}", held.finish().unwrap_err());
         assert!(error.contains("cannot write the capture to /dev/full"), "{error}");

@@ -83,14 +83,14 @@ impl Versions {
         ensure!(
             self.qemu == current.qemu,
             "it was saved with QEMU {}, and this is QEMU {}, which may not take it; name the other one with --qemu, or boot the \
-             machine anew and save it again",
+             machine again and save it",
             ui::one_line(&self.qemu),
             current.qemu
         );
         ensure!(
             self.hypervisor == current.hypervisor,
             "it was saved with the hypervisor of hv {tool}, and that of this hv {} is another one; use that tool, or boot the \
-             machine anew and save it again",
+             machine again and save it",
             current.tool
         );
         Ok(())
@@ -107,7 +107,7 @@ impl About {
         let VersionsAlone { format, tool } = versions.context("it is not what hv snapshot writes")?.versions;
         ensure!(
             format == FORMAT,
-            "it has format {format}, of hv {}, and this hv {} reads format {FORMAT}; use that tool, or boot the machine anew and \
+            "it has format {format}, of hv {}, and this hv {} reads format {FORMAT}; use that tool, or boot the machine again and \
              save it again",
             ui::one_line(&tool),
             env!("CARGO_PKG_VERSION")

@@ -68,11 +68,11 @@ impl Cached {
         }
     }
 
-    /// Saves the machine, which has sent `sent` over the sockets' port and nothing else, and lets it go on. Does
+    /// Saves the machine, which has sent `sent` over the sockets' port and nothing else, and lets it continue. Does
     /// nothing if another process is just doing it or has done it.
     ///
     /// # Errors
-    /// QEMU cannot save the machine, or the cache has no room for it. The machine goes on even so, unless QEMU has
+    /// QEMU cannot save the machine, or the cache has no room for it. The machine continues even so, unless QEMU has
     /// ended.
     pub(crate) fn save(
         &self,

@@ -95,8 +95,8 @@ impl Saver {
         }
     }
 
-    /// Saves the machine, which goes on in any case. `still` returns the name of the next request to the hypervisor if
-    /// nothing is on its way to or from it, once the machine is stopped; `check` fails once the result is no longer
+    /// Saves the machine, which continues in any case. `still` returns the name of the next request to the hypervisor
+    /// if nothing is on its way to or from it, once the machine is stopped; `check` fails once the result is no longer
     /// awaited.
     ///
     /// # Errors

@@ -387,7 +387,7 @@ fn the_first_connection_can_be_saved_and_answered_by_another_relay() {
     // Once.
     served.program(4);
     assert!(receiver.recv().is_err());
-    // Nothing listens there: the message is answered all the same.
+    // Nothing listens there: the message is answered anyway.
     let mut other = served_from(Beginning { sent, first: None });
     assert_eq!(other.hypervisor.hear(), Heard::Refuse(3));
     other.program(5);

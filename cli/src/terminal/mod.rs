@@ -34,7 +34,7 @@ pub(crate) enum LineEnds {
     Guest,
 }
 
-/// The terminal while each key goes on as it is; restored on drop, or by a second signal.
+/// The terminal while each key is passed on as it is; restored on drop, or by a second signal.
 #[derive(Debug)]
 pub(crate) struct Raw {
     before: Termios,

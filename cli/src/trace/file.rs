@@ -54,7 +54,7 @@ impl Run {
         ensure!(
             self.version == hv_trace::VERSION,
             "the trace was written by another hv: its records have version {}, and this hv reads version {}; record it \
-             anew, or open it in Perfetto",
+             again, or open it in Perfetto",
             self.version,
             hv_trace::VERSION
         );

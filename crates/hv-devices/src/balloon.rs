@@ -299,7 +299,7 @@ impl Balloon {
         }
         match self.give(io) {
             Ok(()) => {}
-            // It goes on in `room`.
+            // It continues in `room`.
             Err(SendError::Full) => self.task = Task::GiveLater,
             Err(_) => self.end(io, Ended::Closed),
         }

@@ -168,7 +168,7 @@ impl<E: Event> Driver<E> {
         for event in self.events.get(first..end).unwrap_or_default() {
             match event.send(io) {
                 Ok(()) => self.sent += 1,
-                // It goes on in `room`.
+                // It continues in `room`.
                 Err(SendError::Full) => return,
                 Err(_) => return self.end(io, Ended::Closed),
             }

@@ -270,7 +270,7 @@ impl Network {
     }
 
     /// Returns the maximum length of a frame for the guest. One whose own frames are shorter receives those of Ethernet
-    /// all the same, as with any card: QEMU's user network sends long segments of TCP whatever the guest's are.
+    /// anyway, as with any card: QEMU's user network sends long segments of TCP whatever the guest's are.
     const fn longest_received(&self) -> u32 {
         if self.longest() < DEFAULT_FRAME { DEFAULT_FRAME } else { self.longest() }
     }

@@ -5,7 +5,7 @@
 //! starts: so nothing has to be done when the guest places it, and an acknowledgement is never too early. The guest
 //! reports the parts of the screen that have changed, which the device adds up ([`Video::take_changed`]).
 //!
-//! A picture outlives its channel, since firmware closes the channel and goes on drawing (OpenVMM, uidevices, video).
+//! A picture outlives its channel, since firmware closes the channel and keeps drawing (OpenVMM, uidevices, video).
 //! The host has no pointer to draw: what the guest says of its own is ignored.
 
 mod screen;

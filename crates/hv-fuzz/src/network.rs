@@ -367,7 +367,7 @@ impl Guest {
         self.drain(1);
     }
 
-    /// Checks that nothing stays in flight when the guest unloads, and one that begins anew finds a card, whatever
+    /// Checks that nothing stays in flight when the guest unloads, and one that starts over finds a card, whatever
     /// happened.
     fn ends_well(mut self) {
         self.host.memory.calm();

@@ -349,7 +349,7 @@ pub fn sockets(data: &[u8]) {
             _ => {}
         }
     }
-    // A guest that begins anew has no connections, and the host knows.
+    // A guest that starts over has no connections, and the host knows.
     run.port.memory.calm();
     run.port.room.set(usize::MAX);
     run.bus.flush(&run.port);

@@ -146,7 +146,7 @@ fn a_signal_to_a_port_that_names_no_vp_takes_each_vps_lock_once() {
     }
 }
 
-/// Four VPs move their overlays about three pages, and start anew, at the same time.
+/// Four VPs move their overlays about three pages, and restart, at the same time.
 #[test]
 fn overlays_that_threads_move_lose_no_byte_of_the_guests() {
     const VPS: usize = 4;

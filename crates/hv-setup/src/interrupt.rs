@@ -42,7 +42,7 @@ pub fn install() -> std::io::Result<()> {
         signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(at_once))?;
         signal_hook::flag::register(signal, Arc::clone(CAME.get_or_init(Arc::default)))?;
     }
-    // A guest that may write to a folder can reach the limit of ulimit -f: the write fails, and the tool goes on.
+    // A guest that may write to a folder can reach the limit of ulimit -f: the write fails, and the tool continues.
     signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new(signals)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {

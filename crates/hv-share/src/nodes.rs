@@ -97,7 +97,7 @@ impl Nodes {
         self.by_name.remove(&(folder, Arc::from(name)));
     }
 
-    /// Gives the number of a name another name: the guest has moved the file, and goes on with its number.
+    /// Gives the number of a name another name: the guest has moved the file, and continues with its number.
     pub(crate) fn moved(&mut self, from: (u64, &[u8]), to: (u64, &[u8])) {
         let to = (to.0, Arc::from(to.1));
         self.by_name.remove(&to);

@@ -236,7 +236,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
         buffer: &'b mut [u8],
         mut each: impl FnMut(u16, TransferPageRange),
     ) -> Result<Option<Event<'b, T, D>>, Error> {
-        // Without a commit the host has no room to go on: there is an end.
+        // Without a commit the host has no room to continue: there is an end.
         loop {
             let Some(mut packet) = self.channel.receive()? else {
                 self.channel.commit()?;

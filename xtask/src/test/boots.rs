@@ -198,7 +198,7 @@ fn strict_level(context: &Context) -> anyhow::Result<()> {
 
 /// Checks that a kernel boots with a device tree although 6.12 recognizes Hyper-V by ACPI only.
 ///
-/// 6.12 takes only ACPI's word for Hyper-V; with a device tree it must boot all the same.
+/// 6.12 takes only ACPI's word for Hyper-V; with a device tree it must boot anyway.
 fn device_tree(context: &Context) -> anyhow::Result<()> {
     let booted = context.boot(&["--firmware", "dt"])?;
     booted.ended(Exit::Success, "power-off")?;

@@ -1,5 +1,5 @@
-//! Each injected fault against this project's own drivers: `bare/drivers` uses a service, a controller and a card,
-//! each wait with a limit, and prints each outcome. A driver ends with an error or goes on; it never panics, hangs, or
+//! Each injected fault against this project's own drivers: `bare/drivers` uses a service, a controller and a card, each
+//! wait with a limit, and prints each outcome. A driver ends with an error or continues; it never panics, hangs, or
 //! takes wrong bytes for right ones, and memory comes back wherever the host has said that it may.
 
 use std::fs;
@@ -163,7 +163,7 @@ const ROWS: &[Row] = &[
         ],
         ALL_BUT_DISK,
     ),
-    // A device that goes is an error of what is done with it, its channel is closed, and the others go on.
+    // A device that goes is an error of what is done with it, its channel is closed, and the others continue.
     row(
         "rescind-heartbeat",
         "rescind=heartbeat@1",

@@ -80,7 +80,7 @@ fn modules(context: &Context) -> anyhow::Result<()> {
     context.hv(&["boot", "--modules", "/nonexistent/modules"])?.refused("/nonexistent/modules")
 }
 
-/// Checks that without modules the kernel reaches user space all the same, and that the user learns before the start
+/// Checks that without modules the kernel reaches user space anyway, and that the user learns before the start
 /// why it will not connect.
 fn without_modules(context: &Context) -> anyhow::Result<()> {
     let (kernel, _) = kernel()?;

@@ -130,7 +130,7 @@ fn change(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Checks that a folder whose connection has ended is an error for its readers, and no reader waits for it. The command
-/// goes on.
+/// continues.
 fn lost(context: &Context) -> anyhow::Result<()> {
     let root = folder(context)?;
     let script = "cat /data/a/b/c/large /data/many/* >/dev/null 2>&1; echo first $?; \

@@ -152,7 +152,7 @@ fn side_by_side(context: &Context) -> anyhow::Result<()> {
     let done = original.save(&snapshot)?;
     ensure!(done.code == Some(0) && done.stdout.contains("the machine stood still for"), "{}", done.stderr);
     let saved = contents(&snapshot)?;
-    // Two go on at once, and the machine itself does too.
+    // Two continue at once, and the machine itself does too.
     let from = snapshot.to_string_lossy();
     let began = Instant::now();
     let mut all = [

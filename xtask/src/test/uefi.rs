@@ -69,7 +69,8 @@ fn in_a_partition(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that on another hypervisor the application says so, on the console and in its file, and the firmware goes on.
+/// Checks that on another hypervisor the application says so, on the console and in its file, and the firmware
+/// continues.
 fn elsewhere(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let made = context.hv(&["conformance", "--uefi", &folder.to_string_lossy()])?;

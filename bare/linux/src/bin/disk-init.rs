@@ -156,7 +156,7 @@ fn worker(path: &CStr, cpu: u64, first: u64, end: u64) -> Result<(), Failure> {
         read(direct, part, page * PAGE)?;
         check(part, page, |_| 1)?;
     }
-    // Some of them anew, through the page cache.
+    // Some of them again, through the page cache.
     for page in (first..end).filter(|page| generation(*page) == 2) {
         let part = &mut buffer[..PAGE as usize / 8];
         fill(part, page, generation);

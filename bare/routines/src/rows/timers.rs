@@ -81,7 +81,7 @@ fn message<O: Os>(cx: &Cx<'_, O>, synic: &Synic<'_, O::Conduit>, index: TimerInd
         assert!(synic.end(pending).is_ok());
     }
     timer.release(vp, cx.os).expect("it gives the timer back");
-    // What was sent before the end arrives all the same.
+    // What was sent before the end arrives anyway.
     while let Some(pending) = synic.pending(SINT) {
         assert_ne!(synic.end(pending), Ok(End::NotOurs));
     }

@@ -15,7 +15,7 @@ use super::{RECEIVE_LIST, RINGS_LIST, SEND_LIST, bus};
 use crate::psci::PATIENCE;
 use crate::rng::Rng;
 
-/// How long the host may leave a ring alone before it counts as abandoned: its channel is opened anew then.
+/// How long the host may leave a ring alone before it counts as abandoned: its channel is opened again then.
 const ABANDONED: Duration = Duration::from_millis(100);
 
 /// Connections that are asked for until one is made.

@@ -29,7 +29,7 @@ pub(super) struct Leaving {
     /// The guest has sent something since the last look.
     pub(super) busy: bool,
     /// It has stopped sending, and gets no more frames. Before that it does: a sender whose frames are not acknowledged
-    /// pauses, and goes on.
+    /// pauses, and continues.
     stopped: bool,
 }
 

@@ -73,7 +73,7 @@ impl Sections {
 
     /// Gives the buffer back: the guest's completions for it no longer mean anything.
     pub(super) fn end(&mut self) {
-        // Stamps go on, so no id is used twice.
+        // Stamps continue, so no id is used twice.
         *self = Self { stamp: self.stamp, ..Self::new() };
     }
 

@@ -248,7 +248,7 @@ impl Network {
         io.submit(of, offset, len).map(|_| true).map_err(|_| Status::FAIL)
     }
 
-    /// Goes on after a frame: with the next segment, or the next message.
+    /// Continues after a frame: with the next segment, or the next message.
     pub(super) fn sent<P: Backend<Request>>(
         &mut self,
         done: &mut Done<'_, Request>,

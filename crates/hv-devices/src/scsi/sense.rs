@@ -73,7 +73,7 @@ impl Sense {
     pub const WRITE_ERROR: Self = Self::new(SenseKey::MediumError, 0x0c, 0);
     /// MISCOMPARE DURING VERIFY OPERATION is not reported: nothing compares. INTERNAL TARGET FAILURE.
     pub const TARGET_FAILURE: Self = Self::new(SenseKey::HardwareError, 0x44, 0);
-    /// CAPACITY DATA HAS CHANGED. Linux reads the capacity anew.
+    /// CAPACITY DATA HAS CHANGED. Linux reads the capacity again.
     pub const CAPACITY_CHANGED: Self = Self::new(SenseKey::UnitAttention, 0x2a, 0x09);
     /// MEDIUM NOT PRESENT.
     pub const NO_MEDIUM: Self = Self::new(SenseKey::NotReady, 0x3a, 0);

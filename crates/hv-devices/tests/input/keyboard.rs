@@ -213,7 +213,7 @@ fn a_request_waits_for_the_room_that_its_answers_need() {
         let guest = ready();
         let handed = fill(&guest);
         assert!(guest.send(PacketType::DATA_IN_BAND, flags, ID, &words(&[1, 0x1_0000])));
-        // The events' request for room was replaced, and they go on all the same.
+        // The events' request for room was replaced, and they continue anyway.
         let packets = guest.receive_all();
         let keys = packets.iter().filter(|packet| packet.payload.len() == 16).count();
         assert_eq!((keys, packets.len()), (handed, handed + 1 + usize::from(flags)));

@@ -246,7 +246,7 @@ impl Guest {
         assert_eq!(self.set(0x0001_010e, &words(&[0x0d])), 0);
     }
 
-    /// Saves the bus, and goes on with a new one that is restored from what was saved.
+    /// Saves the bus, and continues with a new one that is restored from what was saved.
     pub(crate) fn restore(&mut self) {
         let mut image = Vec::new();
         let mut sink = |bytes: &[u8]| image.extend_from_slice(bytes);

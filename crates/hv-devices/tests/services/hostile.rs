@@ -38,7 +38,7 @@ enum Step {
     },
     Close,
     Open,
-    /// Time goes on.
+    /// Time advances.
     Wait(u32),
     /// The machine is saved and restored.
     Restore,

@@ -84,7 +84,7 @@ fn a_guest_that_says_nothing_is_told_from_one_without_a_driver() {
     guest.close();
     guest.with(|device, _| device.take());
     assert_eq!(ask(&guest), Err(Refused::Closed));
-    // A second life: the versions are offered anew.
+    // A second life: the versions are offered again.
     guest.open();
     while guest.receive().is_some_and(|request| request.header.message_type.0 != 0) {}
     assert_eq!(ask(&guest), Err(Refused::Negotiating));

@@ -197,8 +197,8 @@ impl Guest {
         guest
     }
 
-    /// Saves the bus, which is paused and idle, and goes on with a new one, restored from that. `controller`: a new one
-    /// with the disks.
+    /// Saves the bus, which is paused and idle, and continues with a new one, restored from that. `controller`: a new
+    /// one with the disks.
     pub(crate) fn restart(&mut self, controller: Storage<8>) {
         let mut image = Vec::new();
         let mut write = |part: &[u8]| image.extend_from_slice(part);

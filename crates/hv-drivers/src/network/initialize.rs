@@ -239,7 +239,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         }
     }
 
-    /// Goes on with the next step, or fails permanently.
+    /// Continues with the next step, or fails permanently.
     fn advance_to(&mut self, next: Result<State, Error>) {
         self.state = next.unwrap_or_else(State::Failed);
     }

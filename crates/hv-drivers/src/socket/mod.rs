@@ -142,7 +142,7 @@ impl<'t, D: Dma, C: Conduit> Stream<'t, D, C> {
                 return Ok(Some(0));
             }
             if !self.receive()? {
-                // A host that has gone without an end has ended it all the same.
+                // A host that has gone without an end has ended it anyway.
                 self.ended = self.channel.is_over();
                 return Ok(self.ended.then_some(0));
             }

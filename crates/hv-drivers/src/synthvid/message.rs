@@ -56,7 +56,7 @@ impl Message {
     }
 }
 
-/// The host's own pointer, at a place where it does not disturb. Hosts go on drawing one that is said to be invisible
+/// The host's own pointer, at a place where it does not disturb. Hosts keep drawing one that is said to be invisible
 /// (Linux 6.12, drivers/gpu/drm/hyperv/hyperv_drm_proto.c, `hyperv_hide_hw_ptr`): so it is visible, and has the
 /// [shape](SHAPE) of a dark transparent pixel.
 pub(super) const POSITION: PointerPosition =

@@ -323,7 +323,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
         }
     }
 
-    /// Changes width and height. What the memory has stays, and is another picture: draw anew.
+    /// Changes width and height. What the memory has stays, and is another picture: redraw.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Injected faults, each against the drivers: they end with an error or go on, wrong bytes are never taken for right
+//! Injected faults, each against the drivers: they end with an error or continue, wrong bytes are never taken for right
 //! ones, and all memory comes back.
 //!
 //! What goes wrong outside of devices (interrupts, rep hypercalls, message buffers, the clock, pages that a hostile

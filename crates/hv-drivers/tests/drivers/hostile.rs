@@ -416,7 +416,7 @@ fn packets_without_end_end_a_call_all_the_same() {
         drops = now;
     }
     assert!(left.lock().unwrap().0 > PACKETS / 2, "the ring to the host was never full");
-    // The host goes on to take them, and each was completed once.
+    // The host continues to take them, and each was completed once.
     for _ in 0..PACKETS {
         act.lock().unwrap()(usize::MAX);
         assert_eq!(card.receive(&mut [0; 1518]), Ok(None));

@@ -25,7 +25,7 @@ pub(crate) trait Vmbus: Send + Sync {
     /// Serves a call; `None` if it is none of VMBus.
     fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> Option<HypercallOutput>;
 
-    /// Lets the host go on while the guest waits.
+    /// Lets the host continue while the guest waits.
     fn go_on(&self);
 
     /// Returns the guest physical address of memory that it shares with the guest.

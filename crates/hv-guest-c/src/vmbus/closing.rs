@@ -99,7 +99,7 @@ impl<T: Driver> State<T> {
         }
     }
 
-    /// Goes on closing the driver. Returns what came back, once it is closed. Moves what is large, in a frame of its
+    /// Continues to close the driver. Returns what came back, once it is closed. Moves what is large, in a frame of its
     /// own.
     #[inline(never)]
     fn poll(&mut self, client: &mut BusClient) -> Option<Left<T>> {

@@ -368,7 +368,7 @@ fn a_message_from_another_vp_leaves_each_vp_its_own_deadline() {
         m.set(1, Name::STIMER0_COUNT, 1_000_000).unwrap();
         m.set(1, Name::STIMER0_CONFIG, ENABLE | DIRECT).unwrap();
         let other = m.host.deadline(1);
-        // VP 0 empties the slot, and before it writes EOM, VP 1 makes the queue go on twice.
+        // VP 0 empties the slot, and before it writes EOM, VP 1 makes the queue continue twice.
         let slot = m.message_page(0) + u64::from(SINT) * 256;
         for _ in 0..2 {
             m.host.memory().store_release(slot, 0).unwrap();

@@ -144,7 +144,7 @@ impl State {
                 return None;
             }
         }
-        // A card may have many packets with the guest: those of guests are followed all the same.
+        // A card may have many packets with the guest: those of guests are followed anyway.
         let free = |flight: &&mut Flight| flight.channel == 0;
         let half = self.flights.len() / 2;
         let place = match from_guest {

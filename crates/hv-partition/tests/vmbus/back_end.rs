@@ -278,7 +278,7 @@ fn a_partition_is_saved_when_nothing_is_in_flight_and_goes_on_where_it_was() {
             assert!(take_kinds(n, 0).contains(&MessageType::RESCIND_OFFER), "the sub-channel goes with it");
         });
 
-        // The one that was saved goes on as well.
+        // The one that was saved continues as well.
         m.partition.with_vmbus(&m.host, |bus| bus.unpause());
         let tokens = started(m);
         assert_eq!(tokens.len(), 3);

@@ -39,7 +39,7 @@ fn connected_machine(test: impl FnOnce(&TestMachine<'_>)) {
     });
 }
 
-/// Restores the guest into a new partition, in which it goes on.
+/// Restores the guest into a new partition, in which it continues.
 fn restored(m: &TestMachine<'_>, test: impl FnOnce(&TestMachine<'_>)) {
     let image = m.image();
     run_bare(config(), VPS, &[], |n| {

@@ -24,7 +24,7 @@ pub struct Special {
     is_socket: bool,
     /// What a terminal would obey is escaped.
     is_terminal: bool,
-    /// A signal came before: this is the result of a run that it has ended, and is written all the same.
+    /// A signal came before: this is the result of a run that it has ended, and is written anyway.
     is_last: bool,
 }
 

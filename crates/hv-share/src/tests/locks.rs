@@ -136,7 +136,7 @@ fn a_lock_is_waited_for() {
     let waits = guest.wait(&lock(fh, 2, WRITE, 0, END));
     guest.close(fh).unwrap();
     assert_eq!(guest.retried(), Some((waits, Errno::BADF.raw_os_error())));
-    // They are bounded, and a kernel that begins anew has none.
+    // They are bounded, and a kernel that starts over has none.
     let (fh, _) = guest.two();
     for _ in 0..MOST_WAITING {
         guest.wait(&lock(fh, 2, READ, 0, END));

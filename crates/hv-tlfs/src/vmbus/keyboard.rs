@@ -41,7 +41,7 @@ constants! {
 constants! {
     table FLAGS, kind "keyboard-flag", from "Linux 6.12, drivers/input/serio/hyperv-keyboard.c";
 
-    /// In [`Keystroke::flags`]: the code is a UTF-16 unit. Linux takes it for a scan code all the same.
+    /// In [`Keystroke::flags`]: the code is a UTF-16 unit. Linux takes it for a scan code anyway.
     pub const UNICODE: u32 = 1 << 0, "IS_UNICODE";
     /// The key is released.
     pub const RELEASED: u32 = 1 << 1, "IS_BREAK";

@@ -22,7 +22,7 @@ constants! {
     BACKUP_COMPLETE = 4, "VSS_OP_BU_COMPLETE";
     /// File systems hold still, from version 5.0 on.
     FREEZE = 5, "VSS_OP_FREEZE";
-    /// They go on.
+    /// They continue.
     THAW = 6, "VSS_OP_THAW";
     /// The copy is made fit for use.
     AUTO_RECOVER = 7, "VSS_OP_AUTO_RECOVER";

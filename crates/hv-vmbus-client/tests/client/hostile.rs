@@ -37,7 +37,7 @@ fn config_of_cases(cases: u32) -> ProptestConfig {
 proptest! {
     #![proptest_config(config_of_cases(200))]
 
-    /// Whatever the messages, the client goes on; memory comes back only with the answer that says so.
+    /// Whatever the messages, the client continues; memory comes back only with the answer that says so.
     #[test]
     fn any_messages_are_taken(messages in prop::collection::vec(message(), 0..60), connect in any::<bool>()) {
         let guest = Guest::<1>::new(config(), Convention::Smccc, 1);
@@ -77,7 +77,7 @@ proptest! {
             let _ = channel.send(&Outgoing::in_band(1, &[]));
             let _ = channel.close(&mut client);
         }
-        // The host ends it all, and the guest begins anew.
+        // The host ends it all, and the guest starts over.
         let _ = client.unload();
         hv_vmbus_client::deliver(guest.synic, hv_guest::synic::SintIndex::VMBUS, &mut client);
         prop_assert!(client.connect(Contact::new(VpIndex(0)), &mut guest.os()).is_ok());

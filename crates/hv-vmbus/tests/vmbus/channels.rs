@@ -64,7 +64,7 @@ fn an_open_is_answered_with_the_guests_id() {
     assert_eq!(*port.events.get_mut(), [Event::Opened { channel: ChannelId(1), vp: 3 }]);
 }
 
-/// As by a VP that has seen the answer before the host goes on, whose signal finds a channel that is not live yet.
+/// As by a VP that has seen the answer before the host continues, whose signal finds a channel that is not live yet.
 #[test]
 fn a_packet_that_is_there_before_the_channel_is_live_is_taken() {
     let (mut server, mut port) = with_gpadl(Version::V5_3);

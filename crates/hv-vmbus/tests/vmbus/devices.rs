@@ -73,7 +73,7 @@ fn a_back_end_may_be_done_at_once_and_a_request_may_go_on() {
             assert_ne!(token, last);
             assert_eq!(guest.complete(token, 0), Err(BusError::UnknownToken));
         }
-        // One that was in the table may go on outside it.
+        // One that was in the table may continue outside it.
         guest.port.at_once = true;
         assert_eq!(guest.complete(last, 0), Ok(()));
         assert_eq!(guest.complete(last, 0), Err(BusError::UnknownToken));
@@ -91,7 +91,7 @@ fn what_is_done_at_once_overtakes_nothing_that_waits() {
     guest.send(2, command(REQUEST, 0, 0));
     guest.send(3, command(REQUEST, 0, 0));
     guest.port.at_once = true;
-    // The first goes on, but after the second.
+    // The first continues, but after the second.
     guest.port.capacity.set(1);
     guest.complete(first, 0).unwrap();
     assert_eq!((guest.receive(), guest.receive()), (Some((2, 0)), None));

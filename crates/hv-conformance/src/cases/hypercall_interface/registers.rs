@@ -328,7 +328,7 @@ fn an_immediate_without_meaning_does_no_harm(cx: &Cx<'_>) -> Outcome {
     for immediate in [5, 0x7e57, 0xffff] {
         let before: [u64; 31] = core::array::from_fn(|n| 0x1000 + n as u64);
         let mut x = before;
-        // It may be an undefined instruction, or return; no more can be said than that the guest goes on.
+        // It may be an undefined instruction, or return; no more can be said than that the guest continues.
         if let Err(exception) = cx.env.hvc(immediate, &mut x) {
             check!(exception.undefined);
         }
