@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_qemu_that_ends_or_talks_nonsense_is_an_error() {
         for (said, expected) in
-            [("", "QEMU has ended"), ("no JSON\n", "no JSON"), ("{\"x\": 1}\n", "greets with")]
+            [("", "QEMU has ended"), ("no JSON\n", "not JSON"), ("{\"x\": 1}\n", "greets with")]
         {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(said.as_bytes()).unwrap();

@@ -168,7 +168,7 @@ impl Folder {
 /// hypervisor.
 fn judge(file: &OwnedFd, kind: FileType, name: &str) -> anyhow::Result<()> {
     let stat = rustix::fs::fstat(file)?;
-    ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "{name} is no {kind:?}");
+    ensure!(FileType::from_raw_mode(stat.st_mode) == kind, "{name} is not a {kind:?}");
     let is_own = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == 0;
     ensure!(
         is_own && stat.st_mode & 0o022 == 0,

@@ -18,7 +18,7 @@ const BATCH: usize = 1024;
 const LONGEST: u64 = 1 << 20;
 
 /// What a file is that is none of ours.
-const NO_TRACE: &str = "no trace of `hv boot --trace`";
+const NO_TRACE: &str = "not a trace of `hv boot --trace`";
 
 impl Run {
     /// Returns the nanoseconds from the guest's counter 0 to a record's time.
