@@ -36,8 +36,8 @@ const FREED: u64 = 100 * MIB;
 const SCRIPT: &str = "\
     insmod /modules/hv_vmbus.ko\ninsmod /modules/hv_utils.ko\n\
     insmod /modules/hv_balloon.ko pressure_report_delay=1\n\
-    mount -t tmpfs -o size=90% tmpfs /tmp\n\
-    fill() { dd if=/dev/zero of=/tmp/fill bs=1M count=300 2>/dev/null && rm /tmp/fill && echo \"memory: filled $1\"; }\n\
+    mkdir /srv\nmount -t tmpfs -o size=90% tmpfs /srv\n\
+    fill() { dd if=/dev/zero of=/srv/fill bs=1M count=300 2>/dev/null && rm /srv/fill && echo \"memory: filled $1\"; }\n\
     fill once\n\
     echo 'hv: waiting'\n\
     last= small=\n\

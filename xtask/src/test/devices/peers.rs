@@ -52,9 +52,9 @@ fn peers(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let script = format!(
         "{PASSWD}{BEGIN}\
          dd if=/dev/urandom of=file bs=1024 count=512 2>/dev/null\nsum=$(sha256sum <file)\n\
-         {shell} 'cat >/tmp/file' <file\n\
-         [ \"$({shell} 'sha256sum </tmp/file')\" = \"$sum\" ] && echo 'hv: ssh out'\n\
-         [ \"$({shell} 'cat /tmp/file' | sha256sum)\" = \"$sum\" ] && echo 'hv: ssh back'\n\
+         {shell} 'cat >/copied' <file\n\
+         [ \"$({shell} 'sha256sum </copied')\" = \"$sum\" ] && echo 'hv: ssh out'\n\
+         [ \"$({shell} 'cat /copied' | sha256sum)\" = \"$sum\" ] && echo 'hv: ssh back'\n\
          {shell} 'exit 42'\n[ $? = 42 ] && echo 'hv: ssh status'\n\
          for channels in 1 4; do\n\
          ethtool -L eth0 combined $channels; ip route replace default via {HOST} dev eth0\n\
