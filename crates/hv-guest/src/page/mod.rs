@@ -153,6 +153,9 @@ impl Page {
     }
 
     /// Copies `bytes` to `offset`, cell by cell, if all of them fit; otherwise none. Other bytes are unchanged.
+    ///
+    /// Each cell is written once, unless neither `offset` nor the number of bytes is a multiple of eight: then one cell
+    /// near the end may be written twice, each time a part of it.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         if offset > SIZE || bytes.len() > SIZE - offset {
@@ -171,6 +174,9 @@ impl Page {
 
     /// Fills `bytes` from `offset` on, reading each cell once. The part of `bytes` that lies beyond the page is
     /// unchanged.
+    ///
+    /// If neither `offset` nor the number of bytes is a multiple of eight, one cell near the end may be read twice, for
+    /// different bytes of it: no byte is ever read twice.
     #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
         let bytes = bytes.split_at_mut(SIZE.saturating_sub(offset).min(bytes.len())).0;
