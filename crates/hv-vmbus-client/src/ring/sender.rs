@@ -56,7 +56,8 @@ impl<'a> Outgoing<'a> {
         }
         self.ranges.iter().try_fold(8, |len: u32, range| {
             let (_, _, pages) = range.span().ok_or(SendError::Data)?;
-            pages.checked_mul(8).and_then(|n| n.checked_add(len + 8)).ok_or(SendError::TooLong)
+            let add = |n: u32| n.checked_add(len)?.checked_add(8);
+            pages.checked_mul(8).and_then(add).ok_or(SendError::TooLong)
         })
     }
 

@@ -226,6 +226,11 @@ fn pages_stand_between_descriptor_and_payload() {
     }
     let much = data(&[1], 0, u32::MAX);
     assert_eq!(sender.send(&area[..], &Outgoing::gpa_direct(1, &[much], &[])), Err(SendError::TooLong));
+    // The ranges but for the last take 2^32 - 8 bytes of the packet: 511 of 2^20 pages each, and one of the rest.
+    let rest = (u32::MAX - 7 - 8 - 511 * ((1 << 23) + 8) - 8) / 8;
+    let mut all = vec![much; 511];
+    all.extend([data(&[1], 0, rest * 4096), data(&[1], 0, 1)]);
+    assert_eq!(sender.send(&area[..], &Outgoing::gpa_direct(1, &all, &[])), Err(SendError::TooLong));
     assert_eq!(area[0].load_u32(WRITE), Some(88), "nothing was sent");
 }
 
