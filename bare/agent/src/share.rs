@@ -45,7 +45,7 @@ pub(crate) fn mount(index: u32, writable: bool, path: &[u8]) -> io::Result<()> {
     thread::spawn({
         let mounted = Arc::clone(&mounted);
         move || {
-            if pass_requests(requests, &outgoing).is_err_and(|error| is(&error, Errno::NODEV)) {
+            if pass_requests(requests, &outgoing) == RequestsEnd::Unmounted {
                 mounted.store(false, Ordering::Release);
             }
             // Ends the other thread.
@@ -63,16 +63,29 @@ pub(crate) fn mount(index: u32, writable: bool, path: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Why no more requests are passed on.
+#[derive(PartialEq, Eq)]
+enum RequestsEnd {
+    /// The folder was unmounted.
+    Unmounted,
+    /// The connection to the tool ended, or /dev/fuse cannot be read.
+    Lost,
+}
+
 /// Passes requests on until the folder is unmounted, or the tool has gone.
-fn pass_requests(mut fuse: File, mut socket: &VsockStream) -> io::Result<()> {
+fn pass_requests(mut fuse: File, mut socket: &VsockStream) -> RequestsEnd {
     let mut buffer = vec![0; MAX_SHARE_REQUEST];
     loop {
         // A read gives one request, whole.
         match fuse.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => socket.write_all(&buffer[..count])?,
+            Ok(0) => return RequestsEnd::Lost,
+            // Whatever the error: a socket of a rescinded channel has ENODEV too (Linux, drivers/hv/ring_buffer.c,
+            // `hv_ringbuffer_write`).
+            Ok(count) if socket.write_all(&buffer[..count]).is_err() => return RequestsEnd::Lost,
+            Ok(_) => {}
             Err(error) if is_passing(&error) => {}
-            Err(error) => return Err(error),
+            Err(error) if is(&error, Errno::NODEV) => return RequestsEnd::Unmounted,
+            Err(_) => return RequestsEnd::Lost,
         }
     }
 }

@@ -133,8 +133,9 @@ fn change(root: &Path) -> anyhow::Result<()> {
 /// continues.
 fn lost(context: &Context) -> anyhow::Result<()> {
     let root = folder(context)?;
-    let script = "cat /data/a/b/c/large /data/many/* >/dev/null 2>&1; echo first $?; \
-                  while grep -q ' /data fuse' /proc/mounts; do sleep 0.1; done; cat /data/in; echo second $?";
+    // Eight readers, so that requests are on their way whenever the connection ends.
+    let script = "for n in 0 1 2 3 4 5 6 7; do cat /data/many/$n* & done >/dev/null 2>&1; wait; \
+                  cat /data/a/b/c/large >/dev/null; echo first $?; while grep -q ' /data fuse' /proc/mounts; do sleep 0.1; done; cat /data/in; echo second $?";
     let dir = format!("{}:/data", root.display());
     // The agent's own connection sends a few packets alone, and each look at a file of the folder is one.
     let words = ["--inject", "rescind=sockets@200", "--dir", &dir, "--", "sh", "-c", script];
