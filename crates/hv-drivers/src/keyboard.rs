@@ -11,7 +11,7 @@ use hv_tlfs::vmbus::keyboard::{
     ProtocolResponse, RELEASED, UNICODE, VERSION,
 };
 use hv_vmbus_client::ring::Outgoing;
-use hv_vmbus_client::{Channel, Dma};
+use hv_vmbus_client::{Channel, Dma, FLOOD};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Reason why a keyboard does not work.
@@ -114,9 +114,8 @@ impl<'t, D: Dma, C: Conduit> Keyboard<'t, D, C> {
                 Err(error) => return Err(error.into()),
             }
         }
-        loop {
+        for _ in 0..FLOOD {
             let Some(mut packet) = self.channel.receive()? else {
-                self.channel.commit()?;
                 return if self.state == State::Refused { Err(Error::NoVersion) } else { Ok(None) };
             };
             if packet.kind() == PacketType::COMPLETION {
@@ -131,6 +130,7 @@ impl<'t, D: Dma, C: Conduit> Keyboard<'t, D, C> {
                 Judged::Nothing => self.ignored += 1,
             }
         }
+        Err(hv_vmbus_client::Error::Flood.into())
     }
 }
 

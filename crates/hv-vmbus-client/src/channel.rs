@@ -19,7 +19,7 @@ use crate::Error;
 use crate::client::Client;
 use crate::dma::{Dma, Returned};
 use crate::gpadl::Gpadl;
-use crate::ring::{Outgoing, Packet, Receiver, Sender};
+use crate::ring::{Committed, Outgoing, Packet, Receiver, Sender};
 use crate::slots::Offer;
 use crate::wait::{Progress, Request, Wake};
 
@@ -112,6 +112,21 @@ impl<C: Conduit> Bell<C> {
     fn ring_if(&self, due: bool) -> Result<(), Error> {
         if due || self.missed.load(Ordering::Relaxed) { self.ring() } else { Ok(()) }
     }
+}
+
+fn receive<'c, C: Conduit>(
+    pages: &'c [Page],
+    receiver: &'c mut Receiver,
+    bell: &Bell<C>,
+) -> Result<Option<Packet<'c, [Page]>>, Error> {
+    if !receiver.is_ready(pages)? {
+        let Committed { signal, more } = receiver.commit(pages)?;
+        bell.ring_if(signal)?;
+        if !more {
+            return Ok(None);
+        }
+    }
+    Ok(receiver.next(pages)?)
 }
 
 /// A channel that the host is being asked to open. Dropping it leaks its rings.
@@ -255,18 +270,19 @@ impl<'t, D: Dma, C: Conduit> Channel<'t, D, C> {
         self.halves().0.send(packet)
     }
 
-    /// Returns the next packet from the host; `None` if there is none now. [`commit`](Self::commit) after the last of a
-    /// batch.
+    /// Returns the next packet from the host. If there is none, gives the room of those before back to the host, looks
+    /// once more, and returns `None`: an interrupt comes with the next one.
     ///
     /// # Errors
     ///
-    /// [`Error::Ring`]: the channel is dead.
+    /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled; the next call tries again.
     pub fn receive(&mut self) -> Result<Option<Packet<'_, [Page]>>, Error> {
         let from_host = self.rings.pages().get(self.split..).unwrap_or(&[]);
-        Ok(self.receiver.next(from_host)?)
+        receive(from_host, &mut self.receiver, &self.bell)
     }
 
-    /// Gives the room of the packets that were received back to the host, and signals it if it waits for room.
+    /// Gives the room of the packets that were received back to the host before the ring is empty, and signals it if it
+    /// waits for room.
     ///
     /// # Errors
     ///
@@ -456,24 +472,24 @@ pub struct FromHost<'c, C> {
 }
 
 impl<C: Conduit> FromHost<'_, C> {
-    /// Returns the next packet from the host; `None` if there is none now. [`commit`](Self::commit) after the last of a
-    /// batch.
+    /// Returns the next packet from the host. If there is none, gives the room of those before back to the host, looks
+    /// once more, and returns `None`: an interrupt comes with the next one.
     ///
     /// # Errors
     ///
-    /// [`Error::Ring`]: the channel is dead.
+    /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled; the next call tries again.
     pub fn receive(&mut self) -> Result<Option<Packet<'_, [Page]>>, Error> {
-        Ok(self.receiver.next(self.pages)?)
+        receive(self.pages, self.receiver, self.bell)
     }
 
-    /// Gives the room of the packets that were received back to the host, and signals it if it waits for room, or if
-    /// the hypervisor has not taken a signal before.
+    /// Gives the room of the packets that were received back to the host before the ring is empty, and signals it if it
+    /// waits for room, or if the hypervisor has not taken a signal before.
     ///
     /// # Errors
     ///
     /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled; the next call tries again.
     pub fn commit(&mut self) -> Result<(), Error> {
-        self.bell.ring_if(self.receiver.commit(self.pages)?)
+        self.bell.ring_if(self.receiver.commit(self.pages)?.signal)
     }
 
     /// Asks the host for no interrupts, while the guest reads a batch or polls.

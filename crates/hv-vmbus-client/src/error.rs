@@ -7,7 +7,15 @@ use hv_tlfs::vmbus::{ChannelId, ConnectionState, NtStatus};
 
 use crate::ring::{RingError, SendError};
 
+<<<<<<< HEAD
 /// Reason why a call of the client failed.
+=======
+/// Packets that lead to nothing which one call takes: completions of nothing, messages that are none of the driver's. A
+/// host gets room with each batch, so one that goes on would hold a call for ever.
+pub const FLOOD: usize = 4096;
+
+/// Why a call of the client failed.
+>>>>>>> e7622e6 (Look once more at a ring after its room went back to the host)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -41,6 +49,8 @@ pub enum Error {
     Send(SendError),
     /// The host has corrupted a ring. The channel is dead: close it.
     Ring(RingError),
+    /// The host has sent [`FLOOD`](crate::FLOOD) packets in one call that lead to nothing. The channel is dead: close it.
+    Flood,
     /// A packet from the host is longer than the buffer for it.
     TooLong(usize),
     /// The OS has stopped waiting.
@@ -81,6 +91,9 @@ impl fmt::Display for Error {
             Self::Version => f.write_str("the agreed VMBus version has not this message"),
             Self::Send(error) => error.fmt(f),
             Self::Ring(error) => error.fmt(f),
+            Self::Flood => {
+                f.write_str("host sends packets without end that were not asked for; close the channel")
+            }
             Self::TooLong(len) => write!(f, "packet of {len} bytes from the host, longer than the buffer"),
             Self::TimedOut => f.write_str("the host did not answer in time"),
         }

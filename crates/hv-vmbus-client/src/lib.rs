@@ -110,7 +110,7 @@ pub use channel::{Channel, FromHost, Open, Opened, Opening, ToHost};
 pub use client::{Client, Notice};
 pub use contact::Contact;
 pub use dma::{Data, Direction, Dma, PageNumbers, PageRun, Returned, Shared, Window};
-pub use error::Error;
+pub use error::{Error, FLOOD};
 pub use gpadl::{Gpadl, GpadlRequest, MAX_PAGES, Teardown};
 pub use hv_guest;
 pub use hv_tlfs as tlfs;

@@ -5,7 +5,6 @@ use core::fmt;
 use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 
-use crate::Error;
 use crate::channel::{Channel, FromHost, ToHost};
 use crate::client::Client;
 use crate::dma::{Data, Direction, Dma, Loan, PageRun, Returned};
@@ -13,6 +12,7 @@ use crate::gpadl::{Gpadl, Teardown};
 use crate::ring::Outgoing;
 use crate::slots::Offer;
 use crate::wait::{Progress, Request, Wake};
+use crate::{Error, FLOOD};
 
 /// Pages that go with a request, and which bytes of them the host is told.
 pub struct Buffer<D: Dma> {
@@ -220,7 +220,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
     ///
     /// # Errors
     ///
-    /// [`Error::Ring`]: the channel is dead. [`Error::Post`]: the host was not signalled.
+    /// [`Error::Ring`], [`Error::Flood`]: the channel is dead. [`Error::Post`]: the host was not signalled.
     pub fn next<'b>(&mut self, buffer: &'b mut [u8]) -> Result<Option<Event<'b, T, D>>, Error> {
         self.next_with(buffer, |_, _| ())
     }
@@ -236,12 +236,8 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
         buffer: &'b mut [u8],
         mut each: impl FnMut(u16, TransferPageRange),
     ) -> Result<Option<Event<'b, T, D>>, Error> {
-        // Without a commit the host has no room to continue: there is an end.
-        loop {
-            let Some(mut packet) = self.channel.receive()? else {
-                self.channel.commit()?;
-                return Ok(None);
-            };
+        for _ in 0..FLOOD {
+            let Some(mut packet) = self.channel.receive()? else { return Ok(None) };
             let (kind, transaction) = (packet.kind(), packet.transaction());
             let wants_completion = packet.wants_completion();
             if let Some(ranges) = packet.transfer_ranges() {
@@ -259,6 +255,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Queue<'t, D, C, T, DEPTH> {
             }
             self.strays += 1;
         }
+        Err(Error::Flood)
     }
 
     /// Ends the request with this id.

@@ -154,9 +154,7 @@ fn no_packet_stays_unseen_when_the_ring_is_emptied() {
         sender.send(&*memory, &Outgoing::in_band(1, &SMALL)).unwrap();
         assert!(receiver.next(&*memory).unwrap().is_some());
         let other = sending(&memory, sender, 2);
-        receiver.commit(&*memory).unwrap();
-        // The reader looks again after a commit before it sleeps: that is `unmask`, in whatever state the mask is.
-        let seen = receiver.unmask(&*memory).unwrap();
+        let seen = receiver.commit(&*memory).unwrap().more;
         assert!(seen || other.join().unwrap());
     });
 }
@@ -171,7 +169,7 @@ fn no_sender_waits_for_room_that_is_there() {
             let memory = memory.clone();
             move || {
                 assert!(receiver.next(&*memory).unwrap().is_some());
-                receiver.commit(&*memory).unwrap()
+                receiver.commit(&*memory).unwrap().signal
             }
         });
         let there = sender.wait_for(&*memory, 2200).unwrap();

@@ -31,7 +31,7 @@ impl<'t, D: Dma, C: Conduit> Heartbeat<'t, D, C> {
     /// As of [`Service::poll`].
     pub fn poll(&mut self) -> Result<Option<u64>, Error> {
         let mut last = None;
-        while let Some(sequence) = self.service.poll(|request| {
+        self.service.answer(|request| {
             if request.message_type() != MessageType::HEARTBEAT {
                 return None;
             }
@@ -39,10 +39,9 @@ impl<'t, D: Dma, C: Conduit> Heartbeat<'t, D, C> {
             let sequence = request.body_mut().first_chunk_mut::<8>()?;
             let next = u64::from_le_bytes(*sequence).wrapping_add(1);
             *sequence = next.to_le_bytes();
-            Some(next)
-        })? {
-            last = Some(sequence);
-        }
+            last = Some(next);
+            Some(None::<()>)
+        })?;
         Ok(last)
     }
 

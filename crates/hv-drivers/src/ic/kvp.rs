@@ -14,7 +14,7 @@ use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
 use hv_tlfs::vmbus::kvp::{
     Delete, Enumerate, Header, Operation, Pool, VALUE_TEXT, VALUE_U32, VALUE_U64, Value,
 };
-use hv_vmbus_client::{Channel, Dma, Error};
+use hv_vmbus_client::{Channel, Dma, Error, FLOOD};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Request, Service};
@@ -150,17 +150,19 @@ impl<'t, D: Dma, C: Conduit> Kvp<'t, D, C> {
         Self { service: Service::new(channel, VERSIONS) }
     }
 
-    /// Answers what the host has asked, by the guest's pairs. Returns the number of requests.
+    /// Answers what the host has asked, by the guest's pairs. Returns the number of requests: if it is
+    /// [`FLOOD`], there may be more, so call it again.
     ///
     /// # Errors
     ///
     /// As of [`Service::poll`].
     pub fn poll(&mut self, pairs: &mut impl Pairs) -> Result<u32, Error> {
-        let mut answered = 0;
-        while self.service.poll(|request| serve(request, pairs))?.is_some() {
-            answered += 1;
+        for answered in 0..FLOOD as u32 {
+            if self.service.poll(|request| serve(request, pairs))?.is_none() {
+                return Ok(answered);
+            }
         }
-        Ok(answered)
+        Ok(FLOOD as u32)
     }
 
     /// Returns the service, for its version and its channel.

@@ -18,7 +18,7 @@ use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::ic::Version;
 use hv_vmbus_client::ring::Outgoing;
-use hv_vmbus_client::{Channel, Dma, Error};
+use hv_vmbus_client::{Channel, Dma, Error, FLOOD};
 
 pub use heartbeat::Heartbeat;
 pub use kvp::{Given, Kvp, Pairs, Room, Text};
@@ -91,14 +91,31 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
     ///
     /// [`Error`]: close the channel, unless it [may be retried](Error::may_retry): the answer waits for room in the
     /// ring.
-    pub fn poll<T>(&mut self, serve: impl FnMut(&mut Request<'_>) -> Option<T>) -> Result<Option<T>, Error> {
-        let next = self.next(serve);
-        if let Ok(Some(_)) = next {
-            return next;
+    pub fn poll<T>(
+        &mut self,
+        mut serve: impl FnMut(&mut Request<'_>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.answer(|request| serve(request).map(Some))
+    }
+
+    /// Does the same for a `serve` that may answer without a result: the next request's turn comes then.
+    pub(super) fn answer<T>(
+        &mut self,
+        mut serve: impl FnMut(&mut Request<'_>) -> Option<Option<T>>,
+    ) -> Result<Option<T>, Error> {
+        for _ in 0..FLOOD {
+            match self.next(&mut serve) {
+                Ok(Next::Result(value)) => return Ok(Some(value)),
+                Ok(Next::Nothing) => {}
+                Ok(Next::Empty) => return Ok(None),
+                Err(error) => {
+                    // The host may wait for this room before it makes any for the answer.
+                    let _ = self.commit();
+                    return Err(error);
+                }
+            }
         }
-        // The host gets room at the end of a batch, not before: so a batch is no longer than the ring.
-        let committed = self.commit();
-        next.and_then(|none| committed.map(|()| none))
+        Err(Error::Flood)
     }
 
     /// Gives the room of the packets that were read back to the host.
@@ -106,35 +123,35 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         self.channel.commit()
     }
 
-    fn next<T>(&mut self, mut serve: impl FnMut(&mut Request<'_>) -> Option<T>) -> Result<Option<T>, Error> {
+    fn next<T>(
+        &mut self,
+        serve: &mut impl FnMut(&mut Request<'_>) -> Option<Option<T>>,
+    ) -> Result<Next<T>, Error> {
         self.flush()?;
-        loop {
-            let Some((len, transaction)) = self.receive()? else { return Ok(None) };
-            let message = self.buffer.get_mut(..len).unwrap_or(&mut []);
-            let request = Request::judge(message).map(|request| request.under(self.agreed));
-            let taken = match request {
-                None => None,
-                Some(mut request) if request.is_negotiation() => {
-                    self.agreed = request.negotiate(FRAMEWORK, self.versions);
-                    Some(None)
-                }
-                Some(mut request) => serve(&mut request).map(|value| {
-                    request.answer();
-                    Some(value)
-                }),
-            };
-            let Some(value) = taken else {
-                self.ignored += 1;
-                continue;
-            };
-            self.unsent = Some((len, transaction));
-            match (self.flush(), value) {
-                // An answer that waits for room does not hide what was asked for.
-                (Ok(()), None) => {}
-                (Ok(()), value) => return Ok(value),
-                (Err(error), Some(value)) if error.may_retry() => return Ok(Some(value)),
-                (Err(error), _) => return Err(error),
+        let Some(mut packet) = self.channel.receive()? else { return Ok(Next::Empty) };
+        let (kind, transaction, whole) = (packet.kind(), packet.transaction(), packet.left());
+        let len = packet.read(&mut self.buffer);
+        // A longer packet is no message of the service.
+        let message = self.buffer.get_mut(..len).filter(|_| kind == PacketType::DATA_IN_BAND && len == whole);
+        let request = message.and_then(Request::judge).map(|request| request.under(self.agreed));
+        let taken = match request {
+            None => None,
+            Some(mut request) if request.is_negotiation() => {
+                self.agreed = request.negotiate(FRAMEWORK, self.versions);
+                Some(None)
             }
+            Some(mut request) => serve(&mut request).inspect(|_| request.answer()),
+        };
+        let Some(value) = taken else {
+            self.ignored += 1;
+            return Ok(Next::Nothing);
+        };
+        self.unsent = Some((len, transaction));
+        match (self.flush(), value) {
+            // An answer that waits for room does not hide what was asked for.
+            (Err(error), Some(_)) if !error.may_retry() => Err(error),
+            (_, Some(value)) => Ok(Next::Result(value)),
+            (sent, None) => sent.map(|()| Next::Nothing),
         }
     }
 
@@ -150,17 +167,13 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         }
         Ok(())
     }
+}
 
-    /// Reads the next packet into the buffer. Longer ones are not a message of the service.
-    fn receive(&mut self) -> Result<Option<(usize, u64)>, Error> {
-        loop {
-            let Some(mut packet) = self.channel.receive()? else { return Ok(None) };
-            let (kind, transaction, whole) = (packet.kind(), packet.transaction(), packet.left());
-            let len = packet.read(&mut self.buffer);
-            if kind == PacketType::DATA_IN_BAND && len == whole {
-                return Ok(Some((len, transaction)));
-            }
-            self.ignored += 1;
-        }
-    }
+/// What a packet led to.
+enum Next<T> {
+    Result(T),
+    /// It was answered, or is no message of the service.
+    Nothing,
+    /// There is none.
+    Empty,
 }

@@ -62,19 +62,16 @@ impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
     ///
     /// As of [`Service::poll`].
     pub fn poll(&mut self, mut accepts: impl FnMut(&Order) -> bool) -> Result<Option<Order>, Error> {
-        while let Some((order, accepted)) = self.service.poll(|request| {
-            let order = read(request)?;
-            let accepted = order.filter(&mut accepts);
+        let order = self.service.answer(|request| {
+            let accepted = read(request)?.filter(&mut accepts);
             request.set_status(if accepted.is_some() { Status::SUCCESS } else { Status::FAIL });
-            Some((accepted, accepted.is_some()))
-        })? {
-            if accepted {
-                // The order counts, whatever the channel: the next call returns the error.
-                let _ = self.service.commit();
-                return Ok(order);
-            }
+            Some(accepted)
+        })?;
+        if order.is_some() {
+            // The order counts, whatever the channel: the next call returns the error.
+            let _ = self.service.commit();
         }
-        Ok(None)
+        Ok(order)
     }
 
     /// Returns the service, for its version and its channel.

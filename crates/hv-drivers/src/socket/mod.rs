@@ -156,11 +156,7 @@ impl<'t, D: Dma, C: Conduit> Stream<'t, D, C> {
 
     /// Takes the next packet into the buffer, which has been read. Returns false if there is none.
     fn receive(&mut self) -> Result<bool, Error> {
-        let Some(mut packet) = self.channel.receive()? else {
-            // A signal may have been missed.
-            self.channel.commit()?;
-            return Ok(false);
-        };
+        let Some(mut packet) = self.channel.receive()? else { return Ok(false) };
         if packet.kind() != PacketType::DATA_IN_BAND {
             return Err(Error::Malformed);
         }

@@ -32,7 +32,7 @@ use hv_tlfs::vmbus::video::{
     VERSION_3_2, VERSION_3_5, VersionRequest, VramLocation,
 };
 use hv_vmbus_client::ring::Outgoing;
-use hv_vmbus_client::{Channel, Dma, Window};
+use hv_vmbus_client::{Channel, Dma, FLOOD, Window};
 use zerocopy::little_endian::{I32, U32, U64};
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
 
@@ -287,9 +287,14 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
     /// [`Error`]: close the channel.
     pub fn poll(&mut self) -> Result<(), Error> {
         let mut buffer = Aligned([0; ROOM]);
-        loop {
+        for _ in 0..FLOOD {
             self.send_next()?;
-            let Some(mut packet) = self.channel.receive()? else { break };
+            let Some(mut packet) = self.channel.receive()? else {
+                return match self.state {
+                    State::Failed(error) => Err(error),
+                    _ => Ok(()),
+                };
+            };
             let kind = packet.kind();
             let len = packet.read(&mut buffer.0);
             let heard = message::judge(buffer.0.get(..len).unwrap_or(&[]));
@@ -298,11 +303,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
                 None => self.ignored += 1,
             }
         }
-        self.channel.commit()?;
-        match self.state {
-            State::Failed(error) => Err(error),
-            _ => Ok(()),
-        }
+        Err(hv_vmbus_client::Error::Flood.into())
     }
 
     /// Waits until the screen is ready.

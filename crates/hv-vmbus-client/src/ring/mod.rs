@@ -31,7 +31,7 @@ use hv_tlfs::page::SIZE;
 use hv_tlfs::vmbus::RingHeader;
 
 pub use packet::{Packet, TransferRanges};
-pub use receiver::Receiver;
+pub use receiver::{Committed, Receiver};
 pub use sender::{Outgoing, SendError, Sender};
 
 /// Memory in which a ring lies: the header page first, then the data. All of it may change at any time.

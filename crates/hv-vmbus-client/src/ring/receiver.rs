@@ -7,6 +7,16 @@ use super::{
     Area, DESCRIPTOR, Geometry, INTERRUPT_MASK, PENDING_SEND_SIZE, Packet, READ_INDEX, RingError, WRITE_INDEX,
 };
 
+/// What is to be done after room went back to the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The host waits for the room: signal it.
+    pub signal: bool,
+    /// There is a packet: read on. For one that the host wrote after the guest's last look and before this commit, the
+    /// ring was not empty, so no interrupt comes (Linux, drivers/hv/ring_buffer.c, `hv_signal_on_write`).
+    pub more: bool,
+}
+
 /// The guest's position in the ring from the host.
 #[derive(Debug)]
 pub struct Receiver {
@@ -61,6 +71,21 @@ impl Receiver {
         Ok(())
     }
 
+    /// Returns true if there is a packet.
+    ///
+    /// # Errors
+    ///
+    /// [`RingError`]: the ring is dead.
+    pub fn is_ready<A: Area + ?Sized>(&mut self, area: &A) -> Result<bool, RingError> {
+        self.alive()?;
+        if self.next == self.written {
+            // Once for a batch: the host's cache line stays where it is meanwhile.
+            let looked = self.look(area);
+            self.judged(looked)?;
+        }
+        Ok(self.next != self.written)
+    }
+
     /// Returns the next packet, or `None` if the ring is empty. The room of packets goes back to the host with
     /// [`commit`](Self::commit).
     ///
@@ -68,16 +93,10 @@ impl Receiver {
     ///
     /// [`RingError`]: the ring is dead.
     pub fn next<'r, A: Area + ?Sized>(&'r mut self, area: &'r A) -> Result<Option<Packet<'r, A>>, RingError> {
-        self.alive()?;
-        if self.next == self.written {
-            // Once for a batch: the host's cache line stays where it is meanwhile.
-            let looked = self.look(area);
-            self.judged(looked)?;
-        }
-        let available = self.geometry.distance(self.next, self.written);
-        if available == 0 {
+        if !self.is_ready(area)? {
             return Ok(None);
         }
+        let available = self.geometry.distance(self.next, self.written);
         let descriptor = self.descriptor(area, available);
         let descriptor = self.judged(descriptor)?;
         let at = self.next;
@@ -103,29 +122,26 @@ impl Receiver {
         Ok(descriptor)
     }
 
-    /// Gives the room of all packets read so far back to the host. Returns true if the host waits for it and must be
-    /// signalled.
+    /// Gives the room of all packets read so far back to the host, and looks whether it has sent more meanwhile.
     ///
     /// # Errors
     ///
     /// [`RingError`]: the ring is dead.
-    pub fn commit<A: Area + ?Sized>(&mut self, area: &A) -> Result<bool, RingError> {
+    pub fn commit<A: Area + ?Sized>(&mut self, area: &A) -> Result<Committed, RingError> {
         self.alive()?;
         if self.committed == self.next {
-            return Ok(false);
+            return Ok(Committed { signal: false, more: self.next != self.written });
         }
         let before = core::mem::replace(&mut self.committed, self.next);
         // Release: the packets were read before this.
         area.store(READ_INDEX, self.next);
         area.fence();
         let pending = area.load(PENDING_SEND_SIZE);
-        if pending == 0 {
-            return Ok(false);
-        }
         let looked = self.look(area);
         self.judged(looked)?;
         let free = |read| self.geometry.size - self.geometry.distance(read, self.written);
-        Ok(free(before) <= pending && free(self.next) > pending)
+        let signal = pending != 0 && free(before) <= pending && free(self.next) > pending;
+        Ok(Committed { signal, more: self.next != self.written })
     }
 
     /// Asks the host for no interrupts, while the guest reads a batch or polls.

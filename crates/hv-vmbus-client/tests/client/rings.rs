@@ -3,7 +3,7 @@
 use hv_guest::page::Page;
 use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 use hv_vmbus_client::Data;
-use hv_vmbus_client::ring::{Outgoing, Receiver, RingError, SendError, Sender};
+use hv_vmbus_client::ring::{Committed, Outgoing, Receiver, RingError, SendError, Sender};
 
 fn pages<const N: usize>() -> Box<[Page]> {
     (0..N).map(|_| Page::new()).collect()
@@ -26,13 +26,17 @@ fn the_receiver_is_signalled_when_the_ring_was_empty_and_not_masked() {
         receiver.next(&area[..]).unwrap().unwrap();
     }
     assert_eq!(sender.send(&area[..], &packet), Ok(false), "read, and not committed");
+    assert_eq!(receiver.commit(&area[..]), Ok(Committed { signal: false, more: true }), "so it looks again");
     receiver.next(&area[..]).unwrap().unwrap();
-    assert!(!receiver.commit(&area[..]).unwrap());
+    assert_eq!(receiver.commit(&area[..]), Ok(Committed { signal: false, more: false }));
+    assert_eq!(sender.send(&area[..], &packet), Ok(true));
+    receiver.next(&area[..]).unwrap().unwrap();
+    receiver.commit(&area[..]).unwrap();
     receiver.mask(&area[..]);
     assert_eq!(sender.send(&area[..], &packet), Ok(false), "masked");
     assert_eq!(receiver.unmask(&area[..]), Ok(true));
     receiver.next(&area[..]).unwrap().unwrap();
-    assert!(!receiver.commit(&area[..]).unwrap());
+    receiver.commit(&area[..]).unwrap();
     assert_eq!(receiver.unmask(&area[..]), Ok(false));
     assert_eq!(sender.send(&area[..], &packet), Ok(true));
 }
@@ -59,7 +63,7 @@ fn the_sender_is_signalled_when_the_room_passes_what_it_waits_for() {
         area[0].store_u32(PENDING, pending);
         for signal in signals {
             receiver.next(&area[..]).unwrap().unwrap();
-            assert_eq!(receiver.commit(&area[..]), Ok(signal), "waits for {pending}");
+            assert_eq!(receiver.commit(&area[..]).unwrap().signal, signal, "waits for {pending}");
         }
     }
 }

@@ -8,7 +8,9 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::vmbus::{ChannelId, Guid, Version};
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus_client::ring::{Outgoing, Sender};
-use hv_vmbus_client::{Buffer, Channel, Client, Contact, Error, Event, Notice, Open, PageRun, Queue, Slots};
+use hv_vmbus_client::{
+    Buffer, Channel, Client, Contact, Error, Event, FLOOD, Notice, Open, PageRun, Queue, Slots,
+};
 
 pub(crate) const DEVICE: Guid = Guid::new(1, 2, 3, [4; 8]);
 
@@ -59,12 +61,21 @@ pub(crate) fn grant<'h>(
 
 /// Creates a client of this version with a channel 3 that is open.
 fn opened<'h>(host: &'h ScriptedHost, slots: &'h Slots<2, 4>) -> (ScriptedClient<'h>, ScriptedChannel<'h>) {
+    opened_with(host, slots, 2)
+}
+
+/// Opens one with rings of `ring` pages each.
+fn opened_with<'h>(
+    host: &'h ScriptedHost,
+    slots: &'h Slots<2, 4>,
+    ring: usize,
+) -> (ScriptedClient<'h>, ScriptedChannel<'h>) {
     let mut client = host.client(slots.lend().unwrap());
     client.connect(Contact::new(VpIndex(0)), &mut grant(host)).unwrap();
     assert_eq!(client.take(&offer(3, 1, 0x2003)), Notice::Offered(ChannelId(3)));
     let offer = client.find(DEVICE).unwrap();
     let channel =
-        client.open_channel(&offer, 2, Open::on(VpIndex(0)), &host.dma(), &mut grant(host)).unwrap();
+        client.open_channel(&offer, ring, Open::on(VpIndex(0)), &host.dma(), &mut grant(host)).unwrap();
     host.take_posted();
     (client, channel)
 }
@@ -263,6 +274,26 @@ fn an_answer_of_one_kind_is_none_of_another() {
     };
     assert!(matches!(client.take(&message(12, &[name])), Notice::Gpadl(_)));
     assert!(matches!(pending.poll(), hv_vmbus_client::Progress::Done(_)));
+}
+
+#[test]
+fn a_flood_of_completions_ends_a_call() {
+    let host = ScriptedHost::new(160);
+    let slots = Slots::<2, 4>::new();
+    // More than enough for the packets, 24 bytes each.
+    let (_client, channel) = opened_with(&host, &slots, 40);
+    let ring = &host.pages()[41..81];
+    let mut end = Sender::new(ring).unwrap();
+    let mut queue: Queue<'_, _, _, u8, 2> = Queue::new(channel);
+    let mut flood = |packets| {
+        for _ in 0..packets {
+            end.send(ring, &Outgoing::completion(7, &[])).unwrap();
+        }
+    };
+    flood(FLOOD - 1);
+    assert!(queue.next(&mut [0; 8]).unwrap().is_none());
+    flood(FLOOD);
+    assert_eq!(queue.next(&mut [0; 8]).unwrap_err(), Error::Flood);
 }
 
 #[test]
