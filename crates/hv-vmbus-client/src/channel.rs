@@ -126,7 +126,7 @@ fn receive<'c, C: Conduit>(
             return Ok(None);
         }
     }
-    Ok(receiver.next(pages)?)
+    Ok(Some(receiver.take(pages)?))
 }
 
 /// A channel that the host is being asked to open. Dropping it leaks its rings.

@@ -93,15 +93,17 @@ impl Receiver {
     ///
     /// [`RingError`]: the ring is dead.
     pub fn next<'r, A: Area + ?Sized>(&'r mut self, area: &'r A) -> Result<Option<Packet<'r, A>>, RingError> {
-        if !self.is_ready(area)? {
-            return Ok(None);
-        }
+        if self.is_ready(area)? { self.take(area).map(Some) } else { Ok(None) }
+    }
+
+    /// Returns the next packet of a ring that has one.
+    pub(crate) fn take<'r, A: Area + ?Sized>(&'r mut self, area: &'r A) -> Result<Packet<'r, A>, RingError> {
         let available = self.geometry.distance(self.next, self.written);
         let descriptor = self.descriptor(area, available);
         let descriptor = self.judged(descriptor)?;
         let at = self.next;
         self.next = self.geometry.advance(at, descriptor.len() + PACKET_TRAILER_SIZE);
-        Ok(Some(Packet::new(area, self.geometry, at, descriptor)))
+        Ok(Packet::new(area, self.geometry, at, descriptor))
     }
 
     /// Reads a descriptor, once, and judges it.
