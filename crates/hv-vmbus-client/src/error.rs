@@ -7,15 +7,11 @@ use hv_tlfs::vmbus::{ChannelId, ConnectionState, NtStatus};
 
 use crate::ring::{RingError, SendError};
 
-<<<<<<< HEAD
-/// Reason why a call of the client failed.
-=======
 /// Packets that lead to nothing which one call takes: completions of nothing, messages that are none of the driver's. A
 /// host gets room with each batch, so one that goes on would hold a call for ever.
 pub const FLOOD: usize = 4096;
 
-/// Why a call of the client failed.
->>>>>>> e7622e6 (Look once more at a ring after its room went back to the host)
+/// Reason why a call of the client failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
