@@ -129,7 +129,7 @@
 // The host's messages are for another VP than the calling one.
 #define HV_E_WRONG_VP (-18)
 
-// Blocks beyond the end of the disk, or bytes that are no whole number of blocks.
+// Blocks beyond the end of the disk, or bytes that are not a whole number of blocks.
 #define HV_E_RANGE (-19)
 
 // More bytes than one transfer or frame has.
@@ -225,7 +225,7 @@ struct hv_net_info {
   uint64_t sent;
   // Frames that were received.
   uint64_t received;
-  // Messages of the host that are no frames, or frames longer than the buffer for them.
+  // Messages of the host that are not frames, or frames longer than the buffer for them.
   uint64_t receive_drops;
   // Frames that the host has completed with an error.
   uint64_t send_errors;
