@@ -45,7 +45,8 @@ pub enum Error {
     Send(SendError),
     /// The host has corrupted a ring. The channel is dead: close it.
     Ring(RingError),
-    /// The host has sent [`FLOOD`](crate::FLOOD) packets in one call that lead to nothing. The channel is dead: close it.
+    /// The host has sent [`FLOOD`](crate::FLOOD) packets in one call that lead to nothing. The channel is dead: close
+    /// it.
     Flood,
     /// A packet from the host is longer than the buffer for it.
     TooLong(usize),
