@@ -284,7 +284,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         (&["--append", "root=/dev/sda1", "--", "true"][..], "the command can mount a disk"),
         (&["uname"][..], "the command goes after --"),
         (&["--json", "-", "--", "true"][..], "stdout is the command's"),
-        (&["--shell"][..], "no terminal"),
+        (&["--shell"][..], "not a terminal"),
         (&["--vps", "0", "--", "true"][..], "--vps"),
     ] {
         let done = run(context, words, &[])?;
