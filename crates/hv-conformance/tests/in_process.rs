@@ -75,13 +75,32 @@ fn the_host_model_conforms() {
 
 #[test]
 fn the_host_model_conforms_in_threads_by_the_wall_clock() {
-    for convention in [Convention::Smccc, Convention::Hvc1] {
+    for (vps, convention) in [(2, Convention::Smccc), (4, Convention::Hvc1)] {
         let mut log = Log::default();
-        let run_all = |env: &support::InProcess<'_>| run(env, "", &mut log);
-        let totals = support::with_threads(Config::new(FREQUENCY), 2, convention, run_all);
-        println!("threads, {}: {} passed, {} skipped", convention.name(), totals.passed, totals.skipped);
+        let totals = support::with_threads(Config::new(FREQUENCY), vps, convention, |env| {
+            let totals = run(env, "", &mut log);
+            for vp in 1..vps {
+                println!("VP {vp} made {} rounds of calls beside the suite", env.rounds(vp));
+                assert!(env.rounds(vp) > 100, "VP {vp} ran beside the suite");
+            }
+            totals
+        });
+        println!(
+            "{vps} threads, {}: {} passed, {} skipped",
+            convention.name(),
+            totals.passed,
+            totals.skipped
+        );
         assert_eq!(totals.failed, 0, "{}:\n{}", convention.name(), log.text);
     }
+}
+
+#[test]
+fn vps_in_threads_are_inside_the_partition_at_the_same_time() {
+    support::with_threads(Config::new(FREQUENCY), 4, Convention::Smccc, |env| {
+        assert!(env.meet_inside(4), "four VPs met in calls of the partition");
+        assert!(env.meet_inside(2), "two of them did once more");
+    });
 }
 
 #[test]

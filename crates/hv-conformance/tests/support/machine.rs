@@ -1,7 +1,7 @@
 //! The embedder of the partition under test: memory, a counter, interrupts and TLBs.
 //!
-//! Time either advances with each look at the counter, so that a run in one thread is always the same, or it is the
-//! wall's: then each VP has a thread that waits for its deadline.
+//! Time either goes on with each look at the counter, so that a run in one thread is always the same, or it is the
+//! wall's: then each VP is a thread ([`threads`](super::threads)), and a timer's thread makes the call at its deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,10 +13,12 @@ use hv_partition::{
     BusObserver, DeviceId, Event, Flush, Host, HostBackend, Never, Pages, Partition, Started, Token,
     VpContext, VpMask,
 };
+use hv_tlfs::register::RegisterName;
 
 pub(crate) use hv_partition::testing::{Lock, RAM, RAM_SIZE};
 
 use super::devices::{DISK, SuiteBus};
+use super::threads::{Door, Meeting};
 
 /// The partition under test.
 pub(crate) type SuitePartition<'p> = Partition<'p, Lock, SuiteBus>;
@@ -45,6 +47,8 @@ struct VpHardware {
     interrupted: Condvar,
     /// The translation of the window that its TLB holds.
     tlb: AtomicUsize,
+    /// The way to its thread.
+    door: Door,
 }
 
 /// What moves the counter on.
@@ -68,7 +72,10 @@ pub(crate) struct SuiteHost {
     crash: Mutex<Option<CrashReport>>,
     /// The disk, whose blocks differ.
     pub(crate) disk: Mutex<Vec<u8>>,
-    starting: Mutex<Vec<usize>>,
+    /// Holds VPs inside the partition.
+    pub(crate) meeting: Meeting,
+    /// What VPs found wrong in calls of their own.
+    failures: Mutex<Vec<String>>,
 }
 
 impl SuiteHost {
@@ -77,7 +84,7 @@ impl SuiteHost {
         Self::with_clock(vps, Clock::Looks(AtomicU64::new(1)))
     }
 
-    /// Creates a machine by the wall's clock. [`Self::serve`] has to run in a thread for each VP.
+    /// Creates a machine by the wall's clock. [`Self::serve`] and [`Door::serve`] have to run in threads, for each VP.
     pub(crate) fn by_the_wall(vps: usize, frequency: u64) -> Self {
         Self::with_clock(vps, Clock::Wall(Instant::now(), frequency))
     }
@@ -89,6 +96,7 @@ impl SuiteHost {
             deadline_changed: Condvar::new(),
             interrupted: Condvar::new(),
             tlb: AtomicUsize::new(NOT_CACHED),
+            door: Door::default(),
         };
         Self {
             memory: Memory::new(RAM, RAM_SIZE),
@@ -99,7 +107,8 @@ impl SuiteHost {
             window: AtomicUsize::new(0),
             crash: Mutex::default(),
             disk: Mutex::new((0..DISK).map(|n| (n / 512 * 31 + n % 509) as u8).collect()),
-            starting: Mutex::default(),
+            meeting: Meeting::default(),
+            failures: Mutex::default(),
         }
     }
 
@@ -164,9 +173,10 @@ impl SuiteHost {
         }
     }
 
-    /// Lets [`Self::serve`] return.
+    /// Lets [`Self::serve`] and [`Door::serve`] return.
     pub(crate) fn end(&self) {
         for vp in &self.vps {
+            vp.door.end();
             // Under the lock, so that no VP begins to wait in between.
             let _deadline = lock(&vp.deadline);
             self.ended.store(true, Ordering::Relaxed);
@@ -235,11 +245,19 @@ impl SuiteHost {
         lock(&self.crash).take()
     }
 
-    /// Returns true if a VP was asked to start since the last time.
-    pub(crate) fn take_start(&self, vp: usize) -> bool {
-        let mut starting = lock(&self.starting);
-        let place = starting.iter().position(|&n| n == vp);
-        place.map(|place| starting.remove(place)).is_some()
+    /// Returns the way to a VP's thread.
+    pub(crate) fn door(&self, vp: usize) -> &Door {
+        &self.vps[vp].door
+    }
+
+    /// Records what a VP found wrong in calls of its own.
+    pub(crate) fn fail(&self, failure: String) {
+        lock(&self.failures).push(failure);
+    }
+
+    /// Returns what VPs found wrong in calls of their own.
+    pub(crate) fn take_failures(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.failures))
     }
 }
 
@@ -290,7 +308,7 @@ impl Host for SuiteHost {
     }
 
     fn start_vp(&self, vp: usize, _: &VpContext) {
-        lock(&self.starting).push(vp);
+        self.vps[vp].door.start();
     }
 
     fn flush_tlb(&self, targets: &VpMask, what: Flush) {
@@ -303,6 +321,9 @@ impl Host for SuiteHost {
 
     fn observe(&self, event: &Event<'_>) {
         self.step();
+        if let Event::RegisterGet { vp, name: RegisterName::VP_INDEX, .. } = *event {
+            self.meeting.attend(vp);
+        }
         if let Event::Crash { control, parameters, text: message, .. } = *event {
             let mut text = [0; 32];
             let len = message.len().min(text.len());

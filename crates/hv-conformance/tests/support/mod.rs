@@ -2,6 +2,8 @@
 
 mod devices;
 mod machine;
+#[allow(dead_code, reason = "not every program that has this module runs threads")]
+mod threads;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,8 +131,11 @@ pub(crate) fn with<R>(
     run_on_machine(config, &SuiteHost::new(vps), convention, test)
 }
 
-/// Does the same as [`with`], by the wall's clock and with a thread for each VP that waits for its deadlines. What the
-/// suite runs on a VP runs in a thread of its own, too.
+/// Does the same as [`with`], by the wall's clock and with a thread for each VP. All of them run side by side: those to
+/// which the suite gives no work make calls of their own. The calling thread is VP 0.
+///
+/// # Panics
+/// If one of these calls had another result than it must have.
 #[allow(dead_code, reason = "not every program that has this module runs threads")]
 pub(crate) fn with_threads<R>(
     config: Config,
@@ -139,10 +144,13 @@ pub(crate) fn with_threads<R>(
     test: impl FnOnce(&InProcess<'_>) -> R,
 ) -> R {
     let machine = SuiteHost::by_the_wall(vps, config.hypervisor.counter_frequency);
-    run_on_machine(config, &machine, convention, |env| {
+    let result = run_on_machine(config, &machine, convention, |env| {
         thread::scope(|scope| {
             for vp in 0..vps {
                 scope.spawn(move || env.machine.serve(env.partition, vp));
+            }
+            for vp in 1..vps {
+                scope.spawn(move || env.machine.door(vp).serve(env, vp));
             }
             // Also if the test panics: the threads have to end.
             struct End<'m>(&'m SuiteHost);
@@ -154,7 +162,9 @@ pub(crate) fn with_threads<R>(
             let _end = End(env.machine);
             test(env)
         })
-    })
+    });
+    assert_eq!(machine.take_failures(), [""; 0], "calls that VPs made of their own accord");
+    result
 }
 
 fn run_on_machine<R>(
@@ -186,6 +196,21 @@ fn run_on_machine<R>(
 }
 
 impl InProcess<'_> {
+    /// Has this many VPs read their indices, each held inside the partition until all are there. Returns false if they
+    /// do not get there at the same time.
+    #[allow(dead_code, reason = "not every program that has this module runs threads")]
+    pub(crate) fn meet_inside(&self, vps: u32) -> bool {
+        self.machine.meeting.call(vps);
+        self.own_calls();
+        self.machine.meeting.took_place()
+    }
+
+    /// Returns how many rounds of calls of its own a VP has made.
+    #[allow(dead_code, reason = "not every program that has this module runs threads")]
+    pub(crate) fn rounds(&self, vp: usize) -> u64 {
+        self.machine.door(vp).rounds()
+    }
+
     fn settle(&self) {
         self.machine.settle(self.partition);
     }
@@ -218,14 +243,8 @@ impl Env for InProcess<'_> {
     }
 
     fn run_on(&self, vp: usize, work: &(dyn Fn() + Sync)) {
-        if self.machine.is_by_the_wall() {
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    CURRENT.set(vp);
-                    work();
-                });
-            });
-            return;
+        if self.machine.is_by_the_wall() && vp != self.vp() {
+            return self.machine.door(vp).run(work);
         }
         let caller = CURRENT.replace(vp);
         work();
@@ -314,6 +333,9 @@ impl Env for InProcess<'_> {
     }
 
     fn stop(&self, vp: usize) -> bool {
+        if self.machine.is_by_the_wall() {
+            return self.machine.door(vp).stop();
+        }
         self.settle();
         self.partition.vp_offline(self.machine, vp);
         true
@@ -339,7 +361,10 @@ impl Env for InProcess<'_> {
     }
 
     fn wait_online(&self, vp: usize) -> bool {
-        let started = self.machine.take_start(vp);
+        if self.machine.is_by_the_wall() {
+            return self.machine.door(vp).wait_online();
+        }
+        let started = self.machine.door(vp).take_start();
         if started {
             self.partition.vp_online(self.machine, vp);
         }
