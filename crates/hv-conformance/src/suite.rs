@@ -4,6 +4,7 @@ use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, Implementat
 use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
 use hv_tlfs::register::{RegisterName, RegisterValue};
 use hv_tlfs::synic::{SINT_COUNT, Sint};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::STIMER_COUNT;
 
 use crate::case::Case;
@@ -179,5 +180,5 @@ fn prepare_vp(cx: &Cx<'_>) {
     if cx.get(RegisterName::VP_ASSIST_PAGE).is_ok() {
         set(RegisterName::VP_ASSIST_PAGE, 0);
     }
-    cx.pause(0);
+    cx.pause(ReferenceTime::ZERO);
 }

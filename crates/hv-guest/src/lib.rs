@@ -29,7 +29,7 @@
 //! }
 //! # use hv_testbed::{Config, Convention, Testbed};
 //! # let bed = Testbed::new(Config::new(24_000_000), 1);
-//! # bed.advance(25_000_000);
+//! # bed.advance(hv_tlfs::time::ReferenceTime(25_000_000));
 //! # assert_eq!(uptime(bed.wire(0, Convention::Smccc), bed.page(), bed.memory()), Some(2));
 //! ```
 //!

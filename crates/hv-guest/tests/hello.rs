@@ -4,6 +4,7 @@
 #[path = "../../../bare/hello/src/tour.rs"]
 mod tour;
 
+use hv_tlfs::time::ReferenceTime;
 use std::cell::RefCell;
 
 use hv_guest::crash::{CrashReporter, Reported};
@@ -39,7 +40,7 @@ impl tour::Os for Laptop {
                 assert_eq!(arrived, intid.number());
                 return;
             }
-            self.bed.advance(1000);
+            self.bed.advance(ReferenceTime(1000));
         }
         panic!("INTID {} does not come", intid.number());
     }
@@ -56,7 +57,7 @@ fn the_kernel_is_shorter_than_150_lines() {
 fn the_tour_of_the_bare_kernel_runs_in_a_test() {
     for convention in [Convention::Smccc, Convention::Hvc1] {
         let bed = Testbed::new(Config::new(62_500_000), 1);
-        bed.advance(123_457);
+        bed.advance(ReferenceTime(123_457));
         let laptop = Laptop { bed, interrupts: bed.interrupts(0), lines: RefCell::default() };
         let pages: &'static [Page] = bed.pages(4);
         let intids = [18, 17].map(|number| Intid::new(number).unwrap());

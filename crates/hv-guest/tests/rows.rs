@@ -4,6 +4,7 @@
 #[path = "../../../bare/routines/src/rows/mod.rs"]
 mod rows;
 
+use hv_tlfs::time::ReferenceTime;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -37,7 +38,7 @@ impl Laptop {
             [Port::new(MESSAGES[vp], PORTS[vp], message), Port::new(EVENTS[vp], 1, event)]
         });
         let bed = Testbed::with_ports(Config::new(62_500_000), vps, ports.collect());
-        bed.advance(12_345_678);
+        bed.advance(ReferenceTime(12_345_678));
         bed.set_counter_step(1);
         Box::leak(Box::new(Self {
             bed,
@@ -135,7 +136,7 @@ impl Os for ThisVp {
     }
 
     fn pass(&self) {
-        self.0.bed.advance(1000);
+        self.0.bed.advance(ReferenceTime(1000));
         self.0.take_interrupts();
     }
 

@@ -2,12 +2,12 @@
 //!
 //! Source: TLFS, "Timers", "Synthetic Timers".
 
+use hv_memory::Deadline;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::FIRST_VALID_VECTOR;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
 
-use crate::deadline::Deadline;
 use crate::event::{Cause, Event, TimerEvent};
 use crate::host::Host;
 use crate::synic::{Context, Synic, interrupt};

@@ -3,13 +3,13 @@
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use hv_memory::Deadline;
 use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 
 use crate::connections::Connections;
 use crate::crash::Crash;
-use crate::deadline::Deadline;
 use crate::event::{Convention, Event, SmcccConduit};
 use crate::faults::Disturbance;
 use crate::general::Registers;

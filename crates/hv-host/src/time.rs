@@ -13,9 +13,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime, ReferenceTscPage};
 use lock_api::{Mutex, RawMutex};
 
-use crate::deadline::Deadline;
-use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_memory::{Deadline, GuestMemory};
 
 use crate::overlay::{Overlay, Place};
 

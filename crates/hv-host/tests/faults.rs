@@ -151,7 +151,7 @@ fn a_delayed_message_comes_late_and_once() {
         assert_eq!(post(m, 0x100, b"1"), HvStatus::SUCCESS);
         assert!(m.take_message(1, SINT).is_none());
         assert_eq!(m.host.take_interrupts(), []);
-        m.set_time(5000);
+        m.set_time(ReferenceTime(5000));
         assert_eq!(m.host.take_interrupts(), [(1, u32::from(VECTOR))]);
         assert_eq!(m.take_message(1, SINT).unwrap().payload[0], b'1');
         assert!(m.take_message(1, SINT).is_none());
@@ -179,9 +179,9 @@ fn interrupts_are_lost_doubled_and_made_up() {
         signal(m);
         assert_eq!(m.host.take_interrupts(), [], "lost");
         assert!(m.event_flag(1, SINT, 0), "the flag is set nevertheless");
-        m.set_time(20 * MILLISECOND);
+        m.set_time(ReferenceTime(20 * MILLISECOND));
         assert_eq!(m.host.take_interrupts(), [(0, 40)]);
-        m.set_time(39 * MILLISECOND);
+        m.set_time(ReferenceTime(39 * MILLISECOND));
         assert_eq!(m.host.take_interrupts(), []);
     });
     with("twice", |m| {
@@ -200,7 +200,7 @@ fn a_migration_comes_every_so_often() {
         m.set(0, Name::REFERENCE_TSC, TSC_PAGE | 1).unwrap();
         let mut sequences = Vec::new();
         for n in 0..5 {
-            m.set_time(n * 10 * MILLISECOND);
+            m.set_time(ReferenceTime(n * 10 * MILLISECOND));
             sequences.push(m.get(0, Name::REFERENCE_TSC_SEQUENCE).unwrap());
             assert!(m.get(0, Name::TIME_REF_COUNT).unwrap() >= n * 10 * MILLISECOND);
         }
@@ -218,7 +218,7 @@ fn a_hostile_host_writes_into_the_guests_pages() {
             let message_type = hv_tlfs::synic::MessageType(1);
             m.partition.post_message(&m.host, 1, sint, message_type, 0, b"mine").unwrap();
         }
-        (1..=20).for_each(|n| m.set_time(n * MILLISECOND));
+        (1..=20).for_each(|n| m.set_time(ReferenceTime(n * MILLISECOND)));
         assert_ne!(m.host.memory().load_acquire(TSC_PAGE).unwrap(), sequence);
         let corrupt = (0..16).filter(|&sint| m.slot(1, sint).header.payload_size != 4).count();
         assert!((1..16).contains(&corrupt), "{corrupt}");

@@ -5,6 +5,7 @@ use hv_partition::testing::{LINUX_ID, TestMachine, rep, run, run_bare};
 use hv_tlfs::hypercall::HypercallCode as Code;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 
 const FREQUENCY: u64 = 62_500_000;
@@ -282,9 +283,9 @@ fn vp_run_time_counts_from_the_vps_start() {
     run_bare(Config::new(FREQUENCY), 2, &[], |m| {
         m.online(0);
         m.set(0, Name::GUEST_OS_ID, LINUX_ID).unwrap();
-        m.set_time(5000);
+        m.set_time(ReferenceTime(5000));
         m.online(1);
-        m.set_time(7000);
+        m.set_time(ReferenceTime(7000));
         assert!(m.get(0, Name::VP_RUNTIME).unwrap() >= 7000);
         let second = m.get(1, Name::VP_RUNTIME).unwrap();
         assert!((1999..=2001).contains(&second), "{second}");

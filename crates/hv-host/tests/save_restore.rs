@@ -7,6 +7,7 @@ use hv_host::{GuestMemory, Host, RestoreError};
 use hv_partition::testing::{RAM, TestMachine, rehash, run, run_bare};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use proptest::prelude::*;
 
 /// A page for the reference TSC that random steps seldom hit.
@@ -28,7 +29,7 @@ fn busy(m: &TestMachine<'_>) {
     }
     m.set(0, Name::GUEST_CRASH_P3, 77).unwrap();
     m.set(0, Name::REFERENCE_TSC, TSC_PAGE | 1).unwrap();
-    m.set_time(5000);
+    m.set_time(ReferenceTime(5000));
 }
 
 fn busy_machine(test: impl FnOnce(&TestMachine<'_>)) {
@@ -86,8 +87,8 @@ fn a_timer_that_another_vp_let_go_on_does_so_after_the_restore() {
         m.partition.post_message(&m.host, 0, 3, MessageType(1), 9, b"first").unwrap();
         m.set(0, Name::STIMER0_COUNT, 1000).unwrap();
         m.set(0, Name::STIMER0_CONFIG, 3 | 3 << 16).unwrap();
-        m.set_time(1100);
-        m.set_time(2200);
+        m.set_time(ReferenceTime(1100));
+        m.set_time(ReferenceTime(2200));
         assert_eq!(m.host.deadline(0), None, "the timer waits for its buffer");
         let slot = m.message_page(0) + 3 * 256;
         m.host.memory().store_release(slot, 0).unwrap();

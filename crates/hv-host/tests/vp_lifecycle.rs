@@ -482,7 +482,7 @@ fn a_partition_serves_100_vps_at_once() {
         });
         assert!((0..100).all(|vp| m.event_flag(vp, 2, vp as u16)));
         assert_eq!(m.host.take_interrupts().len(), 100);
-        m.set_time(5000);
+        m.set_time(ReferenceTime(5000));
         let mut interrupts = m.host.take_interrupts();
         interrupts.sort_unstable();
         assert!(interrupts.into_iter().eq((0..100).map(|vp| (vp, 17))));

@@ -1,14 +1,15 @@
-//! Guest memory as a host sees it, and the codec of saved state.
+//! Guest memory as a host sees it, the codec of saved state, and deadlines.
 //!
 //! The crates that serve a guest (`hv-host`, `hv-vmbus` and the devices) reach its memory through [`GuestMemory`] and
 //! write their state through [`save`]; the program that embeds them implements the former and stores the bytes of the
-//! latter.
+//! latter. [`Deadline`] is when one of them must be called next.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "testing")]
 extern crate std;
 
+mod deadline;
 mod memory;
 pub mod save;
 #[cfg(feature = "testing")]
@@ -16,6 +17,7 @@ pub mod testing;
 #[cfg(feature = "vm-memory")]
 mod vm;
 
+pub use deadline::{AtomicDeadline, Deadline};
 pub use memory::{BadAddress, GuestMemory};
 #[cfg(feature = "vm-memory")]
 pub use vm::VmMemory;

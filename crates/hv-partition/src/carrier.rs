@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use hv_host::{AtomicDeadline, Deadline};
+use hv_memory::{AtomicDeadline, Deadline};
 use lock_api::{Mutex, RawMutex};
 
 /// No VP.

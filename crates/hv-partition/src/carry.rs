@@ -2,7 +2,8 @@
 
 use core::sync::atomic::Ordering;
 
-use hv_host::{Deadline, Host, Power};
+use hv_host::{Host, Power};
+use hv_memory::Deadline;
 use hv_tlfs::time::ReferenceTime;
 use lock_api::RawMutex;
 

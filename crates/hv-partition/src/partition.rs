@@ -3,7 +3,8 @@
 use core::fmt;
 
 use hv_host::faults::Disturbance;
-use hv_host::{Action, Deadline, Host, Port, Power, RawMutex, Registers, Vp};
+use hv_host::{Action, Host, Port, Power, RawMutex, Registers, Vp};
+use hv_memory::Deadline;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;

@@ -173,10 +173,10 @@ impl Testbed {
         self.host.set_counter_step(ticks);
     }
 
-    /// Lets time pass, in 100 ns, and timers that are due expire.
-    pub fn advance(&self, time: u64) {
+    /// Lets time pass, and timers that are due expire.
+    pub fn advance(&self, time: ReferenceTime) {
         let frequency = u128::from(self.partition.config().counter_frequency);
-        let ticks = (u128::from(time) * frequency).div_ceil(u128::from(CLOCK_HZ)) as u64;
+        let ticks = (u128::from(time.ticks()) * frequency).div_ceil(u128::from(CLOCK_HZ)) as u64;
         self.host.advance_counter(ticks);
         self.host.due().for_each(|vp| self.partition.timer_expired(&self.host, vp));
     }

@@ -16,7 +16,6 @@ use crate::port::BusPort;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::protocol::{ChannelId, ChannelOffer, MessageHeader, MessageType, Version};
 use crate::shared::Shared;
-use crate::worker::NEVER;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use hv_tlfs::time::ReferenceTime;
@@ -117,7 +116,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         if self.has_pending() {
             return None;
         }
-        Some(self.devices.deadline()).filter(|deadline| *deadline != NEVER)
+        self.devices.deadline().time()
     }
 
     /// Returns true if the [`deadline`](Self::deadline) may have changed, since the last call, by what the guest has
@@ -286,10 +285,10 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             return;
         }
         let now = port.reference_time();
-        if self.devices.deadline() <= now {
+        if self.devices.deadline().is_due(now) {
             let cx = self.cx(port);
             self.devices.each(Place::FIRST, &mut |node, at| {
-                if node.deadline() <= now {
+                if node.deadline().is_due(now) {
                     node.tick(at, &cx);
                 }
             });

@@ -10,10 +10,9 @@ use crate::io::{Cx, Place};
 use crate::line::{Line, Open};
 use crate::port::BusPort;
 use crate::protocol::ChannelOffer;
-use crate::worker::NEVER;
 use core::sync::atomic::AtomicU32;
+use hv_memory::Deadline;
 use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_tlfs::time::ReferenceTime;
 
 /// A collection of devices.
 pub trait DeviceSet {
@@ -24,7 +23,7 @@ pub trait DeviceSet {
 
     /// Returns the earliest of their deadlines.
     #[doc(hidden)]
-    fn deadline(&self) -> ReferenceTime;
+    fn deadline(&self) -> Deadline;
 }
 
 /// The devices on a bus of a partition accessed through `P`. Implemented by [`devices!`](crate::devices).
@@ -54,7 +53,7 @@ pub trait Devices<P: BusPort>: DeviceSet {
 #[doc(hidden)]
 pub trait Node<P: BusPort> {
     fn identity(&self) -> *const AtomicU32;
-    fn deadline(&self) -> ReferenceTime;
+    fn deadline(&self) -> Deadline;
     fn line_of(&self, connection: u32) -> Option<usize>;
     /// Returns true if none of its channels is offered, being offered or still known to the guest. What another call
     /// does with it meanwhile may count as done afterwards.
@@ -86,8 +85,8 @@ impl<T: DeviceSet, const N: usize> DeviceSet for [T; N] {
     const LINES: usize = T::LINES * N;
     const DEVICES: usize = T::DEVICES * N;
 
-    fn deadline(&self) -> ReferenceTime {
-        self.iter().map(T::deadline).min().unwrap_or(NEVER)
+    fn deadline(&self) -> Deadline {
+        self.iter().map(T::deadline).fold(Deadline::NEVER, Deadline::earlier)
     }
 }
 
@@ -175,10 +174,10 @@ macro_rules! devices {
             const LINES: usize = 0 $(+ <$Type as $crate::DeviceSet>::LINES)+;
             const DEVICES: usize = 0 $(+ <$Type as $crate::DeviceSet>::DEVICES)+;
 
-            fn deadline(&self) -> $crate::composing::ReferenceTime {
-                let least = $crate::composing::ReferenceTime::MAX;
-                $(let least = least.min($crate::DeviceSet::deadline(&self.$field));)+
-                least
+            fn deadline(&self) -> $crate::composing::Deadline {
+                let earliest = $crate::composing::Deadline::NEVER;
+                $(let earliest = earliest.earlier($crate::DeviceSet::deadline(&self.$field));)+
+                earliest
             }
         }
 

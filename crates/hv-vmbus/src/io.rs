@@ -22,6 +22,7 @@ use crate::traffic::Traffic;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 use core::sync::atomic::{AtomicBool, Ordering};
+use hv_memory::Deadline;
 use hv_tlfs::time::ReferenceTime;
 
 /// Time after which a full ring is checked even if the guest has not signalled.
@@ -73,8 +74,8 @@ pub(crate) struct Counts {
     pub(crate) order: u32,
     /// The request that was queued last.
     pub(crate) newest: usize,
-    /// Reference time of the next check of rings that were full.
-    pub(crate) poll: Option<ReferenceTime>,
+    /// The next check of rings that were full.
+    pub(crate) poll: Deadline,
     /// The channel that is the first to be served of those that had reached the work limit.
     pub(crate) turn: usize,
     /// Number of sub-channels that the device requests.
@@ -95,7 +96,7 @@ impl Counts {
             used: 0,
             order: 0,
             newest: 0,
-            poll: None,
+            poll: Deadline::NEVER,
             turn: 0,
             subchannels: 0,
             reach: 0,
@@ -104,7 +105,7 @@ impl Counts {
 
     /// Schedules a check of rings that were full, at this time at the latest.
     pub(crate) fn poll_by(&mut self, time: ReferenceTime) {
-        self.poll = Some(self.poll.map_or(time, |poll| poll.min(time)));
+        self.poll = self.poll.earlier(Deadline::at(time));
     }
 }
 

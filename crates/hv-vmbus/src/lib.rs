@@ -121,8 +121,8 @@ pub mod composing {
     pub use crate::devices::{Node, Part};
     pub use crate::io::Cx;
     pub use crate::io::Place;
+    pub use hv_memory::Deadline;
     pub use hv_memory::save::{Reader, Writer};
-    pub use hv_tlfs::time::ReferenceTime;
 }
 
 pub use bus::Bus;

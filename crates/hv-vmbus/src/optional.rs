@@ -1,9 +1,7 @@
 //! Optional values whose absence is all zeros.
 
 use crate::image::Image;
-use core::sync::atomic::{AtomicU64, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_tlfs::time::ReferenceTime;
 
 /// An [`Option`] whose `None` is all zeros, unlike that of a type with a niche.
 ///
@@ -78,32 +76,9 @@ impl<T: Image> Image for Optional<T> {
     }
 }
 
-/// An optional deadline in reference time, accessed without a lock; never is all zeros.
-#[derive(Debug)]
-pub(crate) struct Due(
-    /// The complement of the time.
-    AtomicU64,
-);
-
-impl Due {
-    pub(crate) const fn never() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
-    /// Returns the time; [`NEVER`](crate::worker::NEVER) is never.
-    pub(crate) fn load(&self) -> ReferenceTime {
-        ReferenceTime(!self.0.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn store(&self, time: ReferenceTime) {
-        self.0.store(!time.ticks(), Ordering::Release);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::worker::NEVER;
 
     #[test]
     fn an_optional_is_the_option_of_the_same_value() {
@@ -113,16 +88,6 @@ mod tests {
             assert_eq!((optional.get(), optional.as_ref().copied()), (value, value));
             assert_eq!(optional.as_mut().copied(), value);
             assert_eq!((optional.take(), optional.get()), (value, None));
-        }
-    }
-
-    #[test]
-    fn what_is_due_is_the_time_that_was_stored() {
-        let due = Due::never();
-        assert_eq!(due.load(), NEVER);
-        for time in [ReferenceTime::ZERO, ReferenceTime(1), NEVER] {
-            due.store(time);
-            assert_eq!(due.load(), time);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::event::Reason;
 use crate::id::Channel;
 use crate::io::{Context, Counts, Cx, Limits, Place, Run};
 use crate::line::{Line, Open, Stage, Stall};
-use crate::optional::{Due, Optional};
+use crate::optional::Optional;
 use crate::pages::Segment;
 use crate::port::{Backend, BusPort, Moment};
 use crate::protocol::ChannelOffer;
@@ -25,6 +25,7 @@ use crate::worker::Worker;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_memory::{AtomicDeadline, Deadline};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, MutexGuard, RawMutex};
 use work::{Act, Called, Signalled, Tick};
@@ -39,7 +40,7 @@ pub struct Slot<R, D: Device, const LINES: usize = 1, const REQUESTS: usize = 0,
     /// Signals that found the lock held.
     calls: Calls<LINES>,
     /// When the device must run next.
-    deadline: Due,
+    deadline: AtomicDeadline,
     /// A channel may be in use; readable without the lock.
     occupied: AtomicBool,
     /// Position among all devices, once it is known: device and line, each plus 1, in 16 bits.
@@ -102,7 +103,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         Self {
             routes: [const { AtomicU32::new(0) }; LINES],
             calls: Calls::from_parts(AtomicU64::new(0), [const { sync::AtomicBool::new(false) }; LINES]),
-            deadline: Due::never(),
+            deadline: AtomicDeadline::never(),
             occupied: AtomicBool::new(boot.is_some()),
             place: AtomicU32::new(0),
             boot,
@@ -148,11 +149,11 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
             run: &mut Run::new(D::WORK_LIMIT),
         };
         let mut typed = Typed { device: &mut held.device, works: &mut held.works };
-        let time = match work {
+        let deadline = match work {
             What::Typed(visit) => visit.visit(&mut typed, &mut context),
             What::Any(act) => act.act(&mut Worker::new(&mut typed, &mut context)),
         };
-        self.set_deadline(time, cx.shared);
+        self.set_deadline(deadline, cx.shared);
         if held.counts.reach == 0 {
             self.occupied.store(false, Ordering::Release);
         }
@@ -173,15 +174,15 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         });
         if !done {
             // Without the lock: a call that stores another time meanwhile finds the signals itself.
-            self.set_deadline(ReferenceTime::ZERO, cx.shared);
+            self.set_deadline(Deadline::at(ReferenceTime::ZERO), cx.shared);
         }
     }
 
     /// Records when the device must run next.
     #[inline]
-    fn set_deadline(&self, time: ReferenceTime, shared: &Shared) {
-        if self.deadline.load() != time {
-            self.deadline.store(time);
+    fn set_deadline(&self, deadline: Deadline, shared: &Shared) {
+        if self.deadline.load(Ordering::Acquire) != deadline {
+            self.deadline.store(deadline, Ordering::Release);
             shared.moves();
         }
     }
@@ -224,7 +225,7 @@ struct BusWork<'a> {
 }
 
 impl<P: BusPort> Act<P> for BusWork<'_> {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> Deadline {
         let mut locked = Locked { worker, boot: self.boot, moved: false };
         (self.work)(&mut locked);
         if locked.moved {
@@ -256,8 +257,8 @@ impl<R, D: Device, const LINES: usize, const REQUESTS: usize, const SEGMENTS: us
     const LINES: usize = LINES;
     const DEVICES: usize = 1;
 
-    fn deadline(&self) -> ReferenceTime {
-        self.deadline.load()
+    fn deadline(&self) -> Deadline {
+        self.deadline.load(Ordering::Acquire)
     }
 }
 
@@ -326,8 +327,8 @@ where
         core::ptr::from_ref(&self.place)
     }
 
-    fn deadline(&self) -> ReferenceTime {
-        self.deadline.load()
+    fn deadline(&self) -> Deadline {
+        self.deadline.load(Ordering::Acquire)
     }
 
     fn line_of(&self, connection: u32) -> Option<usize> {
@@ -480,7 +481,7 @@ impl<P: BusPort> Part for Locked<'_, '_, '_, P> {
                 _ => line.vacate(),
             }
         }
-        self.worker.io.counts.poll = None;
+        self.worker.io.counts.poll = Deadline::NEVER;
         match first {
             true => self.worker.device.renew(),
             false => self.worker.device.reset(),

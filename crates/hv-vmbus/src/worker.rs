@@ -21,14 +21,12 @@ use crate::ring::{Consumer, Producer, RingError};
 use crate::seen::{Front, Listed, Seen};
 use crate::typed::Handler;
 use core::sync::atomic::Ordering;
+use hv_memory::Deadline;
 use hv_tlfs::time::ReferenceTime;
 use zerocopy::FromBytes;
 
 /// The SINT of messages and interrupts.
 pub(crate) const SINT: u8 = MESSAGE_SINT as u8;
-
-/// No deadline.
-pub(crate) const NEVER: ReferenceTime = ReferenceTime::MAX;
 
 const DESCRIPTOR: u32 = size_of::<PacketDescriptor>() as u32;
 const PIPE_HEADER: u32 = size_of::<PipeHeader>() as u32;
@@ -53,8 +51,8 @@ pub(crate) struct Worker<'w, 'a, P: BusPort> {
     pub(crate) io: &'w mut Context<'a, P>,
 }
 
-/// A call ends with [`end`](Worker::end): what returns a time has done that, and the time is that at which the device
-/// must run next.
+/// A call ends with [`end`](Worker::end): what returns a deadline has done that, and the device must run
+/// then.
 impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
     pub(crate) fn new(device: &'w mut (dyn Handler<P> + 'w), io: &'w mut Context<'a, P>) -> Self {
         Self { device, io }
@@ -62,7 +60,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
 
     /// Handles a signal of the guest to a channel, if it is open with this connection: it may have been closed, or
     /// opened with another connection, since the signal.
-    pub(crate) fn signalled(&mut self, line: usize, connection: u32) -> ReferenceTime {
+    pub(crate) fn signalled(&mut self, line: usize, connection: u32) -> Deadline {
         let open = self.io.lines.get(line).and_then(|line| line.open.as_ref());
         if open.is_some_and(|open| open.connection == connection) {
             self.offer_room(line);
@@ -80,7 +78,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         &mut self,
         budget: usize,
         lines: &mut dyn Iterator<Item = usize>,
-    ) -> (usize, ReferenceTime) {
+    ) -> (usize, Deadline) {
         self.io.run.budget = budget;
         self.start_waiting();
         for line in lines {
@@ -101,13 +99,13 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
     }
 
     /// Handles the passage of time.
-    pub(crate) fn tick(&mut self) -> ReferenceTime {
+    pub(crate) fn tick(&mut self) -> Deadline {
         self.due();
         let now = self.io.env.now;
         self.io.unhold(|_, entry| entry.until <= now);
         self.start_waiting();
-        if self.io.counts.poll.is_some_and(|poll| poll <= self.io.env.now) {
-            self.io.counts.poll = None;
+        if self.io.counts.poll.is_due(self.io.env.now) {
+            self.io.counts.poll = Deadline::NEVER;
             for line in 0..self.io.counts.reach {
                 self.offer_room(line);
                 if self.io.lines[line].open.as_ref().is_some_and(|open| open.stall == Stall::Room) {
@@ -137,7 +135,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
     }
 
     /// Continues after input from the embedder: its own work with the device, or a completion by the back end.
-    pub(crate) fn proceed(&mut self) -> ReferenceTime {
+    pub(crate) fn proceed(&mut self) -> Deadline {
         self.due();
         if core::mem::take(&mut self.io.run.resumed) {
             self.take_turns();
@@ -447,7 +445,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
     }
 
     /// Sends the guest its interrupts, and returns when the device must run next.
-    pub(crate) fn end(&mut self) -> ReferenceTime {
+    pub(crate) fn end(&mut self) -> Deadline {
         let io = &mut *self.io;
         if !io.run.traffic.is_none() {
             io.env.port.traffic(DeviceId(io.env.place.device), &io.run.traffic);
@@ -459,15 +457,15 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
             }
         }
         if io.counts.budget > 0 || io.counts.unstarted {
-            return ReferenceTime::ZERO;
+            return Deadline::at(ReferenceTime::ZERO);
         }
-        let poll = io.counts.poll.filter(|_| io.counts.room > 0);
-        let due = self.device.deadline().unwrap_or(NEVER).min(poll.unwrap_or(NEVER));
+        let poll = if io.counts.room > 0 { io.counts.poll } else { Deadline::NEVER };
+        let due = self.device.deadline().map_or(Deadline::NEVER, Deadline::at).earlier(poll);
         if io.counts.held == 0 {
             return due;
         }
         let held = io.requests.iter().filter(|entry| entry.state == State::Held).map(|entry| entry.until);
-        held.min().unwrap_or(NEVER).min(due)
+        held.min().map_or(Deadline::NEVER, Deadline::at).earlier(due)
     }
 }
 

@@ -6,6 +6,7 @@ use hv_tlfs::interrupt::{
 };
 use hv_tlfs::sets::GenericSetFormat;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::{PARTITION_ID_SELF, PartitionId};
 
 use crate::cx::{Cx, simple};
@@ -98,7 +99,7 @@ fn reaches(cx: &Cx<'_>, is_target: impl Fn(usize) -> bool, send: impl FnOnce() -
             cx.soon("the target takes the interrupt", || taken(cx, vp) != count)?;
         }
     }
-    cx.pause(2_000);
+    cx.pause(ReferenceTime(2_000));
     for (vp, &count) in before.iter().enumerate().take(cx.env.vp_count()) {
         check_eq!(taken(cx, vp) - count, u64::from(is_target(vp)));
     }

@@ -3,6 +3,7 @@
 use core::mem::offset_of;
 
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{
     ChannelId, CloseChannel, GpadlId, MessageHeader, MessageType, NtStatus, OfferChannel, OpenChannel,
     OpenResult, PACKET_FLAG_COMPLETION_REQUESTED, PACKET_TRAILER_SIZE, PacketDescriptor, PacketType,
@@ -365,14 +366,14 @@ impl<'e> Channel<'_, '_, 'e> {
     }
 
     /// Waits for a packet to come into the ring.
-    pub(crate) fn wait(&self, units: Option<u64>) -> bool {
+    pub(crate) fn wait(&self, span: Option<ReferenceTime>) -> bool {
         let come = || {
             // A flag that stays set raises no interrupt.
             self.clear_flag();
             self.has_packet()
         };
-        match units {
-            Some(units) => self.cx().wait_for(units, come),
+        match span {
+            Some(span) => self.cx().wait_for(span, come),
             None => self.cx().soon("", come).is_ok(),
         }
     }
@@ -381,7 +382,7 @@ impl<'e> Channel<'_, '_, 'e> {
     pub(crate) fn comes(&self) -> bool {
         (0..20_000).any(|_| {
             if !self.has_packet() {
-                self.cx().pause(1_000);
+                self.cx().pause(ReferenceTime(1_000));
             }
             self.has_packet()
         })
@@ -399,7 +400,7 @@ impl<'e> Channel<'_, '_, 'e> {
     /// Checks that no packet comes for a while.
     #[track_caller]
     pub(crate) fn silence(&self) -> Outcome {
-        if self.wait(Some(2_000)) { Err(fail("the host sends no packet")) } else { Ok(()) }
+        if self.wait(Some(ReferenceTime(2_000))) { Err(fail("the host sends no packet")) } else { Ok(()) }
     }
 
     /// Puts a packet with data in itself into the ring.

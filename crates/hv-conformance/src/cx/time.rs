@@ -2,21 +2,21 @@
 
 use hv_tlfs::features::PartitionPrivileges;
 use hv_tlfs::register::RegisterName;
-use hv_tlfs::time::CLOCK_HZ;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
 
 use super::Cx;
 use crate::outcome::{Outcome, Stop, fail};
 
-/// How long something may take that has no reason to take long, in 100 ns: 30 s. Emulated machines are slow and may be
+/// How long something may take that has no reason to take long: 30 s. Emulated machines are slow and may be
 /// busy, and a limit that a right host can miss is worth nothing.
-const LIMIT: u64 = 30 * CLOCK_HZ;
-/// How long to wait before something is said not to come, in 100 ns: 200 microseconds.
-const GRACE: u64 = 2_000;
+const LIMIT: ReferenceTime = ReferenceTime(30 * CLOCK_HZ);
+/// How long to wait before something is said not to come: 200 microseconds.
+const GRACE: ReferenceTime = ReferenceTime(2_000);
 
 impl Cx<'_> {
-    /// Returns the counter ticks of a span in 100 ns, rounded up.
-    pub(crate) fn ticks(&self, units: u64) -> u64 {
-        (u128::from(units) * u128::from(self.env.frequency())).div_ceil(u128::from(CLOCK_HZ)) as u64
+    /// Returns the counter ticks of a span, rounded up.
+    pub(crate) fn ticks(&self, span: ReferenceTime) -> u64 {
+        (u128::from(span.ticks()) * u128::from(self.env.frequency())).div_ceil(u128::from(CLOCK_HZ)) as u64
     }
 
     /// Skips without the privilege to read the reference counter.
@@ -25,16 +25,16 @@ impl Cx<'_> {
         self.need(privilege, "the partition has no reference counter")
     }
 
-    /// Returns the reference time by its register.
+    /// Returns the reference time as its register has it, for comparison with other registers' values.
     #[track_caller]
     pub(crate) fn now(&self) -> Result<u64, Stop> {
         self.read_register(RegisterName::TIME_REF_COUNT)
     }
 
-    /// Waits until a condition holds, at most for a span in 100 ns. Whether it came to hold.
-    pub(crate) fn wait_for(&self, units: u64, mut condition: impl FnMut() -> bool) -> bool {
+    /// Waits until a condition holds, at most for a span. Whether it came to hold.
+    pub(crate) fn wait_for(&self, span: ReferenceTime, mut condition: impl FnMut() -> bool) -> bool {
         let begin = self.env.counter();
-        let span = self.ticks(units);
+        let span = self.ticks(span);
         loop {
             if condition() {
                 return true;
@@ -53,20 +53,20 @@ impl Cx<'_> {
         if self.wait_for(LIMIT, condition) { Ok(()) } else { Err(fail(what)) }
     }
 
-    /// Lets a span in 100 ns pass, whatever happens meanwhile.
-    pub(crate) fn pause(&self, units: u64) {
-        self.wait_for(units, || false);
+    /// Lets a span pass, whatever happens meanwhile.
+    pub(crate) fn pause(&self, span: ReferenceTime) {
+        self.wait_for(span, || false);
     }
 
     /// Makes an attempt that counts only if this VP was not kept from running meanwhile, with spans twice as long each
-    /// time: whether one succeeded. `attempt` gets the span in 100 ns.
+    /// time: whether one succeeded. `attempt` gets the span.
     pub(crate) fn attempts(
         &self,
-        first: u64,
-        mut attempt: impl FnMut(u64) -> Result<bool, Stop>,
+        first: ReferenceTime,
+        mut attempt: impl FnMut(ReferenceTime) -> Result<bool, Stop>,
     ) -> Result<bool, Stop> {
         for n in 0..7 {
-            if attempt(first << n)? {
+            if attempt(ReferenceTime(first.ticks() << n))? {
                 return Ok(true);
             }
         }
@@ -81,7 +81,7 @@ impl Cx<'_> {
         expected: u64,
         work: impl FnOnce() -> Outcome,
     ) -> Result<u64, Stop> {
-        self.pause(0);
+        self.pause(ReferenceTime::ZERO);
         let before = self.env.taken(intid);
         work()?;
         if expected != 0 {

@@ -1,5 +1,6 @@
 //! A connection to the host half of VMBus, made by hand: its messages, without a client in between.
 
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::connection::{
     MAX_MESSAGE_SIZE, MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4, MESSAGE_SINT,
 };
@@ -258,7 +259,7 @@ impl<'a, 'e> Bus<'a, 'e> {
     /// Checks that no message comes for a while.
     #[track_caller]
     pub(crate) fn silence(&self) -> Outcome {
-        self.cx.pause(2_000);
+        self.cx.pause(ReferenceTime(2_000));
         equal(self.cx.slot_type(&self.synic, SINT), 0, "the host says nothing")
     }
 

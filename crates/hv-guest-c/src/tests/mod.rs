@@ -20,6 +20,7 @@ use hv_guest::page::{Memory, Page};
 use hv_testbed::{Config, Testbed};
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 
 use crate::machine::{self, be, current};
 use crate::*;
@@ -63,7 +64,7 @@ impl Kernel {
     fn boot() -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let bed = Testbed::new(Config::new(24_000_000), VPS);
-        bed.advance(123_456);
+        bed.advance(ReferenceTime(123_456));
         be(bed, 0);
         let map = std::vec![0_u32; VPS].leak();
         let os = std::boxed::Box::leak(std::boxed::Box::new(hv_guest_os {
@@ -124,7 +125,7 @@ fn after_cleanup_the_clock_never_reads_the_page_that_was_given_back() {
     assert_eq!(hv_read_reference_counter(), register, "the register's value, possibly 0");
     // The next kernel that uses the library.
     assert_eq!(kernel.init(), 0);
-    kernel.bed.advance(1_000_000);
+    kernel.bed.advance(ReferenceTime(1_000_000));
     assert_eq!(hv_read_reference_counter(), kernel.bed.reference_time().ticks(), "read from the register");
     kernel.tsc.clear();
     kernel.start_clock();

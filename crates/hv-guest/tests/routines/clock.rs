@@ -3,7 +3,7 @@
 use crate::common::{FREQUENCY, everywhere, everywhere_on, often};
 use hv_guest::registers::{self, Register};
 use hv_testbed::{Config, Profile};
-use hv_tlfs::time::ReferenceTscRegister;
+use hv_tlfs::time::{ReferenceTime, ReferenceTscRegister};
 
 #[test]
 fn page_and_register_tell_the_same_time() {
@@ -12,7 +12,7 @@ fn page_and_register_tell_the_same_time() {
             let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
             assert_ne!(clock.sequence(), 0);
             for _ in 0..often(100) {
-                guest.bed.advance(12_345_678_901);
+                guest.bed.advance(ReferenceTime(12_345_678_901));
                 assert_eq!(clock.now(), clock.now_by_register());
                 assert_eq!(clock.now(), Ok(guest.bed.reference_time()));
             }
@@ -36,7 +36,7 @@ fn reading_the_page_takes_no_hypercall() {
 fn a_page_that_is_not_valid_falls_back_to_the_register_and_comes_back() {
     everywhere(|guest| {
         let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
-        guest.bed.advance(1_000_000);
+        guest.bed.advance(ReferenceTime(1_000_000));
         let before = clock.now().unwrap();
         guest.bed.set_reference_tsc_valid(false);
         assert_eq!(clock.sequence(), 0);
@@ -53,7 +53,7 @@ fn a_page_that_is_not_valid_falls_back_to_the_register_and_comes_back() {
 fn time_goes_on_over_a_migration_to_another_counter() {
     everywhere(|guest| {
         let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
-        guest.bed.advance(50_000_000);
+        guest.bed.advance(ReferenceTime(50_000_000));
         let mut last = clock.now().unwrap();
         for (frequency, counter) in [(1_000_000_000, 5), (24_000_000, u64::MAX / 2), (62_500_000, 0)] {
             let sequence = clock.sequence();
@@ -74,7 +74,7 @@ fn time_goes_on_over_a_migration_to_another_counter() {
 fn a_host_without_the_page_has_a_clock_all_the_same() {
     everywhere_on(Config::new(FREQUENCY).with_profile(Profile::MINIMAL), |guest| {
         let clock = guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
-        guest.bed.advance(77_000_000);
+        guest.bed.advance(ReferenceTime(77_000_000));
         assert_eq!(clock.sequence(), 0);
         assert_eq!(clock.now(), Ok(guest.bed.reference_time()));
     });

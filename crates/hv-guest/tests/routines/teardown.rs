@@ -9,6 +9,7 @@ use hv_guest::timer::{Schedule, Timer, TimerIndex};
 use hv_tlfs::guest_id::GuestOsId;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vp::VpIndex;
 
 /// Registers of a VP that a guest leaves traces in, and their reset values.
@@ -57,7 +58,7 @@ fn a_crash_that_lost_every_handle_leaves_reset_state() {
         for (n, fresh) in fresh.iter().enumerate() {
             assert_eq!(&state(guest, n), fresh);
         }
-        guest.bed.advance(1_000_000);
+        guest.bed.advance(ReferenceTime(1_000_000));
         for n in 0..guest.vps {
             assert!(guest.bed.post(n, 2, MessageType(1), &[]).is_err());
             assert_eq!(guest.bed.take_interrupt(n), None, "no timer is left");

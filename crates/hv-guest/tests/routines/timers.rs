@@ -37,12 +37,12 @@ fn a_direct_one_shot_timer_interrupts_once_and_not_early() {
         for start in [Timer::start, Timer::start_by_enable] {
             start(&mut timer, &vp, at(guest, 1000)).unwrap();
             assert_eq!(timer.is_running(&vp), Ok(true));
-            guest.bed.advance(990);
+            guest.bed.advance(ReferenceTime(990));
             assert_eq!(guest.bed.take_interrupt(n), None, "early");
-            guest.bed.advance(20);
+            guest.bed.advance(ReferenceTime(20));
             assert_eq!(guest.bed.take_interrupt(n), Some(INTID as u8));
             assert_eq!(timer.is_running(&vp), Ok(false));
-            guest.bed.advance(100_000);
+            guest.bed.advance(ReferenceTime(100_000));
             assert_eq!(guest.bed.take_interrupt(n), None, "once");
         }
     });
@@ -54,10 +54,10 @@ fn a_one_shot_timer_in_the_past_expires_at_once() {
         let vp = guest.vp(0);
         let mut timer =
             Timer::direct(&vp, TimerIndex::ALL[0], intid(INTID), &guest.bed.interrupts(0)).unwrap();
-        guest.bed.advance(1_000_000);
+        guest.bed.advance(ReferenceTime(1_000_000));
         for time in [0, 1, 999_999] {
             timer.start(&vp, Schedule::Once(ReferenceTime(time))).unwrap();
-            guest.bed.advance(1);
+            guest.bed.advance(ReferenceTime(1));
             assert_eq!(guest.bed.take_interrupt(0), Some(INTID as u8), "{time}");
         }
     });
@@ -70,11 +70,11 @@ fn starting_a_one_shot_timer_again_costs_one_hypercall() {
         let mut timer =
             Timer::direct(&vp, TimerIndex::ALL[1], intid(INTID), &guest.bed.interrupts(0)).unwrap();
         timer.start(&vp, at(guest, 10)).unwrap();
-        guest.bed.advance(20);
+        guest.bed.advance(ReferenceTime(20));
         let before = guest.bed.hypercalls();
         timer.start(&vp, at(guest, 10)).unwrap();
         assert_eq!(guest.bed.hypercalls() - before, 1);
-        guest.bed.advance(20);
+        guest.bed.advance(ReferenceTime(20));
         assert!(guest.bed.take_interrupt(0).is_some());
     });
 }
@@ -92,18 +92,18 @@ fn periodic_timers_go_on_until_they_are_stopped() {
             assert_eq!(config.lazy(), matches!(schedule, Schedule::EveryLazily(_)));
             assert!(config.periodic() && config.enable());
             for _ in 0..5 {
-                guest.bed.advance(1001);
+                guest.bed.advance(ReferenceTime(1001));
                 assert!(guest.bed.take_interrupt(n).is_some());
             }
             assert_eq!(timer.is_running(&vp), Ok(true));
             timer.stop(&vp).unwrap();
-            guest.bed.advance(10_000);
+            guest.bed.advance(ReferenceTime(10_000));
             assert_eq!(guest.bed.take_interrupt(n), None);
             // From periodic to one-shot: the configuration changes, and the timer with it.
             timer.start(&vp, at(guest, 10)).unwrap();
-            guest.bed.advance(11);
+            guest.bed.advance(ReferenceTime(11));
             assert!(guest.bed.take_interrupt(n).is_some());
-            guest.bed.advance(10_000);
+            guest.bed.advance(ReferenceTime(10_000));
             assert_eq!(guest.bed.take_interrupt(n), None);
         });
     }
@@ -117,7 +117,7 @@ fn a_timer_in_message_mode_says_which_it_is_and_when_it_was_due() {
         let mut timer = Timer::message(&synic, index, SintIndex::VMBUS).unwrap();
         let due = guest.bed.reference_time().ticks() + 5000;
         timer.start(synic.vp(), Schedule::Once(ReferenceTime(due))).unwrap();
-        guest.bed.advance(6000);
+        guest.bed.advance(ReferenceTime(6000));
         assert_eq!(guest.bed.take_interrupt(n), Some(18));
         let pending = synic.pending(SintIndex::VMBUS).unwrap();
         let message = pending.read().unwrap();

@@ -18,9 +18,9 @@ const POLLED: u32 = 1000;
 const MSRS: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_01ff;
 /// Reserved bits of a page register.
 const PAGE_RESERVED: u64 = 0xffe;
-/// A period, in 100 ns, that is too short to be served.
-const SHORT: u64 = 200;
-/// A one-shot timer counts as being in the future if it is no later than this, in 100 ns: the call itself takes time.
+/// A period below this is too short to be served.
+const SHORT: ReferenceTime = ReferenceTime(200);
+/// A one-shot timer counts as being in the future if it is no later than this: the call itself takes time.
 const LATE: ReferenceTime = ReferenceTime(10_000);
 
 const fn is_read_only(name: Name) -> bool {
@@ -210,7 +210,7 @@ impl<const VPS: usize> Judge<VPS> {
             found.add_if(zero, &rules::TIMER_ZERO, value);
         }
         let count = state.timer_count[timer];
-        let short = config.enable() && config.periodic() && (1..SHORT).contains(&count);
+        let short = config.enable() && config.periodic() && (1..SHORT.ticks()).contains(&count);
         found.add_if(short, &rules::TIMER_SHORT, count);
         state.timer_config[timer] = config.0;
     }

@@ -4,6 +4,7 @@ use hv_host::{Action, Config, GuestMemory, Host, Port, PortTarget, Profile};
 use hv_partition::testing::{RAM, RAM_SIZE, TestMachine};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 use proptest::prelude::*;
 
 pub(crate) const VPS: usize = 3;
@@ -148,7 +149,7 @@ pub(crate) fn apply(m: &TestMachine<'_>, step: &Step) {
         Step::Write { gpa, bytes } => {
             let _ = m.host.memory().write(*gpa, bytes);
         }
-        Step::Time(time) => m.set_time(*time),
+        Step::Time(time) => m.set_time(ReferenceTime(*time)),
         Step::Expire(vp) => m.expire(*vp),
         Step::Post { vp, sint, size } => {
             let payload = vec![7; *size];

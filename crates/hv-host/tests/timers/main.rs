@@ -7,6 +7,7 @@ use hv_partition::testing::{TestMachine, run};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::{MessageType, TimerMessagePayload};
+use hv_tlfs::time::ReferenceTime;
 use zerocopy::FromBytes;
 
 const SINT: u8 = 4;
@@ -20,7 +21,7 @@ const TO_SINT: u64 = (SINT as u64) << 16;
 
 fn ready(test: impl FnOnce(&TestMachine<'_>)) {
     run(Config::new(62_500_000), 2, &[], |m| {
-        m.set_time(1000);
+        m.set_time(ReferenceTime(1000));
         m.enable_synic(0, SINT, VECTOR);
         m.host.take_effects();
         test(m);
@@ -51,11 +52,11 @@ fn a_one_shot_timer_expires_at_its_absolute_time_and_never_early() {
         let deadline = m.host.deadline(0).unwrap();
         m.host.set_counter(deadline);
         assert!(m.partition.reference_time(&m.host).ticks() >= 5000);
-        m.host.set_counter(m.ticks(4999) - 10);
+        m.host.set_counter(m.ticks(ReferenceTime(4999)) - 10);
         m.expire(0);
         assert_eq!(m.host.take_interrupts(), [], "an early wake-up is not an expiration");
         assert_eq!(m.host.deadline(0), Some(deadline), "and asks again");
-        m.set_time(5000);
+        m.set_time(ReferenceTime(5000));
         assert_eq!(m.host.take_interrupts(), [(0, 17)]);
     });
 }
@@ -64,11 +65,11 @@ fn a_one_shot_timer_expires_at_its_absolute_time_and_never_early() {
 fn a_one_shot_timer_that_expired_is_disabled() {
     ready(|m| {
         arm(m, 0, ENABLE | DIRECT, 5000);
-        m.set_time(6000);
+        m.set_time(ReferenceTime(6000));
         assert_eq!(config(m, 0), DIRECT);
         assert_eq!(m.host.deadline(0), None);
         m.host.take_effects();
-        m.set_time(100_000);
+        m.set_time(ReferenceTime(100_000));
         m.expire(0);
         assert_eq!(m.host.take_interrupts(), []);
     });
@@ -89,7 +90,7 @@ fn a_one_shot_in_the_past_expires_at_once() {
 fn a_message_says_which_timer_when_due_and_when_delivered() {
     ready(|m| {
         arm(m, 3, ENABLE | TO_SINT, 5000);
-        m.set_time(7000);
+        m.set_time(ReferenceTime(7000));
         assert_eq!(m.host.take_interrupts(), [(0, u32::from(VECTOR))]);
         let payload = payload(m).unwrap();
         assert_eq!((payload.timer_index, payload.reserved, payload.expiration_time.0), (3, 0, 5000));
@@ -106,7 +107,7 @@ fn a_count_of_zero_stops_the_timer_whatever_auto_enable_says() {
             assert_eq!(config(m, 0), DIRECT | auto);
             assert_eq!(m.host.deadline(0), None);
         }
-        m.set_time(9000);
+        m.set_time(ReferenceTime(9000));
         assert_eq!(m.host.take_interrupts(), []);
     });
 }
@@ -118,11 +119,11 @@ fn auto_enable_starts_the_timer_by_its_count() {
         assert_eq!(m.host.deadline(0), None);
         m.set(0, Name::STIMER0_COUNT, 5000).unwrap();
         assert_eq!(config(m, 0), ENABLE | AUTO | DIRECT);
-        m.set_time(5000);
+        m.set_time(ReferenceTime(5000));
         assert_eq!(m.host.take_interrupts(), [(0, 17)]);
         assert_eq!(config(m, 0), AUTO | DIRECT, "disabled by the expiration");
         m.set(0, Name::STIMER0_COUNT, 6000).unwrap();
-        m.set_time(6000);
+        m.set_time(ReferenceTime(6000));
         assert_eq!(m.host.take_interrupts(), [(0, 17)], "and started again");
     });
 }
@@ -180,8 +181,8 @@ fn the_four_timers_share_one_deadline_the_earliest() {
             arm(m, timer, ENABLE | 1 << 12 | (17 + u64::from(timer)) << 4, count);
         }
         for (time, intid) in [(5000, 18), (7000, 19), (8000, 20), (9000, 17)] {
-            assert!(m.host.deadline(0).unwrap() >= m.ticks(time) - 7);
-            m.set_time(time);
+            assert!(m.host.deadline(0).unwrap() >= m.ticks(ReferenceTime(time)) - 7);
+            m.set_time(ReferenceTime(time));
             assert_eq!(m.host.take_interrupts(), [(0, intid)]);
         }
         assert_eq!(m.host.deadline(0), None);
@@ -194,7 +195,7 @@ fn each_vp_has_its_own_timers() {
         m.set(1, Name::STIMER0_COUNT, 5000).unwrap();
         m.set(1, Name::STIMER0_CONFIG, ENABLE | DIRECT).unwrap();
         assert_eq!((m.host.deadline(0), config(m, 0)), (None, 0));
-        m.set_time(5000);
+        m.set_time(ReferenceTime(5000));
         assert_eq!(m.host.take_interrupts(), [(1, 17)]);
     });
 }
@@ -203,11 +204,11 @@ fn each_vp_has_its_own_timers() {
 fn a_periodic_timer_begins_its_first_period_when_it_is_enabled() {
     ready(|m| {
         m.set(0, Name::STIMER0_COUNT, 1000).unwrap();
-        m.set_time(2500);
+        m.set_time(ReferenceTime(2500));
         m.set(0, Name::STIMER0_CONFIG, ENABLE | PERIODIC | DIRECT).unwrap();
-        m.set_time(3400);
+        m.set_time(ReferenceTime(3400));
         assert_eq!(m.host.take_interrupts(), []);
-        m.set_time(3501);
+        m.set_time(ReferenceTime(3501));
         assert_eq!(m.host.take_interrupts(), [(0, 17)]);
     });
 }
@@ -218,9 +219,9 @@ fn a_periodic_timer_stays_enabled_and_keeps_its_rhythm() {
         arm(m, 0, ENABLE | PERIODIC | DIRECT, 1000);
         for n in 2..10 {
             // A little late each time, which must not add up.
-            m.set_time(n * 1000 - 20);
+            m.set_time(ReferenceTime(n * 1000 - 20));
             assert_eq!(m.host.take_interrupts(), [], "{n}");
-            m.set_time(n * 1000 + 50);
+            m.set_time(ReferenceTime(n * 1000 + 50));
             assert_eq!(m.host.take_interrupts(), [(0, 17)], "{n}");
             assert_ne!(config(m, 0) & ENABLE, 0);
         }
@@ -234,7 +235,7 @@ fn interrupts_until(m: &TestMachine<'_>, from: u64, to: u64) -> usize {
     (from..=to)
         .step_by(10)
         .map(|time| {
-            m.set_time(time);
+            m.set_time(ReferenceTime(time));
             m.host.take_interrupts().len()
         })
         .sum()
@@ -245,7 +246,7 @@ fn a_late_periodic_timer_catches_up_with_shorter_periods() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | DIRECT, 1000);
         // Away from 1000 until 4500: expirations of 2000, 3000 and 4000 are due.
-        m.set_time(4500);
+        m.set_time(ReferenceTime(4500));
         assert_eq!(m.host.take_interrupts().len(), 1, "one at once, the others not in a burst");
         let caught_up = interrupts_until(m, 4510, 11_500);
         assert_eq!(1 + caught_up, 10, "2000 to 11000: none is lost");
@@ -257,7 +258,7 @@ fn a_late_periodic_timer_catches_up_with_shorter_periods() {
 fn a_very_late_periodic_timer_skips_what_is_too_old() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | DIRECT, 1000);
-        m.set_time(1_000_500);
+        m.set_time(ReferenceTime(1_000_500));
         m.host.take_events();
         let caught_up = m.host.take_interrupts().len() + interrupts_until(m, 1_000_510, 1_020_500);
         assert!(
@@ -272,7 +273,7 @@ fn a_very_late_periodic_timer_skips_what_is_too_old() {
 fn a_lazy_timer_signals_once_for_all_it_missed() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | LAZY | DIRECT, 1000);
-        m.set_time(5100);
+        m.set_time(ReferenceTime(5100));
         assert_eq!(m.host.take_interrupts().len(), 1);
         assert_eq!(interrupts_until(m, 5110, 5990), 0);
         assert_eq!(interrupts_until(m, 6000, 6100), 1, "the rhythm stays");
@@ -283,9 +284,9 @@ fn a_lazy_timer_signals_once_for_all_it_missed() {
 fn a_lazy_timer_shortly_before_its_next_expiration_is_skipped() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | LAZY | DIRECT, 1000);
-        m.set_time(2900);
+        m.set_time(ReferenceTime(2900));
         assert_eq!(m.host.take_interrupts(), [], "2000 is left out");
-        m.set_time(3001);
+        m.set_time(ReferenceTime(3001));
         assert_eq!(m.host.take_interrupts().len(), 1);
     });
 }
@@ -295,10 +296,10 @@ fn a_period_shorter_than_the_guest_can_serve_leaves_it_time_to_run() {
     for lazy in [0, LAZY] {
         ready(|m| {
             arm(m, 0, ENABLE | PERIODIC | DIRECT | lazy, 1);
-            m.set_time(2000);
+            m.set_time(ReferenceTime(2000));
             m.host.take_effects();
             let deadline = m.host.deadline(0).unwrap();
-            assert!(deadline > m.ticks(2100), "{deadline}: the next one is not at once");
+            assert!(deadline > m.ticks(ReferenceTime(2100)), "{deadline}: the next one is not at once");
             let count = interrupts_until(m, 2010, 10_000);
             assert!(count <= 50, "{count}");
         });
@@ -312,10 +313,10 @@ fn counts_near_the_end_of_time_never_expire_and_never_storm() {
             for config in [ENABLE | DIRECT, ENABLE | PERIODIC | DIRECT, ENABLE | PERIODIC | LAZY | DIRECT] {
                 m.set(0, Name::STIMER0_CONFIG, 0).unwrap();
                 arm(m, 0, config, count);
-                m.set_time(1 << 40);
+                m.set_time(ReferenceTime(1 << 40));
                 m.expire(0);
                 assert_eq!(m.host.take_interrupts(), [], "{count:#x} {config:#x}");
-                let now = m.ticks(1 << 40);
+                let now = m.ticks(ReferenceTime(1 << 40));
                 assert!(m.host.deadline(0).is_none_or(|deadline| deadline > now));
             }
         }
@@ -326,11 +327,11 @@ fn counts_near_the_end_of_time_never_expire_and_never_storm() {
 fn writing_the_configuration_again_restarts_the_period() {
     ready(|m| {
         arm(m, 0, ENABLE | PERIODIC | DIRECT, 1000);
-        m.set_time(1900);
+        m.set_time(ReferenceTime(1900));
         m.set(0, Name::STIMER0_CONFIG, ENABLE | PERIODIC | DIRECT).unwrap();
-        m.set_time(2100);
+        m.set_time(ReferenceTime(2100));
         assert_eq!(m.host.take_interrupts(), []);
-        m.set_time(2901);
+        m.set_time(ReferenceTime(2901));
         assert_eq!(m.host.take_interrupts().len(), 1);
     });
 }
@@ -339,7 +340,7 @@ fn writing_the_configuration_again_restarts_the_period() {
 fn a_migration_keeps_timers_in_reference_time() {
     ready(|m| {
         arm(m, 0, ENABLE | DIRECT, 50_000);
-        m.set_time(10_000);
+        m.set_time(ReferenceTime(10_000));
         let now = m.partition.reference_time(&m.host);
         // The new host counts at 1 GHz from 0.
         m.host.set_counter(0);
@@ -362,8 +363,8 @@ fn a_message_from_another_vp_leaves_each_vp_its_own_deadline() {
         // VP 0's timer waits for its buffer, behind a message that fills the slot.
         m.partition.post_message(&m.host, 0, SINT, MessageType(1), 9, b"first").unwrap();
         arm(m, 0, ENABLE | PERIODIC | TO_SINT, 1000);
-        m.set_time(2100);
-        m.set_time(3200);
+        m.set_time(ReferenceTime(2100));
+        m.set_time(ReferenceTime(3200));
         assert_eq!(m.host.deadline(0), None, "the timer waits for its buffer");
         m.set(1, Name::STIMER0_COUNT, 1_000_000).unwrap();
         m.set(1, Name::STIMER0_CONFIG, ENABLE | DIRECT).unwrap();

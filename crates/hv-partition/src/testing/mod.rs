@@ -20,7 +20,7 @@ use hv_tlfs::register::RegisterName;
 use hv_tlfs::smccc::HYPERCALL;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::Message;
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
 use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use zerocopy::FromBytes as _;
 
@@ -161,15 +161,15 @@ impl<B: Driven> TestMachine<'_, B> {
     }
 
     /// Converts a duration in reference time to counter ticks, rounded up.
-    pub fn ticks(&self, units: u64) -> u64 {
+    pub fn ticks(&self, time: ReferenceTime) -> u64 {
         let frequency = u128::from(self.partition.config().counter_frequency);
-        (u128::from(units) * frequency).div_ceil(10_000_000) as u64
+        (u128::from(time.ticks()) * frequency).div_ceil(CLOCK_HZ.into()) as u64
     }
 
-    /// Sets the clock so that the reference time is at least `units` of 100 ns, and expires due timers on all VPs.
-    pub fn set_time(&self, units: u64) {
-        self.host.set_counter(self.ticks(units) + 1);
-        self.inject_timed(ReferenceTime(units));
+    /// Sets the clock so that the reference time is at least `time`, and expires due timers on all VPs.
+    pub fn set_time(&self, time: ReferenceTime) {
+        self.host.set_counter(self.ticks(time) + 1);
+        self.inject_timed(time);
         self.host.due().for_each(|vp| self.expire(vp));
     }
 

@@ -15,6 +15,7 @@ pub(crate) use hv_partition::{
 pub(crate) use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput};
 pub(crate) use hv_tlfs::register::RegisterName as Name;
 pub(crate) use hv_tlfs::synic::MessageType;
+use hv_tlfs::time::ReferenceTime;
 pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use hv_trace::Record;
 pub(crate) use hv_vmbus::protocol as bus;
@@ -102,7 +103,7 @@ pub(crate) fn ready(m: &TestMachine<'_>) {
     for vp in 0..VPS {
         m.enable_synic(vp, SINT, 18);
     }
-    m.set_time(1000);
+    m.set_time(ReferenceTime(1000));
 }
 
 pub(crate) fn call(m: &TestMachine<'_>, control: HypercallInput, words: &[u64]) {

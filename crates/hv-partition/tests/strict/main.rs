@@ -22,6 +22,7 @@ mod synic;
 mod video;
 
 use guests::*;
+use hv_tlfs::time::ReferenceTime;
 
 fn cases() -> impl Iterator<Item = &'static Case> {
     let hypervisor = [calls::CASES, registers::CASES, synic::CASES, ends::CASES];
@@ -135,7 +136,7 @@ fn a_timers_message_that_was_dropped_does_not_wait() {
             set(m, Name::stimer_count(timer), 2000 + u64::from(timer));
             set(m, Name::stimer_config(timer), 1 | u64::from(SINT) << 16);
         }
-        m.set_time(2100);
+        m.set_time(ReferenceTime(2100));
         set(m, Name::stimer_config(1), 0);
         set(m, Name::SCONTROL, 0);
         set(m, Name::SIMP, m.message_page(0));

@@ -1,6 +1,7 @@
 //! Rules on registers and timers.
 
 use crate::guests::*;
+use hv_tlfs::time::ReferenceTime;
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -201,7 +202,7 @@ pub(crate) const CASES: &[Case] = &[
         &rules::TIMER_PAST,
         |m| {
             ready(m);
-            m.set_time(1_000_000);
+            m.set_time(ReferenceTime(1_000_000));
             set(m, Name::STIMER0_COUNT, 5);
             set(m, Name::STIMER0_CONFIG, 1 | 2 << 16);
         },
@@ -210,7 +211,7 @@ pub(crate) const CASES: &[Case] = &[
             set(m, Name::STIMER0_COUNT, 5_000);
             set(m, Name::STIMER0_CONFIG, 1 | 2 << 16);
             m.get(0, Name::VP_INDEX).unwrap();
-            m.set_time(1_000_000);
+            m.set_time(ReferenceTime(1_000_000));
         },
     ),
     (

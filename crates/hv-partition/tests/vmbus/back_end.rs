@@ -5,6 +5,7 @@ use hv_partition::faults::{Failing, Plan};
 use hv_partition::testing::{Lock, TestHost, TestMachine, run_bus_with_faults};
 use hv_partition::{Bus, Config, Host as _, HostBackend, RestoreError};
 use hv_tlfs::register::RegisterName as Name;
+use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{Guid, MessageType};
 use hv_vmbus::{
     Backend, BusError, Connect, Device, DeviceId, Done, Io, Never, Packet, Pages, Refusal, Slot, Started,
@@ -267,7 +268,7 @@ fn a_partition_is_saved_when_nothing_is_in_flight_and_goes_on_where_it_was() {
             for vp in 0..2 {
                 n.expire(vp);
             }
-            n.set_time(1_000_000);
+            n.set_time(ReferenceTime(1_000_000));
             let tokens = started(n);
             assert_eq!(tokens.len(), 3, "the packets that waited are taken without another signal");
             tokens.iter().for_each(|token| complete(n, *token, 3).unwrap());

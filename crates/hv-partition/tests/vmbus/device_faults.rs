@@ -3,6 +3,7 @@
 use crate::back_end::{SAMPLE, Sampled, answers, complete, faulty, send, started};
 use crate::guest::{self, SINT, contact, post, take_kinds};
 use hv_partition::faults::Plan;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{MessageType, Version};
 use zerocopy::IntoBytes;
 
@@ -36,9 +37,9 @@ fn a_late_request_is_overtaken_and_done_when_its_time_has_come() {
         assert_eq!(second.len(), 1);
         complete(m, second[0], 5).unwrap();
         assert_eq!(answers(m, SAMPLE), [(2, 5)]);
-        m.set_time(19 * MILLISECOND);
+        m.set_time(ReferenceTime(19 * MILLISECOND));
         assert_eq!(started(m), []);
-        m.set_time(21 * MILLISECOND);
+        m.set_time(ReferenceTime(21 * MILLISECOND));
         let first = started(m);
         assert_eq!(first.len(), 1);
         complete(m, first[0], 6).unwrap();
@@ -61,7 +62,7 @@ fn a_request_is_done_after_a_later_one_or_alone_after_a_while() {
         assert_eq!(answers(m, SAMPLE), [(3, 3), (2, 2), (1, 1)]);
         send(m, SAMPLE, 4);
         assert_eq!(started(m), []);
-        m.set_time(hv_vmbus::OVERTAKEN.ticks() + MILLISECOND);
+        m.set_time(ReferenceTime(hv_vmbus::OVERTAKEN.ticks() + MILLISECOND));
         assert_eq!(started(m).len(), 1);
     });
 }
@@ -70,7 +71,7 @@ fn a_request_is_done_after_a_later_one_or_alone_after_a_while() {
 fn a_stuck_request_ends_with_its_channel_and_gives_the_guests_pages_back() {
     opened("stuck@1", |m| {
         send(m, SAMPLE, 1);
-        m.set_time(10_000 * MILLISECOND);
+        m.set_time(ReferenceTime(10_000 * MILLISECOND));
         assert_eq!((started(m), answers(m, SAMPLE)), (vec![], vec![]));
         guest::close(m, 0, SAMPLE);
         assert!(take_kinds(m, 0).contains(&MessageType::GPADL_TORNDOWN));
@@ -129,11 +130,11 @@ fn a_mute_device_takes_the_packets_when_it_speaks_again() {
     opened("mute=50ms@100ms", |m| {
         send(m, SAMPLE, 1);
         assert_eq!(started(m), []);
-        m.set_time(49 * MILLISECOND);
+        m.set_time(ReferenceTime(49 * MILLISECOND));
         assert_eq!(started(m), []);
-        m.set_time(50 * MILLISECOND);
+        m.set_time(ReferenceTime(50 * MILLISECOND));
         assert_eq!(started(m).len(), 1);
-        m.set_time(101 * MILLISECOND);
+        m.set_time(ReferenceTime(101 * MILLISECOND));
         send(m, SAMPLE, 2);
         assert_eq!(started(m), []);
         assert_eq!(fired(m), [2]);

@@ -32,7 +32,7 @@ fn a_device_goes_on_until_it_has_taken_all() {
         assert!(sent > 200, "more than three runs of the device: {sent}");
         guest::signal(m, 0, 2);
         for time in 1..20 {
-            m.set_time(time * 1000);
+            m.set_time(ReferenceTime(time * 1000));
         }
         let received = std::iter::from_fn(|| guest::receive(m, 0, 2)).count();
         assert_eq!(received, sent);
@@ -45,9 +45,9 @@ fn a_device_with_more_to_do_leaves_the_vp_time_to_run() {
         while guest::put(m, 2, 0, &[]) {}
         guest::signal(m, 0, 2);
         for time in [1000, 2000] {
-            m.set_time(time);
+            m.set_time(ReferenceTime(time));
             let deadline = m.host.deadline(0).unwrap();
-            assert!(deadline >= m.ticks(time + 200), "{deadline}");
+            assert!(deadline >= m.ticks(ReferenceTime(time + 200)), "{deadline}");
         }
     });
 }
@@ -60,7 +60,7 @@ fn calls_of_other_vps_do_not_put_off_a_device_with_more_to_do() {
         let deadline = m.host.deadline(0).expect("the rest is due");
         // Also after it has passed: the VP that carries it may be late.
         for time in 1..10 {
-            m.host.set_counter(m.ticks(time * 100));
+            m.host.set_counter(m.ticks(ReferenceTime(time * 100)));
             guest::signal(m, 1, 1);
             assert_eq!(m.host.deadline(0), Some(deadline), "at {time}");
         }
@@ -79,14 +79,14 @@ fn a_device_does_not_wait_for_a_vp_that_stopped() {
         assert!(guest::answer_heartbeat(m, 1, 1), "first beat");
         assert!(m.host.deadline(1).is_some());
         m.offline(1);
-        m.set_time(1);
-        m.set_time(20_000);
+        m.set_time(ReferenceTime(1));
+        m.set_time(ReferenceTime(20_000));
         assert!(guest::answer_heartbeat(m, 0, 1), "VP 0 took over");
         // And when no VP was left to take over, the next that starts does.
         m.offline(0);
-        m.set_time(30_000);
+        m.set_time(ReferenceTime(30_000));
         m.online(1);
-        m.set_time(60_000);
+        m.set_time(ReferenceTime(60_000));
         assert!(guest::answer_heartbeat(m, 1, 1), "VP 1 took over");
     });
 }
@@ -98,8 +98,8 @@ fn no_device_wakes_a_vp_while_messages_wait_for_the_guest() {
         assert!(guest::answer_heartbeat(m, 0, 1), "first beat");
         m.set(0, Name::SINT2, 0x1_0012).unwrap();
         guest::modify(m, 0, 2, 1);
-        m.set_time(100_000);
-        m.set_time(100_001);
+        m.set_time(ReferenceTime(100_000));
+        m.set_time(ReferenceTime(100_001));
         assert_eq!(m.host.deadline(0), None);
         m.set(0, Name::SINT2, 18).unwrap();
         assert_eq!(take_kinds(m, 0), [MessageType::MODIFY_CHANNEL_RESPONSE]);

@@ -86,10 +86,10 @@ fn the_heartbeat_goes_on() {
     connected_machine(|m| {
         assert!(guest::answer_heartbeat(m, 0, HEARTBEAT), "versions");
         assert!(guest::answer_heartbeat(m, 0, HEARTBEAT), "first beat");
-        m.set_time(1000);
+        m.set_time(ReferenceTime(1000));
         restored(m, |n| {
             assert!(!guest::answer_heartbeat(n, 1, HEARTBEAT), "not early");
-            n.set_time(30_000);
+            n.set_time(ReferenceTime(30_000));
             assert!(guest::answer_heartbeat(n, 1, HEARTBEAT));
         });
     });
@@ -225,7 +225,7 @@ fn apply(m: &TestMachine<'_>, step: Step, time: &mut u64) {
         }
         Step::Time(units) => {
             *time += units;
-            m.set_time(*time);
+            m.set_time(ReferenceTime(*time));
         }
         Step::Close { vp, channel } => guest::close(m, vp, channel),
         Step::Open { vp, channel, target } => guest::open(m, vp, channel, target),

@@ -9,16 +9,15 @@ use crate::port::BusPort;
 use crate::protocol::GpadlId;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::ring::{Consumer, Producer};
-use crate::worker::NEVER;
-use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
+use hv_memory::{Deadline, GuestMemory};
 use hv_tlfs::time::ReferenceTime;
 
 /// Writes a device's name and its channels.
 pub(super) fn save<P: BusPort>(name: [u8; 4], context: &Context<'_, P>, w: &mut Writer<'_>) {
     w.bytes(&name);
     w.u32(context.counts.subchannels.into());
-    w.u64(context.counts.poll.unwrap_or(NEVER).ticks());
+    w.u64(context.counts.poll.or_max().ticks());
     w.count(context.lines.len());
     context.lines.iter().for_each(|line| save_line(line, w));
 }
@@ -56,7 +55,7 @@ pub(super) fn load<P: BusPort>(
         context.occupy(last);
     }
     context.counts.subchannels = subchannels as u16;
-    context.counts.poll = Some(ReferenceTime(poll)).filter(|at| *at != NEVER);
+    context.counts.poll = Deadline::at(ReferenceTime(poll));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::io::Context;
 use crate::port::BusPort;
 use crate::typed::Typed;
 use crate::worker::Worker;
-use hv_tlfs::time::ReferenceTime;
+use hv_memory::Deadline;
 
 /// What is done with a device in [`Slot::enter`](super::Slot::enter).
 pub(crate) enum What<'w, D: Device, P: BusPort> {
@@ -18,23 +18,23 @@ pub(crate) enum What<'w, D: Device, P: BusPort> {
 /// What is done with a device and its requests: a closure. It is not a `dyn FnMut`, whose table has the closure's
 /// code twice, since it can be called by value as well.
 pub(crate) trait Visit<D: Device, P: BusPort> {
-    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> ReferenceTime;
+    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> Deadline;
 }
 
 impl<D, P, F> Visit<D, P> for F
 where
     D: Device,
     P: BusPort,
-    F: FnMut(&mut Typed<'_, D>, &mut Context<'_, P>) -> ReferenceTime,
+    F: FnMut(&mut Typed<'_, D>, &mut Context<'_, P>) -> Deadline,
 {
-    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> ReferenceTime {
+    fn visit(&mut self, typed: &mut Typed<'_, D>, context: &mut Context<'_, P>) -> Deadline {
         self(typed, context)
     }
 }
 
 /// What is done with a device whose type does not matter, so that it is compiled once for all of them.
 pub(crate) trait Act<P: BusPort> {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime;
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> Deadline;
 }
 
 /// A channel was signalled.
@@ -44,7 +44,7 @@ pub(super) struct Signalled {
 }
 
 impl<P: BusPort> Act<P> for Signalled {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> Deadline {
         worker.signalled(self.line, self.connection)
     }
 }
@@ -57,10 +57,10 @@ pub(super) struct Called<'a> {
 }
 
 impl<P: BusPort> Act<P> for Called<'_> {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
-        let time;
-        (self.budget, time) = worker.called(self.budget, self.lines);
-        time
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> Deadline {
+        let deadline;
+        (self.budget, deadline) = worker.called(self.budget, self.lines);
+        deadline
     }
 }
 
@@ -68,7 +68,7 @@ impl<P: BusPort> Act<P> for Called<'_> {
 pub(super) struct Tick;
 
 impl<P: BusPort> Act<P> for Tick {
-    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> ReferenceTime {
+    fn act(&mut self, worker: &mut Worker<'_, '_, P>) -> Deadline {
         worker.tick()
     }
 }

@@ -2,6 +2,7 @@
 
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 use crate::cx::Cx;
 use crate::loopback::{MESSAGE, MESSAGE_SECOND, MESSAGE_SINT as SINT, MESSAGE_TO_VP1, SECOND_SINT};
@@ -171,7 +172,7 @@ fn the_end_of_message_delivers_nothing_into_a_full_slot(cx: &Cx<'_>) -> Outcome 
     let synic = cx.synic(&[SINT])?;
     cx.posted(MESSAGE, 1, &[])?;
     cx.posted(MESSAGE, 2, &[])?;
-    cx.pause(0);
+    cx.pause(ReferenceTime::ZERO);
     cx.no_interrupt(synic.intid, || cx.eom())?;
     check_eq!(cx.slot_type(&synic, SINT), 1);
     cx.empty(&synic, SINT);

@@ -3,7 +3,7 @@
 use hv_tlfs::features::PartitionPrivileges;
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
-use hv_tlfs::time::CLOCK_HZ;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
 
 use crate::cx::Cx;
 use crate::outcome::{Outcome, Stop, fail};
@@ -95,7 +95,7 @@ fn agrees(cx: &Cx<'_>, page: u64) -> Outcome {
 fn the_counter_advances(cx: &Cx<'_>) -> Outcome {
     cx.need_counter()?;
     let before = cx.now()?;
-    cx.pause(1_000);
+    cx.pause(ReferenceTime(1_000));
     check!(cx.now()? >= before + 999);
     Ok(())
 }
@@ -122,7 +122,7 @@ fn the_counter_never_goes_back_between_vps(cx: &Cx<'_>) -> Outcome {
             last = cx.now()?;
             check!(last >= there);
         }
-        cx.pause(round);
+        cx.pause(ReferenceTime(round));
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ fn the_counter_counts_100_ns(cx: &Cx<'_>) -> Outcome {
     let units =
         |ticks: u64| (u128::from(ticks) * u128::from(CLOCK_HZ) / u128::from(cx.env.frequency())) as u64;
     let (begin, first, second) = bracketed(cx)?;
-    cx.pause(1_000_000);
+    cx.pause(ReferenceTime(1_000_000));
     let (end, third, fourth) = bracketed(cx)?;
     // Within one part in 5,000: clocks of two kinds need not agree better.
     let (least, most) = (units(third - second), units(fourth - first));
@@ -252,14 +252,14 @@ fn the_page_tells_the_time_on_every_vp(cx: &Cx<'_>) -> Outcome {
 fn the_page_does_not_drift(cx: &Cx<'_>) -> Outcome {
     let page = page(cx)?;
     agrees(cx, page)?;
-    cx.pause(2_000_000);
+    cx.pause(ReferenceTime(2_000_000));
     agrees(cx, page)
 }
 
 fn the_page_stays_as_it_is(cx: &Cx<'_>) -> Outcome {
     let page = page(cx)?;
     let before = (sequence(cx, page), scale_and_offset(cx, page));
-    cx.pause(100_000);
+    cx.pause(ReferenceTime(100_000));
     // Nothing that a guest does with the clock changes it.
     cx.now()?;
     cx.read_register(RegisterName::REFERENCE_TSC)?;
@@ -316,7 +316,7 @@ fn the_page_tells_the_time_after_a_migration(cx: &Cx<'_>) -> Outcome {
     for _ in 0..3 {
         migrate(cx)?;
         agrees(cx, page)?;
-        cx.pause(500_000);
+        cx.pause(ReferenceTime(500_000));
         agrees(cx, page)?;
     }
     Ok(())
@@ -326,7 +326,7 @@ fn the_counter_goes_on_after_a_migration(cx: &Cx<'_>) -> Outcome {
     cx.need_counter()?;
     migrate(cx)?;
     // The longer the counter has run, the further it would be off.
-    cx.pause(5 * CLOCK_HZ);
+    cx.pause(ReferenceTime(5 * CLOCK_HZ));
     let before = cx.now()?;
     migrate(cx)?;
     let after = cx.now()?;

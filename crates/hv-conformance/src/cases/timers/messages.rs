@@ -2,6 +2,7 @@
 
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::synic::{Message, MessageType, TimerMessagePayload};
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::StimerConfig;
 use zerocopy::FromBytes;
 
@@ -185,7 +186,7 @@ fn four_timers_have_four_buffers(cx: &Cx<'_>) -> Outcome {
         expire(cx, n, SINT)?;
     }
     cx.soon("messages wait", || cx.pending(&synic, SINT))?;
-    cx.pause(2_000);
+    cx.pause(ReferenceTime(2_000));
     let mut seen = 0;
     cx.take(&synic, SINT)?;
     for _ in 0..4 {
@@ -219,7 +220,7 @@ fn a_message_that_waited_tells_the_time_of_its_delivery(cx: &Cx<'_>) -> Outcome 
     cx.write_register(count(0), due)?;
     cx.write_register(config(0), one_shot(SINT))?;
     cx.soon("the message waits", || cx.pending(&synic, SINT))?;
-    cx.pause(10_000);
+    cx.pause(ReferenceTime(10_000));
     let freed = cx.now()?;
     cx.take(&synic, SINT)?;
     let payload = payload(&next(cx, &synic, SINT)?)?;
@@ -235,15 +236,15 @@ fn a_periodic_timer_holds_one_message_at_a_time(cx: &Cx<'_>) -> Outcome {
     cx.write_register(count(0), 5_000)?;
     cx.write_register(config(0), StimerConfig(0b11).with_sint(SINT).0)?;
     cx.soon("the message waits", || cx.pending(&synic, SINT))?;
-    cx.pause(50_000);
+    cx.pause(ReferenceTime(50_000));
     cx.write_register(config(0), 0)?;
     cx.take(&synic, SINT)?;
     // Whether the one that waits outlives its timer is the host's choice; a second one is not.
-    cx.wait_for(2_000, || cx.slot_type(&synic, SINT) != 0);
+    cx.wait_for(ReferenceTime(2_000), || cx.slot_type(&synic, SINT) != 0);
     if cx.slot_type(&synic, SINT) != 0 {
         cx.take(&synic, SINT)?;
     }
-    cx.pause(20_000);
+    cx.pause(ReferenceTime(20_000));
     cx.eom()?;
     check_eq!(cx.slot_type(&synic, SINT), 0);
     Ok(())
@@ -257,7 +258,7 @@ fn a_periodic_timer_goes_on_when_its_buffer_is_free(cx: &Cx<'_>) -> Outcome {
     cx.write_register(config(0), StimerConfig(0b11).with_sint(SINT).0)?;
     cx.soon("the message waits", || cx.pending(&synic, SINT))?;
     // Expirations for which there is no buffer.
-    cx.pause(50_000);
+    cx.pause(ReferenceTime(50_000));
     cx.take(&synic, SINT)?;
     for _ in 0..4 {
         next(cx, &synic, SINT)?;
@@ -275,7 +276,7 @@ fn nothing_comes_without(cx: &Cx<'_>, name: RegisterName, off: u64) -> Outcome {
     check_eq!(cx.slot_type(&synic, SINT), 0);
     cx.write_register(name, on)?;
     // Whether the expiration was kept is the host's choice; a new one must come.
-    cx.wait_for(2_000, || cx.slot_type(&synic, SINT) != 0);
+    cx.wait_for(ReferenceTime(2_000), || cx.slot_type(&synic, SINT) != 0);
     if cx.slot_type(&synic, SINT) != 0 {
         cx.take(&synic, SINT)?;
     }

@@ -1,5 +1,6 @@
 //! One-shot and periodic timers, by message and direct.
 
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::StimerConfig;
 
 use super::registers::{config, count, far, need};
@@ -76,14 +77,14 @@ fn next(cx: &Cx<'_>, synic: &Synic) -> Result<u64, Stop> {
 
 /// Checks that no message comes for a span of 100 ns.
 fn nothing(cx: &Cx<'_>, synic: &Synic, span: u64) -> Outcome {
-    check!(!cx.wait_for(span, || cx.slot_type(synic, SINT) != 0));
+    check!(!cx.wait_for(ReferenceTime(span), || cx.slot_type(synic, SINT) != 0));
     Ok(())
 }
 
 /// Drops what a timer has sent or is about to send, and stops timer 0.
 fn clear(cx: &Cx<'_>, synic: &Synic) -> Outcome {
     cx.write_register(config(0), 0)?;
-    while cx.wait_for(2_000, || cx.slot_type(synic, SINT) != 0) {
+    while cx.wait_for(ReferenceTime(2_000), || cx.slot_type(synic, SINT) != 0) {
         cx.take(synic, SINT)?;
     }
     Ok(())
@@ -91,7 +92,8 @@ fn clear(cx: &Cx<'_>, synic: &Synic) -> Outcome {
 
 /// Starts timer 0, stops it by `stop` before it is due, and checks that it does not expire.
 fn stopped(cx: &Cx<'_>, synic: &Synic, mode: StimerConfig, stop: impl Fn(&Cx<'_>) -> Outcome) -> Outcome {
-    let done = cx.attempts(20_000, |span| {
+    let done = cx.attempts(ReferenceTime(20_000), |span| {
+        let span = span.ticks();
         let due = cx.now()? + span;
         start(cx, 0, if mode.periodic() { span } else { due }, mode)?;
         stop(cx)?;
@@ -225,7 +227,7 @@ fn an_auto_enabled_timer_can_be_set_again_by_its_count(cx: &Cx<'_>) -> Outcome {
 fn a_one_shot_count_is_a_time_and_no_span(cx: &Cx<'_>) -> Outcome {
     let synic = ready(cx)?;
     // As a span this would be longer than any case waits for; as a time it is soon.
-    cx.pause(20_000);
+    cx.pause(ReferenceTime(20_000));
     let due = cx.now()? + 1_000;
     start(cx, 0, due, ONE_SHOT)?;
     let after = next(cx, &synic)?;
@@ -251,7 +253,8 @@ fn a_zero_count_never_expires(cx: &Cx<'_>) -> Outcome {
 
 fn a_new_count_replaces_the_old_one(cx: &Cx<'_>) -> Outcome {
     let synic = ready(cx)?;
-    let done = cx.attempts(10_000, |span| {
+    let done = cx.attempts(ReferenceTime(10_000), |span| {
+        let span = span.ticks();
         // Each time: `clear` stops the timer for good.
         cx.write_register(config(0), AUTO.0)?;
         let now = cx.now()?;
@@ -292,7 +295,8 @@ fn a_periodic_timer_is_never_early(cx: &Cx<'_>) -> Outcome {
 fn a_periodic_timer_keeps_its_rate(cx: &Cx<'_>) -> Outcome {
     let synic = ready(cx)?;
     // Late by a period or two at most, and not by one each time.
-    let done = cx.attempts(50_000, |period| {
+    let done = cx.attempts(ReferenceTime(50_000), |period| {
+        let period = period.ticks();
         let begin = cx.now()?;
         start(cx, 0, period, PERIODIC)?;
         let mut last = begin;
@@ -310,7 +314,7 @@ fn a_periodic_timer_keeps_its_rate(cx: &Cx<'_>) -> Outcome {
 fn the_first_period_begins_when_the_timer_is_enabled(cx: &Cx<'_>) -> Outcome {
     let synic = ready(cx)?;
     cx.write_register(count(0), 30_000)?;
-    cx.pause(50_000);
+    cx.pause(ReferenceTime(50_000));
     let begin = cx.now()?;
     cx.write_register(config(0), PERIODIC.0)?;
     check!(next(cx, &synic)? >= begin + 30_000);
@@ -324,7 +328,7 @@ fn a_periodic_timer_stops_when_it_is_disabled(cx: &Cx<'_>) -> Outcome {
     cx.write_register(config(0), 0)?;
     // Two may have been on their way: one in the slot, and one that waits for it.
     for _ in 0..2 {
-        if cx.wait_for(2_000, || cx.slot_type(&synic, SINT) != 0) {
+        if cx.wait_for(ReferenceTime(2_000), || cx.slot_type(&synic, SINT) != 0) {
             cx.take(&synic, SINT)?;
         }
     }
@@ -425,14 +429,15 @@ fn a_direct_one_shot_timer_is_disabled_when_it_expires(cx: &Cx<'_>) -> Outcome {
 
 fn a_stopped_direct_timer_does_not_expire(cx: &Cx<'_>) -> Outcome {
     let (intid, mode) = direct(cx)?;
-    let done = cx.attempts(10_000, |span| {
+    let done = cx.attempts(ReferenceTime(10_000), |span| {
+        let span = span.ticks();
         let (before, due) = (cx.env.taken(intid), cx.now()? + span);
         start(cx, 0, due, mode)?;
         cx.write_register(config(0), mode.with_enable(false).0)?;
         if cx.now()? >= due {
             return Ok(false);
         }
-        cx.pause(2 * span);
+        cx.pause(ReferenceTime(2 * span));
         check_eq!(cx.env.taken(intid), before);
         Ok(true)
     })?;

@@ -2,6 +2,7 @@
 
 use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
+use hv_tlfs::time::ReferenceTime;
 
 use super::{cycle, need_start, restart, stop};
 use crate::cx::Cx;
@@ -69,7 +70,8 @@ fn a_timer_of_a_stopped_vp_does_not_expire(cx: &Cx<'_>) -> Outcome {
     need_start(cx)?;
     need_timers(cx)?;
     let other = cx.other()?;
-    let done = cx.attempts(100_000, |span| {
+    let done = cx.attempts(ReferenceTime(100_000), |span| {
+        let span = span.ticks();
         let synic = cx.synic_on(other, &[4])?;
         let due = cx.now()? + span;
         cx.check_on(other, |cx| {
@@ -83,7 +85,7 @@ fn a_timer_of_a_stopped_vp_does_not_expire(cx: &Cx<'_>) -> Outcome {
         cx.check_on(other, |cx| {
             cx.write_register(RegisterName::SIMP, synic.messages | 1)?;
             cx.write_register(RegisterName::SCONTROL, 1)?;
-            cx.pause(2 * span);
+            cx.pause(ReferenceTime(2 * span));
             Ok(())
         })?;
         check!(!in_time || cx.slot_type(&synic, 4) == 0);

@@ -1,5 +1,6 @@
 //! Rings: indices, the end of a ring, room, and what a guest must not do with them.
 
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::storage::{self, Operation};
 use hv_tlfs::vmbus::{GpadlId, PacketDescriptor, PacketType, RingFeatures, guid};
 use zerocopy::IntoBytes;
@@ -129,7 +130,7 @@ fn the_host_says_that_it_does_so(cx: &Cx<'_>) -> Outcome {
     with_pages(cx, [2, 1], |channel| {
         overfill(channel)?;
         // A host that has named a size, now or later, has announced that it does.
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
         let named = channel.word(&channel.incoming, Word::Pending) != 0;
         check!(!named || features(channel).pending_send_size());
         Ok(())
@@ -159,7 +160,7 @@ fn a_masked_ring_is_not_signalled(cx: &Cx<'_>) -> Outcome {
         channel.put_in_band(1, true, &begin())?;
         channel.signalled()?;
         check!(channel.comes());
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
         check!(!channel.is_flagged());
         channel.completion(1)?;
         Ok(())
@@ -190,7 +191,7 @@ fn harmed(cx: &Cx<'_>, harm: impl FnOnce(&Channel<'_, '_, '_>)) -> Outcome {
         harm(channel);
         // What the host says to the signal is its own affair.
         let _ = channel.signal();
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
         let words = [4096, cx.page()? / 4096];
         check_eq!(channel.bus.create(channel.id, GpadlId(0x777), 1, &words)?.0, 0);
         channel.bus.teardown(channel.id, GpadlId(0x777))

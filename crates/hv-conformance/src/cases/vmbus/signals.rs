@@ -1,5 +1,6 @@
 //! Signals: which VP a channel interrupts, by which flag, and which connection the guest signals.
 
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{
     FeatureFlags, MessageHeader, MessageType, ModifyChannel, ModifyChannelResponse, OpenChannelFlags,
     OpenChannelSignal, OpenResult, TARGET_VP_NONE, Version, guid,
@@ -48,7 +49,7 @@ fn a_signal_of_a_closed_channel_has_no_effect(cx: &Cx<'_>) -> Outcome {
         let read = channel.word(&channel.outgoing, Word::Read);
         channel.put_in_band(2, true, &begin())?;
         let _ = channel.signal();
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
         check_eq!(channel.word(&channel.outgoing, Word::Read), read);
         check!(!channel.has_packet());
         Ok(())
@@ -74,7 +75,7 @@ fn the_host_sets_no_other_flag(cx: &Cx<'_>) -> Outcome {
         let synic = &channel.bus.synic;
         flagged(channel)?;
         check!(channel.comes());
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
         for first in (0..2048).step_by(32) {
             let own = if channel.flag / 32 == first / 32 { 1 << (channel.flag % 32) } else { 0 };
             check_eq!(cx.env.load(synic.flag_word(SINT, first)), own);
@@ -100,7 +101,7 @@ fn flags_other(channel: &Channel<'_, '_, '_>, other: &Synic) -> Outcome {
         if cx.flag(other, SINT, channel.flag) {
             break;
         }
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
     }
     check!(cx.flag(other, SINT, channel.flag));
     check!(!channel.is_flagged());
@@ -125,7 +126,7 @@ fn a_channel_without_a_vp_is_served_in_silence(cx: &Cx<'_>) -> Outcome {
         let channel = bus.open_as(&offer, Opening { target_vp: TARGET_VP_NONE, ..bus.opening() })?;
         flagged(&channel)?;
         check!(channel.comes());
-        cx.pause(2_000);
+        cx.pause(ReferenceTime(2_000));
         check!(!channel.is_flagged());
         channel.end()
     })

@@ -1,6 +1,6 @@
 //! The integration services: the host offers versions, the guest chooses, and the host asks.
 
-use hv_tlfs::time::CLOCK_HZ;
+use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
 use hv_tlfs::vmbus::ic::{
     FLAG_REQUEST, FLAG_RESPONSE, FLAG_TRANSACTION, Header, Heartbeat, MAX_VERSIONS, MessageType, Negotiate,
     PIPE_PACKET_DATA, PipeHeader, Status, TIME_SYNC_SYNC, TimeSync, TimeSyncRef, Version,
@@ -262,7 +262,7 @@ fn quiet_without_version(cx: &Cx<'_>, service: Service) -> Outcome {
     on_service(cx, service, |channel, first| {
         choose_nothing(channel, first)?;
         // As long as a heartbeat would take: 100 ms.
-        if channel.wait(Some(CLOCK_HZ / 10)) { Err(fail("the service says nothing more")) } else { Ok(()) }
+        if channel.wait(Some(ReferenceTime(CLOCK_HZ / 10))) { Err(fail("the service says nothing more")) } else { Ok(()) }
     })
 }
 

@@ -46,7 +46,8 @@ impl Deadline {
     }
 
     /// Returns the reference time; [`ReferenceTime::MAX`] stands for never.
-    pub(crate) const fn or_max(self) -> ReferenceTime {
+    #[must_use]
+    pub const fn or_max(self) -> ReferenceTime {
         ReferenceTime(self.0.wrapping_sub(1))
     }
 
