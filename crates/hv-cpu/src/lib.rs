@@ -5,6 +5,7 @@
 //!   the hypervisor injects.
 //! - [`id`]: the features reported to a guest, and what EL2 must enable for each of them, from one table.
 //! - [`sysreg`]: names of system registers, for messages.
+//! - [`gic`]: offsets of a GICv3's registers.
 //!
 //! Source: Arm Architecture Reference Manual for A-profile architecture (DDI 0487), called Arm ARM below.
 #![no_std]
@@ -13,6 +14,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod gic;
 pub mod id;
 pub mod pstate;
 pub mod sysreg;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use hv_cpu::gic::{gicd, gicr};
+
 /// Guest physical addresses and interrupts of the devices, which the guest's firmware tables describe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,9 +52,8 @@ impl Layout {
     ///
     /// Source: Arm GIC Architecture Specification (IHI 0069), "GICR_ISPENDR0", "GICD_ISPENDR".
     pub(crate) fn pending(&self, vp: usize, intid: u32) -> Option<(u64, u32)> {
-        /// Offset of the SGI frame in a redistributor.
-        const SGI_FRAME: u64 = 0x1_0000;
-        const ISPENDR: u64 = 0x200;
+        const SGI_FRAME: u64 = gicr::SGI_FRAME as u64;
+        const ISPENDR: u64 = gicd::ISPENDR as u64;
         let bit = 1 << (intid % 32);
         match intid {
             0..32 => {

@@ -1,4 +1,5 @@
-//! Register layouts: offsets within the frames, fields of the list registers and of ICH_HCR_EL2. Data only.
+//! Register layouts: fields and values of the frames' registers, whose offsets are in `hv-cpu`, of the list registers
+//! and of ICH_HCR_EL2. Data only.
 //!
 //! Source: Arm Generic Interrupt Controller Architecture Specification, GIC architecture version 3 and version 4
 //! (IHI 0069), chapter "Programmers' Model".
@@ -48,22 +49,7 @@ pub mod hcr {
 
 /// Registers of the distributor.
 pub(crate) mod gicd {
-    pub(crate) const CTLR: u32 = 0x0000;
-    pub(crate) const TYPER: u32 = 0x0004;
-    pub(crate) const IIDR: u32 = 0x0008;
-    pub(crate) const IGROUPR: u32 = 0x0080;
-    pub(crate) const ISENABLER: u32 = 0x0100;
-    pub(crate) const ICENABLER: u32 = 0x0180;
-    pub(crate) const ISPENDR: u32 = 0x0200;
-    pub(crate) const ICPENDR: u32 = 0x0280;
-    pub(crate) const ISACTIVER: u32 = 0x0300;
-    pub(crate) const ICACTIVER: u32 = 0x0380;
-    pub(crate) const IPRIORITYR: u32 = 0x0400;
-    pub(crate) const IPRIORITYR_END: u32 = 0x0800;
-    pub(crate) const ICFGR: u32 = 0x0c00;
-    pub(crate) const ICFGR_END: u32 = 0x0d00;
-    pub(crate) const IROUTER: u32 = 0x6000;
-    pub(crate) const IROUTER_END: u32 = 0x8000;
+    pub(crate) use hv_cpu::gic::gicd::*;
 
     /// CTLR: Group 0 interrupts are forwarded.
     pub(crate) const CTLR_GROUP0: u32 = 1 << 0;
@@ -81,13 +67,7 @@ pub(crate) mod gicd {
 
 /// Registers of a redistributor, from the start of its RD frame.
 pub(crate) mod gicr {
-    pub(crate) const IIDR: u32 = 0x0004;
-    pub(crate) const TYPER: u32 = 0x0008;
-    pub(crate) const WAKER: u32 = 0x0014;
-    pub(crate) const PROPBASER: u32 = 0x0070;
-    pub(crate) const PENDBASER: u32 = 0x0078;
-    /// Start of the SGI frame, whose registers have the distributor's offsets.
-    pub(crate) const SGI_FRAME: u32 = 0x1_0000;
+    pub(crate) use hv_cpu::gic::gicr::*;
 
     /// TYPER: the last redistributor of its region.
     pub(crate) const TYPER_LAST: u64 = 1 << 4;
