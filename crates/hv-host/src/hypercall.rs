@@ -30,9 +30,18 @@ use crate::partition::Partition;
 use crate::registers::{CRASH_FIRST, CRASH_LAST, TIMER_FIRST, TIMER_LAST};
 
 /// Control word of a fast Get of one register.
-const GET_ONE: u64 = 0x1_0001_0050;
+const GET_ONE: u64 = HypercallInput::from_code(Code::GET_VP_REGISTERS).with_fast(true).with_rep_count(1).0;
 /// Control word of a fast Set of one register.
-const SET_ONE: u64 = 0x1_0001_0051;
+const SET_ONE: u64 = HypercallInput::from_code(Code::SET_VP_REGISTERS).with_fast(true).with_rep_count(1).0;
+
+/// Returns the register with the low half of the value that a fast Get of one register returns.
+const fn value_of_one(convention: Convention) -> usize {
+    const INPUT: usize = size_of::<GetVpRegistersInput>() + size_of::<RegisterName>();
+    match Parameters::fast(convention, INPUT, size_of::<RegisterValue>()) {
+        Ok(Parameters::Fast { output, .. }) => output,
+        _ => panic!("a name and a value fit the registers of a call"),
+    }
+}
 
 /// The handler of a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -242,12 +251,13 @@ impl<R: RawMutex> Partition<'_, R> {
                         self.get_one(&fast, vp, convention, x, first)
                     }
                     (true, _) => self.get_one_by_call(host, vp, convention, x, first),
-                    (false, RegisterName(CRASH_FIRST..=CRASH_LAST)) => {
-                        self.set_one(&fast, vp, convention, x, first)
+                    (false, name @ RegisterName(CRASH_FIRST..=CRASH_LAST)) => {
+                        let set = |value| self.set_crash_parameter(name, value);
+                        self.set_one(&fast, vp, convention, x, first, name, set)
                     }
                     // The end of each message, and each setting of a timer.
                     (false, RegisterName::EOM | RegisterName(TIMER_FIRST..=TIMER_LAST)) => {
-                        self.set_one_by_call(fast, vp, convention, x, first)
+                        self.set_often(fast, vp, convention, x, first)
                     }
                     (false, _) => self.set_one_by_call(host, vp, convention, x, first),
                 };
@@ -277,7 +287,50 @@ impl<R: RawMutex> Partition<'_, R> {
         x: &mut impl Registers,
         first: usize,
     ) -> Action {
-        self.set_one(&host, vp, convention, x, first)
+        let name = RegisterName(x.x(first + 3) as u32);
+        self.set_one(&host, vp, convention, x, first, name, |value| self.set_register(&host, vp, name, value))
+    }
+
+    /// Sets EOM or a register of a timer. Each has code of its own, with what the name decides compiled in.
+    #[inline(never)]
+    fn set_often(
+        &self,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+    ) -> Action {
+        match RegisterName(x.x(first + 3) as u32) {
+            RegisterName::EOM => self.set_one_eom(host, vp, convention, x, first),
+            _ => self.set_one_timer(host, vp, convention, x, first),
+        }
+    }
+
+    #[inline(never)]
+    fn set_one_eom(
+        &self,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+    ) -> Action {
+        let set = |value| self.set_eom(&host, vp, value);
+        self.set_one(&host, vp, convention, x, first, RegisterName::EOM, set)
+    }
+
+    #[inline(never)]
+    fn set_one_timer(
+        &self,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+    ) -> Action {
+        let name = RegisterName(x.x(first + 3) as u32);
+        self.set_one(&host, vp, convention, x, first, name, |value| self.set_timer(&host, vp, name, value))
     }
 
     #[inline(always)]
@@ -293,8 +346,8 @@ impl<R: RawMutex> Partition<'_, R> {
         let name = RegisterName(x.x(first + 3) as u32);
         let parameters = [x.x(first + 1), x.x(first + 2)];
         let output = match convention {
-            Convention::Smccc => 6,
-            Convention::Hvc1 => 15,
+            Convention::Smccc => const { value_of_one(Convention::Smccc) },
+            Convention::Hvc1 => const { value_of_one(Convention::Hvc1) },
         };
         match self.get_register(host, vp, name) {
             Ok(RegisterValue { low, high }) => {
@@ -312,7 +365,9 @@ impl<R: RawMutex> Partition<'_, R> {
         Action::Resume
     }
 
+    /// Handles a Set of the register `name`, the caller's own, which `set` writes.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "inlined, with most of them constants")]
     fn set_one(
         &self,
         host: &(impl Host + Connections),
@@ -320,15 +375,12 @@ impl<R: RawMutex> Partition<'_, R> {
         convention: Convention,
         x: &mut impl Registers,
         first: usize,
+        name: RegisterName,
+        set: impl FnOnce(RegisterValue) -> Result<(), HvStatus>,
     ) -> Action {
-        let name = RegisterName(x.x(first + 3) as u32);
         let value = RegisterValue { low: x.x(first + 5), high: x.x(first + 6) };
         let reserved_is_zero = x.x(first + 3) >> 32 == 0 && x.x(first + 4) == 0;
-        let set = if reserved_is_zero {
-            self.set_register(host, vp, name, value)
-        } else {
-            Err(HvStatus::INVALID_PARAMETER)
-        };
+        let set = if reserved_is_zero { set(value) } else { Err(HvStatus::INVALID_PARAMETER) };
         let parameters = [x.x(first + 1), x.x(first + 2)];
         let value = [value.low, value.high];
         match set {

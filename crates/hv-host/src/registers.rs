@@ -195,30 +195,58 @@ impl<R: RawMutex> Partition<'_, R> {
         new: RegisterValue,
     ) -> Result<(), HvStatus> {
         match name {
-            Name::EOM => {
-                self.allowed(Name::EOM)?;
-                self.end_of_message(host, vp, low(new)?)
-            }
-            Name(n @ TIMER_FIRST..=TIMER_LAST) => {
-                self.allowed(Name::STIMER0_CONFIG)?;
-                self.set_timer_register(host, vp, n - TIMER_FIRST, low(new)?)
-            }
-            Name(n @ CRASH_FIRST..=CRASH_LAST) => {
-                self.allowed(Name::GUEST_CRASH_P0)?;
-                self.crash().parameter((n - CRASH_FIRST) as usize).store(low(new)?, Ordering::Relaxed);
-                Ok(())
-            }
+            Name::EOM => self.set_eom_by_call(host, vp, new),
+            Name(TIMER_FIRST..=TIMER_LAST) => self.set_timer(host, vp, name, new),
+            Name(CRASH_FIRST..=CRASH_LAST) => self.set_crash_parameter(name, new),
             _ => self.set_rare_register(host, vp, name, new),
         }
     }
 
-    /// Handles a write to EOM, whose value is ignored.
+    /// Writes a parameter of a crash.
+    #[inline(always)]
+    pub(crate) fn set_crash_parameter(&self, Name(n): Name, new: RegisterValue) -> Result<(), HvStatus> {
+        self.allowed(Name::GUEST_CRASH_P0)?;
+        self.crash().parameter((n - CRASH_FIRST) as usize).store(low(new)?, Ordering::Relaxed);
+        Ok(())
+    }
+
     #[inline(never)]
-    fn end_of_message(&self, host: &(impl Host + Connections), vp: usize, _: u64) -> Result<(), HvStatus> {
+    fn set_eom_by_call(
+        &self,
+        host: &(impl Host + Connections),
+        vp: usize,
+        new: RegisterValue,
+    ) -> Result<(), HvStatus> {
+        self.set_eom(host, vp, new)
+    }
+
+    /// Writes EOM, which ignores the value.
+    #[inline(always)]
+    pub(crate) fn set_eom(
+        &self,
+        host: &(impl Host + Connections),
+        vp: usize,
+        new: RegisterValue,
+    ) -> Result<(), HvStatus> {
+        self.allowed(Name::EOM)?;
+        low(new)?;
         let state = self.vps().get(vp).ok_or(HvStatus::INVALID_VP_INDEX)?;
         state.synic().end_of_message(&self.context(host, vp));
         host.buffer_freed(vp);
         Ok(())
+    }
+
+    /// Writes a register of a timer.
+    #[inline(always)]
+    pub(crate) fn set_timer(
+        &self,
+        host: &impl Host,
+        vp: usize,
+        Name(n): Name,
+        new: RegisterValue,
+    ) -> Result<(), HvStatus> {
+        self.allowed(Name::STIMER0_CONFIG)?;
+        self.set_timer_register(host, vp, n - TIMER_FIRST, low(new)?)
     }
 
     /// Writes `STIMER<n>_CONFIG` or `STIMER<n>_COUNT`, two registers for each timer.
