@@ -299,7 +299,7 @@ fn folders_import_in_one_direction() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for (folder, centres) in [
         ("crates/hv-host/src", &["partition", "synic"][..]),
-        ("crates/hv-partition/src", &["joined"]),
+        ("crates/hv-partition/src", &["joined", "partition"]),
         ("crates/hv-vmbus/src", &["bus"]),
     ] {
         let root = root.join(folder);

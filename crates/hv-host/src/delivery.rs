@@ -9,6 +9,7 @@ use hv_tlfs::time::ReferenceTime;
 use lock_api::RawMutex;
 use zerocopy::IntoBytes as _;
 
+use crate::connections::Connections;
 use crate::event::{Cause, Event};
 use crate::faults::{Faults as _, Injection};
 use crate::host::Host;
@@ -60,6 +61,26 @@ impl<R: RawMutex> Partition<'_, R> {
         }
         let mut message = new_message(message_type, sender, payload);
         target.synic().post(&self.context(host, vp), sint, Source::Host, &mut message)
+    }
+
+    /// Checks again whether pending messages of a VP can be delivered, here and behind its connections: for an embedder
+    /// whose fault plan has withheld them ([`Timed::Rescan`](crate::faults::Timed::Rescan)).
+    pub fn rescan(&self, host: &(impl Host + Connections), vp: usize) {
+        if let Some(state) = self.vps().get(vp) {
+            state.synic().rescan(&self.context(host, vp));
+            host.buffer_freed(vp);
+        }
+    }
+
+    /// Returns true if messages for a SINT of a VP are pending until it is unmasked. Those for a disabled SynIC or
+    /// message page are not.
+    #[must_use]
+    pub fn is_masked(&self, vp: usize, sint: u8) -> bool {
+        self.vps().get(vp).is_some_and(|vp| {
+            let synic = vp.synic();
+            let on = synic.control.enable() && synic.message_page.enabled();
+            on && synic.sints.get(usize::from(sint)).is_some_and(|sint| sint.masked())
+        })
     }
 }
 

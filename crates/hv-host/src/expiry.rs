@@ -7,11 +7,31 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::FIRST_VALID_VECTOR;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::timer::{STIMER_COUNT, StimerConfig};
+use lock_api::RawMutex;
 
 use crate::event::{Cause, Event, TimerEvent};
 use crate::host::Host;
+use crate::partition::Partition;
 use crate::synic::{Context, Synic, interrupt};
 use crate::timers::{Timer, Timers, checked};
+
+impl<R: RawMutex> Partition<'_, R> {
+    /// Expires the timers of a VP that are due: its deadline ([`Host::set_deadline`]) has passed, or a spurious
+    /// interrupt says so, or the clock was changed ([`migrate`](Self::migrate)). Any thread may call it.
+    pub fn timer_expired(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps().get(vp) {
+            state.synic().timers_woken(&self.context(host, vp));
+        }
+    }
+
+    /// Calls [`Host::set_deadline`] for a VP again with the deadline of its timers: for a host that combines it with
+    /// deadlines of its own, one of which has changed.
+    pub fn renew_deadline(&self, host: &impl Host, vp: usize) {
+        if let Some(state) = self.vps().get(vp) {
+            state.synic().renew_deadline(&self.context(host, vp));
+        }
+    }
+}
 
 impl Synic {
     /// Writes a timer's configuration register.

@@ -57,6 +57,7 @@ pub mod strict;
 mod synic;
 mod time;
 mod timers;
+mod traps;
 mod vp;
 mod vp_context;
 

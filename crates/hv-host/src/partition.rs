@@ -1,19 +1,16 @@
-//! The partition: its parts, and the calls that the embedder makes.
+//! The partition: its parts, its clock, and the power of its VPs.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hv_memory::Deadline;
-use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::time::ReferenceTime;
 use lock_api::{Mutex, RawMutex};
 
-use crate::connections::Connections;
 use crate::crash::Crash;
-use crate::event::{Convention, Event, SmcccConduit};
+use crate::event::Event;
 use crate::faults::Disturbance;
-use crate::general::Registers;
-use crate::host::{Action, Host, VpContext};
+use crate::host::{Host, VpContext};
 use crate::port::Port;
 use crate::power::Power;
 use crate::profile::Config;
@@ -28,8 +25,8 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// overlay pages. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset) once,
 /// then pass it the guest's traps.
 ///
-/// Chapters, the files that add methods to it and so import this one: `calls`, `delivery`, `events`, `flush`, `frame`,
-/// `hypercall`, `overlays`, `psci`, `registers`, `save`, `smccc`.
+/// Chapters, the files that add methods to it and so import this one: `calls`, `delivery`, `events`, `expiry`, `flush`,
+/// `frame`, `hypercall`, `overlays`, `psci`, `registers`, `save`, `smccc`, `traps`.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],
@@ -99,68 +96,10 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         host.observe(&Event::Reset);
     }
 
-    /// Handles an `hvc` of `vp` with immediate `immediate`; `x` are its registers X0 to X30, which the call reads and
-    /// changes.
-    // Always inlined, so that a constant immediate and the registers' own type are known in the hot path.
-    #[inline(always)]
-    pub fn hvc(
-        &self,
-        host: impl Host + Connections + Copy,
-        vp: usize,
-        immediate: u16,
-        x: &mut impl Registers,
-    ) -> Action {
-        self.hvc_split(host, host, vp, immediate, x)
-    }
-
-    /// Does the same for a host in two forms: `fast` is the one that the most frequent calls are compiled for, which
-    /// access a register of their own VP, `host` the one for all others.
-    #[inline(always)]
-    pub fn hvc_split(
-        &self,
-        fast: impl Host + Connections + Copy,
-        host: impl Host + Connections + Copy,
-        vp: usize,
-        immediate: u16,
-        x: &mut impl Registers,
-    ) -> Action {
-        match immediate {
-            HVC_SMCCC if x.x(0) as u32 == HYPERCALL => self.hypercall(fast, host, vp, Convention::Smccc, x),
-            HVC_SMCCC => self.smccc(host, vp, SmcccConduit::Hvc, x),
-            HVC_HYPERCALL => self.hypercall(fast, host, vp, Convention::Hvc1, x),
-            _ => unknown_immediate(host, vp, SmcccConduit::Hvc, immediate),
-        }
-    }
-
-    /// Handles an `smc` of `vp`: PSCI and SMCCC functions only. Add 4 to ELR_EL2 yourself: unlike an `hvc`, a trapped
-    /// `smc` leaves it at the instruction (but not with [`Action::Undefined`]).
-    pub fn smc(&self, host: impl Host, vp: usize, immediate: u16, x: &mut impl Registers) -> Action {
-        match immediate {
-            HVC_SMCCC => self.smccc(host, vp, SmcccConduit::Smc, x),
-            _ => unknown_immediate(host, vp, SmcccConduit::Smc, immediate),
-        }
-    }
-
-    /// Expires the timers of a VP that are due: its deadline ([`Host::set_deadline`]) has passed, or a spurious
-    /// interrupt says so, or the clock was changed ([`migrate`](Self::migrate)). Any thread may call it.
-    pub fn timer_expired(&self, host: &impl Host, vp: usize) {
-        if let Some(state) = self.vps.get(vp) {
-            state.synic().timers_woken(&self.context(host, vp));
-        }
-    }
-
     /// Returns the counter value at which a deadline expires; `None` if the counter never reaches it.
     #[must_use]
     pub fn counter_at(&self, deadline: Deadline) -> Option<u64> {
         self.time.shared().counter_at(deadline)
-    }
-
-    /// Calls [`Host::set_deadline`] for a VP again with the deadline of its timers: for a host that combines it with
-    /// deadlines of its own, one of which has changed.
-    pub fn renew_deadline(&self, host: &impl Host, vp: usize) {
-        if let Some(state) = self.vps.get(vp) {
-            state.synic().renew_deadline(&self.context(host, vp));
-        }
     }
 
     /// Starts a VP that is off, for VP `by`. Exactly one of several callers succeeds; the others get the state that
@@ -226,26 +165,6 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         host.observe(&Event::TimeChanged { sequence, now: self.reference_time(host) });
     }
 
-    /// Checks again whether pending messages of a VP can be delivered, here and behind its connections: for an embedder
-    /// whose fault plan has withheld them ([`Timed::Rescan`](crate::faults::Timed::Rescan)).
-    pub fn rescan(&self, host: &(impl Host + Connections), vp: usize) {
-        if let Some(state) = self.vps.get(vp) {
-            state.synic().rescan(&self.context(host, vp));
-            host.buffer_freed(vp);
-        }
-    }
-
-    /// Returns true if messages for a SINT of a VP are pending until it is unmasked. Those for a disabled SynIC or
-    /// message page are not.
-    #[must_use]
-    pub fn is_masked(&self, vp: usize, sint: u8) -> bool {
-        self.vps.get(vp).is_some_and(|vp| {
-            let synic = vp.synic();
-            let on = synic.control.enable() && synic.message_page.enabled();
-            on && synic.sints.get(usize::from(sint)).is_some_and(|sint| sint.masked())
-        })
-    }
-
     /// Acts as a hostile host, against a guest that reads a shared page twice: writes garbage derived from `random`
     /// into the pages of a VP.
     pub fn disturb(&self, host: &impl Host, vp: usize, what: Disturbance, random: u64) {
@@ -298,11 +217,4 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     pub(crate) const fn crash(&self) -> &Crash {
         &self.crash
     }
-}
-
-#[cold]
-#[inline(never)]
-fn unknown_immediate(host: impl Host, vp: usize, conduit: SmcccConduit, immediate: u16) -> Action {
-    host.observe(&Event::UnknownImmediate { vp, conduit, immediate });
-    Action::Undefined
 }

@@ -28,6 +28,7 @@ extern crate std;
 struct Readme;
 
 mod bus;
+mod calls;
 mod carrier;
 mod carry;
 mod config;

@@ -1,12 +1,13 @@
 //! Start and end of a connection.
 
-use crate::bus::{Bus, parse};
+use crate::bus::Bus;
 use crate::control::{Connection, Control, Ending};
 use crate::devices::{DeviceSet, Devices};
 use crate::event::{Event, Reason};
 use crate::line::Stage;
 use crate::optional::Optional;
-use crate::outbox::{ContactAnswer, Pending};
+use crate::outbox::ContactAnswer;
+use crate::parse::parse;
 use crate::port::BusPort;
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
 use crate::protocol::{ConnectionState, FeatureFlags, Guid, InitiateContact, InitiateContactClient, Version};
@@ -119,27 +120,6 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 }
             }
         });
-    }
-
-    /// Sends the answer to the message that ended the connection, once nothing is in flight.
-    pub(crate) fn end_connection(&self, control: &mut Control) {
-        if control.ending.is_none() || !self.shared.is_idle() {
-            return;
-        }
-        let Some(ending) = control.ending.take() else { return };
-        self.shared.ending.store(false, Ordering::Release);
-        self.gpadls.pool().clear();
-        match ending {
-            Ending::Contact(answer, next) => {
-                control.connection = next.into();
-                let chosen = next.is_some_and(|c| c.features.guest_specified_signal());
-                self.shared.chosen_connections.store(chosen, Ordering::Release);
-                control.outbox.push(Pending::Contact(answer));
-            }
-            Ending::Unload => {
-                control.outbox.push(Pending::UnloadResponse);
-            }
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Requests of a connected guest: GPADLs, and opening, changing and closing of channels.
 
-use crate::bus::{Bus, parse};
+use crate::bus::Bus;
 use crate::control::Control;
 use crate::device::{Connect, Opening};
 use crate::devices::{DeviceSet, Devices, Part};
@@ -8,6 +8,7 @@ use crate::event::{Event, Reason};
 use crate::gpadl::{Fate, State};
 use crate::line::{Open, Shape, Stage, Stall, default_connection};
 use crate::outbox::Pending;
+use crate::parse::parse;
 use crate::port::BusPort;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::protocol::{
@@ -253,16 +254,6 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             }
             Ok(())
         })
-    }
-
-    /// Closes a channel: its rings are the guest's again, as soon as the requests that would answer into them are done.
-    pub(crate) fn close(&self, part: &mut dyn Part, line: usize) {
-        let Some(entry) = part.lines()[line].open.as_ref().map(|open| open.entry) else { return };
-        part.close(line);
-        let pool = self.gpadls.pool();
-        if let Some(gpadl) = pool.get(entry) {
-            pool.set_state(entry, State::Ready, gpadl.fate);
-        }
     }
 
     /// Handles MODIFYCHANNEL. From version 5.3 on it is answered.

@@ -5,7 +5,7 @@
 //! nothing.
 
 use crate::bus::Bus;
-use crate::control::Control;
+use crate::control::{Control, Ending};
 use crate::devices::{DeviceSet, Devices, Part};
 use crate::event::Event;
 use crate::gpadl::Fate;
@@ -35,6 +35,27 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 !control.changes
             });
         self.shared.waiting.store(!done, Ordering::Release);
+    }
+
+    /// Sends the answer to the message that ended the connection, once nothing is in flight.
+    fn end_connection(&self, control: &mut Control) {
+        if control.ending.is_none() || !self.shared.is_idle() {
+            return;
+        }
+        let Some(ending) = control.ending.take() else { return };
+        self.shared.ending.store(false, Ordering::Release);
+        self.gpadls.pool().clear();
+        match ending {
+            Ending::Contact(answer, next) => {
+                control.connection = next.into();
+                let chosen = next.is_some_and(|c| c.features.guest_specified_signal());
+                self.shared.chosen_connections.store(chosen, Ordering::Release);
+                control.outbox.push(Pending::Contact(answer));
+            }
+            Ending::Unload => {
+                control.outbox.push(Pending::UnloadResponse);
+            }
+        }
     }
 
     /// Sends the queued answers; returns false if some are left.

@@ -205,12 +205,15 @@ mutants! {
     }
 
     "hv-host/src/partition.rs" {
-        function_beyond_w0 "Bits beyond W0 count in a function id.":
-            "x.x(0) as u32 == HYPERCALL" => "x.x(0) == u64::from(HYPERCALL)";
         registers_survive_stop "A VP that is started keeps its registers.":
             "self.reset_vp(host, vp)" => "()";
         guest_id_at_reset "The guest OS id is not zero after reset.":
             "self.guest_os_id.store(0, Ordering::Release)" => "self.guest_os_id.store(1, Ordering::Release)";
+    }
+
+    "hv-host/src/traps.rs" {
+        function_beyond_w0 "Bits beyond W0 count in a function id.":
+            "x.x(0) as u32 == HYPERCALL" => "x.x(0) == u64::from(HYPERCALL)";
     }
 
     "hv-host/src/smccc.rs" {

@@ -100,7 +100,7 @@ mutants! {
             "line.stage == Stage::Vacant" => "matches!(line.stage, Stage::Vacant | Stage::Gone)";
     }
 
-    "hv-vmbus/src/bus.rs" {
+    "hv-vmbus/src/incoming.rs" {
         unconnected_guest_answered "A guest is answered that has made no contact.":
             "control.connection.get()" in "let Some(Connection { version, features, .. }) = control.connection.get()"
             => "control.connection.get().or(Some(Connection { version: Version::V5_2, features: \
@@ -111,18 +111,21 @@ mutants! {
             "Err(Reason::Unknown)" in "_ => Err(Reason::Unknown)"
             => "{ control.outbox.push(crate::outbox::Pending::OpenResult(ChannelId(1), 0, \
                 crate::protocol::NtStatus::SUCCESS)); Err(Reason::Unknown) }";
-        short_message_completed "A message that is too short ends with zeros.":
-            "T::read_from_prefix(payload).map(|(message, _)| message).map_err(|_| Reason::TooShort)"
-            => "Ok(T::read_from_prefix(payload).map_or_else(|_| T::new_zeroed(), |(message, _)| message))";
         offers_made_again "A second request for offers brings them again.":
             "request_offers(control)" in "MessageType::REQUEST_OFFERS => request_offers(control)"
             => "{ self.parts_in_use(port, |part, _| { let reach = part.reach(); for line in &mut \
-                part.lines()[..reach] { if line.stage == Stage::Known { line.stage = Stage::Hidden; } } }); \
+                part.lines()[..reach] { if line.stage == crate::line::Stage::Known { line.stage = crate::line::Stage::Hidden; } } }); \
                 request_offers(control) }";
         unload_waits_for_channels "UNLOAD is ignored while a channel is open.":
             "self.unload(control, port)"
             => "if !self.gpadls.pool().iter().any(|(_, gpadl)| gpadl.state == crate::gpadl::State::Rings) { \
                 self.unload(control, port) }";
+    }
+
+    "hv-vmbus/src/parse.rs" {
+        short_message_completed "A message that is too short ends with zeros.":
+            "T::read_from_prefix(payload).map(|(message, _)| message).map_err(|_| Reason::TooShort)"
+            => "Ok(T::read_from_prefix(payload).map_or_else(|_| T::new_zeroed(), |(message, _)| message))";
     }
 
     "hv-vmbus/src/line.rs" {

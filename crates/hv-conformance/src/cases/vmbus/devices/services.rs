@@ -262,7 +262,11 @@ fn quiet_without_version(cx: &Cx<'_>, service: Service) -> Outcome {
     on_service(cx, service, |channel, first| {
         choose_nothing(channel, first)?;
         // As long as a heartbeat would take: 100 ms.
-        if channel.wait(Some(ReferenceTime(CLOCK_HZ / 10))) { Err(fail("the service says nothing more")) } else { Ok(()) }
+        if channel.wait(Some(ReferenceTime(CLOCK_HZ / 10))) {
+            Err(fail("the service says nothing more"))
+        } else {
+            Ok(())
+        }
     })
 }
 
