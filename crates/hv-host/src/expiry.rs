@@ -23,14 +23,6 @@ impl<R: RawMutex> Partition<'_, R> {
             state.synic().timers_woken(&self.context(host, vp));
         }
     }
-
-    /// Calls [`Host::set_deadline`] for a VP again with the deadline of its timers: for a host that combines it with
-    /// deadlines of its own, one of which has changed.
-    pub fn renew_deadline(&self, host: &impl Host, vp: usize) {
-        if let Some(state) = self.vps().get(vp) {
-            state.synic().renew_deadline(&self.context(host, vp));
-        }
-    }
 }
 
 impl Synic {
@@ -100,12 +92,6 @@ impl Synic {
             self.timers.deadline = next;
             self.renew_deadline(context);
         }
-    }
-
-    /// Sets the current deadline again.
-    #[inline(never)]
-    pub(crate) fn renew_deadline<H: Host>(&self, context: &Context<'_, H>) {
-        context.host.set_deadline(context.vp, context.time.counter_at(self.timers.deadline));
     }
 
     #[inline(never)]

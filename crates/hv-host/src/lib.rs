@@ -29,6 +29,7 @@ mod call_registers;
 mod calls;
 mod connections;
 mod crash;
+mod deadline;
 mod delivery;
 pub mod event;
 mod events;

@@ -28,7 +28,7 @@ pub(crate) struct Context<'a, H> {
 
 /// SynIC and synthetic timers of one VP. All zeros until [`Synic::reset`].
 ///
-/// Chapters, which add methods to it: `delivery`, `events`, `expiry`.
+/// Chapters, which add methods to it: `deadline`, `delivery`, `events`, `expiry`.
 #[derive(Debug)]
 pub(crate) struct Synic {
     pub(crate) control: SynicControl,
