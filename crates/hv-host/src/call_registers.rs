@@ -42,6 +42,7 @@ impl RegisterSet {
 
 /// The registers that a call may read, and those that it may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CallRegisters {
     /// The registers that it may read.
     pub read: RegisterSet,

@@ -140,6 +140,7 @@ impl Flush {
 
 /// The new target of a device interrupt.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Retarget<'a> {
     /// Logical device id that the host assigned.
     pub device: u64,

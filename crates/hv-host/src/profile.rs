@@ -8,6 +8,7 @@ use hv_tlfs::features::{
 /// Feature words, privileges and hints: the host visible to the guest. Features that are not in the profile are
 /// rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Profile {
     /// Register 0x100.
     pub version: HypervisorVersion,
@@ -135,6 +136,7 @@ const fn limits() -> ImplementationLimits {
 
 /// Configuration of a partition.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// The features.
     pub profile: Profile,
@@ -162,6 +164,30 @@ impl Config {
             cluster: 16,
             rep_budget: counter_frequency / 20_000,
         }
+    }
+
+    /// Returns the same with another profile.
+    #[must_use]
+    pub const fn with_profile(self, profile: Profile) -> Self {
+        Self { profile, ..self }
+    }
+
+    /// Returns the same with another id of the partition.
+    #[must_use]
+    pub const fn with_partition_id(self, partition_id: u64) -> Self {
+        Self { partition_id, ..self }
+    }
+
+    /// Returns the same with another [`cluster`](Self::cluster).
+    #[must_use]
+    pub const fn with_cluster(self, cluster: u32) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// Returns the same with another [`rep_budget`](Self::rep_budget).
+    #[must_use]
+    pub const fn with_rep_budget(self, rep_budget: u64) -> Self {
+        Self { rep_budget, ..self }
     }
 
     /// Returns the affinity fields of a VP's MPIDR_EL1 (without the bits that are not affinity).

@@ -4,6 +4,7 @@
 ///
 /// Source: TLFS, `HV_INITIAL_VP_CONTEXT`; PSCI, section "CPU_ON".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VpContext {
     /// Program counter; with the MMU off (a PSCI start) a guest physical address.
     pub pc: u64,

@@ -40,7 +40,7 @@ fn call(convention: Convention, control: u64, words: &[u64]) -> u64 {
     watched.x[first] = control;
     watched.x[first + 1..first + 1 + words.len()].copy_from_slice(words);
     let immediate = 1 - first as u16;
-    run(Config { rep_budget: 0, ..Config::new(62_500_000) }, 2, &[], |m| {
+    run(Config::new(62_500_000).with_rep_budget(0), 2, &[], |m| {
         m.set(0, RegisterName::GUEST_OS_ID, LINUX_ID).unwrap();
         let _ = m.partition.hvc(&m.host, 0, immediate, &mut watched);
     });

@@ -132,7 +132,7 @@ fn connections_and_ports_are_checked() {
 fn signalling_needs_the_privilege() {
     let mut profile = Profile::AZURE;
     profile.features.privileges = profile.features.privileges.with_signal_events(false);
-    run(Config { profile, ..Config::new(62_500_000) }, 2, &ports(), |m| {
+    run(Config::new(62_500_000).with_profile(profile), 2, &ports(), |m| {
         m.enable_synic(1, SINT, VECTOR);
         assert_eq!(signal(m, PORT, 0), HvStatus::ACCESS_DENIED);
     });

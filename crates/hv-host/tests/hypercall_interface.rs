@@ -158,7 +158,7 @@ fn a_start_index_goes_on_in_the_list() {
 fn a_long_list_goes_back_to_the_guest_and_is_continued() {
     const COUNT: u16 = 200;
     const BYTES: usize = COUNT as usize * 16;
-    let config = Config { rep_budget: 1000, ..Config::new(FREQUENCY) };
+    let config = Config::new(FREQUENCY).with_rep_budget(1000);
     run(config, 1, &[], |m| {
         let input = names(&[Name::SVERSION; COUNT as usize]);
         m.host.memory().write(RAM, &input).unwrap();
@@ -187,7 +187,7 @@ fn a_long_list_goes_back_to_the_guest_and_is_continued() {
 
 #[test]
 fn a_continuation_makes_progress_of_one_element_at_least() {
-    let config = Config { rep_budget: 0, ..Config::new(FREQUENCY) };
+    let config = Config::new(FREQUENCY).with_rep_budget(0);
     run(config, 1, &[], |m| {
         let input = names(&[Name::SVERSION; 5]);
         let (result, output) = m.call(0, rep(Code::GET_VP_REGISTERS, 5), &input, 80);

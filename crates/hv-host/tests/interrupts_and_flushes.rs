@@ -212,7 +212,7 @@ fn a_list_behind_a_variable_header_is_found() {
 
 #[test]
 fn a_long_list_of_flushes_is_continued() {
-    let config = Config { rep_budget: 0, ..Config::new(62_500_000) };
+    let config = Config::new(62_500_000).with_rep_budget(0);
     run(config, 2, &[], |m| {
         let mut words = vec![0, 3, 0];
         words.extend((0..60).map(|n| n << 12));
@@ -223,7 +223,7 @@ fn a_long_list_of_flushes_is_continued() {
 
 #[test]
 fn a_list_that_flushes_everything_does_so_once_however_long_that_takes() {
-    let config = Config { rep_budget: 0, ..Config::new(62_500_000) };
+    let config = Config::new(62_500_000).with_rep_budget(0);
     run(config, 4, &[], |m| {
         let singles: Vec<u64> = (0..477).map(|n| n << 12).collect();
         let large: Vec<u64> = (0..60).map(|n| n << 24 | 0xfff).collect();

@@ -144,7 +144,7 @@ fn connections_and_ports_are_checked() {
 fn posting_needs_the_privilege() {
     let mut profile = Profile::AZURE;
     profile.features.privileges = profile.features.privileges.with_post_messages(false);
-    run(Config { profile, ..Config::new(62_500_000) }, 2, &ports(), |m| {
+    run(Config::new(62_500_000).with_profile(profile), 2, &ports(), |m| {
         m.enable_synic(1, SINT, VECTOR);
         assert_eq!(post(m, PORT, b"x"), HvStatus::ACCESS_DENIED);
     });

@@ -121,7 +121,7 @@ fn a_page_beyond_the_guests_memory_is_accepted_and_not_accessible() {
 
 #[test]
 fn the_page_needs_the_privilege() {
-    let config = Config { profile: Profile::MINIMAL, ..Config::new(62_500_000) };
+    let config = Config::new(62_500_000).with_profile(Profile::MINIMAL);
     run(config, 1, &[], |m| {
         assert_eq!(m.set(0, Name::REFERENCE_TSC, PAGE | 1), Err(HvStatus::ACCESS_DENIED));
     });

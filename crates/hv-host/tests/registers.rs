@@ -299,7 +299,7 @@ fn frequencies_are_in_khz() {
 
 #[test]
 fn a_profile_refuses_what_it_does_not_offer() {
-    let minimal = Config { profile: Profile::MINIMAL, ..Config::new(FREQUENCY) };
+    let minimal = Config::new(FREQUENCY).with_profile(Profile::MINIMAL);
     run(minimal, 1, &[], |m| {
         for name in [
             Name::VP_RUNTIME,
@@ -333,7 +333,7 @@ fn a_profile_refuses_what_it_does_not_offer() {
 
 #[test]
 fn the_2018_host_has_features_where_its_patch_looks_for_them_and_where_the_tlfs_has_them() {
-    let config = Config { profile: Profile::PATCH_2018, ..Config::new(FREQUENCY) };
+    let config = Config::new(FREQUENCY).with_profile(Profile::PATCH_2018);
     run(config, 1, &[], |m| {
         let [_, c] = m.get_wide(0, Name::PRIVILEGES_AND_FEATURES_INFO).unwrap();
         for bit in [8, 10, 13, 19] {
@@ -349,7 +349,7 @@ fn the_2018_host_has_features_where_its_patch_looks_for_them_and_where_the_tlfs_
 fn all_profiles_serve_the_registers_that_detection_reads() {
     for number in 0..3 {
         let profile = Profile::by_number(number).unwrap();
-        run(Config { profile, ..Config::new(FREQUENCY) }, 1, &[], |m| {
+        run(Config::new(FREQUENCY).with_profile(profile), 1, &[], |m| {
             let [ab, c] = m.get_wide(0, Name::PRIVILEGES_AND_FEATURES_INFO).unwrap();
             assert_eq!(ab, profile.features.privileges.0);
             assert_eq!(c as u32, profile.features.c.0);

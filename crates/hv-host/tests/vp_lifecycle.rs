@@ -267,18 +267,10 @@ fn start_vp_starts_with_all_given_registers() {
         let pc = 0xffff_8000_1000_0000;
         let input = start_input(PARTITION_ID_SELF, 1, 0, pc);
         assert_eq!(m.call(0, simple(Code::START_VP), &input, 0).0.status(), HvStatus::SUCCESS);
-        let context = VpContext {
-            pc,
-            x0: 0,
-            x18: 0x108,
-            sp: 0x101,
-            sctlr: 0x102,
-            mair: 0x103,
-            tcr: 0x104,
-            vbar: 0x105,
-            ttbr0: 0x106,
-            ttbr1: 0x107,
-        };
+        let mut context = VpContext::at(pc, 0);
+        (context.x18, context.sp) = (0x108, 0x101);
+        (context.sctlr, context.mair, context.tcr) = (0x102, 0x103, 0x104);
+        (context.vbar, context.ttbr0, context.ttbr1) = (0x105, 0x106, 0x107);
         assert_eq!(m.host.take_effects(), [Effect::Start { vp: 1, context }]);
         assert_eq!(m.call(0, simple(Code::START_VP), &input, 0).0.status(), HvStatus::INVALID_VP_STATE);
         m.online(1);
@@ -337,7 +329,7 @@ fn get_partition_id_needs_the_privilege() {
     });
     let mut profile = Profile::AZURE;
     profile.features.privileges = profile.features.privileges.with_access_partition_id(true);
-    let config = Config { profile, partition_id: 0x1234, ..Config::new(62_500_000) };
+    let config = Config::new(62_500_000).with_profile(profile).with_partition_id(0x1234);
     run(config, 1, &[], |m| {
         let (result, output) = m.call(0, simple(Code::GET_PARTITION_ID), &[], 8);
         assert_eq!((result.status(), &output[..2]), (HvStatus::SUCCESS, &[0x34, 0x12][..]));

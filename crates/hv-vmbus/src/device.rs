@@ -27,6 +27,7 @@ pub enum Taken {
 
 /// Properties of a packet before the device sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Head {
     /// Kind.
     pub kind: PacketType,
@@ -56,6 +57,7 @@ impl<'a> Opening<'a> {
 
 /// TL_CONNECT_REQUEST: the guest requests a connection to a service of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Connect {
     /// The guest's endpoint: becomes the instance of the offer.
     pub endpoint: Guid,

@@ -7,6 +7,7 @@ pub(crate) const PAGE: u64 = 4096;
 
 /// Adjacent bytes of validated guest memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Segment {
     gpa: u64,
     len: u64,

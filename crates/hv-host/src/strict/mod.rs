@@ -19,6 +19,7 @@ use crate::event::Event;
 
 /// A rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// The rule.
     pub rule: &'static Rule,
@@ -26,6 +27,14 @@ pub struct Finding {
     pub vp: usize,
     /// The value, as [`Terms::value`](hv_tlfs::rules::Terms::value) describes it.
     pub value: u64,
+}
+
+impl Finding {
+    /// Creates the finding that a VP broke a rule, with this value.
+    #[must_use]
+    pub const fn new(rule: &'static Rule, vp: usize, value: u64) -> Self {
+        Self { rule, vp, value }
+    }
 }
 
 /// The judge's state of one VP. All zeros at first.

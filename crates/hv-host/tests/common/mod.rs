@@ -170,5 +170,5 @@ pub(crate) fn apply(m: &TestMachine<'_>, step: &Step) {
 
 pub(crate) fn config(profile: u32) -> Config {
     let profile = Profile::by_number(profile).unwrap();
-    Config { profile, rep_budget: 0, ..Config::new(FREQUENCY) }
+    Config::new(FREQUENCY).with_profile(profile).with_rep_budget(0)
 }

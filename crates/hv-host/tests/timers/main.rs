@@ -168,7 +168,7 @@ fn direct_timers_raise_ppis_and_spis_only() {
         assert_eq!(m.set(0, Name::STIMER0_CONFIG, bad), Err(HvStatus::INVALID_PARAMETER));
         let mut profile = Profile::AZURE;
         profile.features.c = profile.features.c.with_direct_synthetic_timers(false);
-        run(Config { profile, ..Config::new(62_500_000) }, 1, &[], |m| {
+        run(Config::new(62_500_000).with_profile(profile), 1, &[], |m| {
             assert_eq!(m.set(0, Name::STIMER0_CONFIG, DIRECT), Err(HvStatus::INVALID_PARAMETER));
         });
     });

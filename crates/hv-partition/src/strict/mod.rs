@@ -45,7 +45,7 @@ struct Found<'f> {
 
 impl Found<'_> {
     fn add(&mut self, rule: &'static Rule, value: impl Into<u64>) {
-        (self.sink)(Finding { rule, vp: 0, value: value.into() });
+        (self.sink)(Finding::new(rule, 0, value.into()));
     }
 
     fn add_if(&mut self, broken: bool, rule: &'static Rule, value: impl Into<u64>) {

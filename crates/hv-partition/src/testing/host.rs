@@ -305,7 +305,7 @@ impl<W: Watch, M: GuestMemory> Host for TestHost<W, M> {
 
     /// Has only device 7.
     fn retarget_interrupt(&self, request: &Retarget<'_>) -> Result<(), HvStatus> {
-        let Retarget { device, address, data, vector, multicast, targets } = *request;
+        let Retarget { device, address, data, vector, multicast, targets, .. } = *request;
         if device != 7 {
             return Err(HvStatus::INVALID_DEVICE_ID);
         }

@@ -150,7 +150,7 @@ fn a_finding_names_the_vp_and_the_value() {
         identified(m);
         m.set(2, Name::SINT5, 3).unwrap_err();
     });
-    assert_eq!(found, [Finding { rule: &rules::SINT_VECTOR, vp: 2, value: 3 }]);
+    assert_eq!(found, [Finding::new(&rules::SINT_VECTOR, 2, 3)]);
 }
 
 #[test]

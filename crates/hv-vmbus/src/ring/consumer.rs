@@ -19,6 +19,7 @@ pub struct Consumer {
 
 /// Outcome of returning room to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Committed {
     /// The sender waits for the room, and must be signalled.
     pub signal: bool,
