@@ -122,7 +122,7 @@ mutants! {
             => "if new >> 62 != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
                 state.synic().set_timer_count(context, timer, ReferenceTime(new)) }";
         synic_of_vp_0 "All VPs write the SynIC of the first.":
-            "self.vps().get(vp)" in "low(new)?; let state = self.vps().get(vp)" => "self.vps().first()";
+            "self.vps().get(vp)" in "let new = low(new)?; let state = self.vps().get(vp)" => "self.vps().first()";
         synic_read_of_vp_0 "All VPs read the SynIC of the first.":
             "get_synic(vp, name)" in "value(get_synic(vp, name))" => "get_synic(&self.vps()[0], name)";
         page_rewritten "The reference TSC page changes as the counter is read.":

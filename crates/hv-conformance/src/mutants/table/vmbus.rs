@@ -27,17 +27,11 @@ mutants! {
             "(contact.monitor_page_in == 0) != (contact.monitor_page_out == 0)" => "false";
         offers_stay_known "A contact leaves the channels known that the guest was offered before.":
             "this.stage = Stage::Hidden" => "()";
-        gpadls_outlive_connection "The page lists of a connection outlive it.":
-            "self.gpadls.pool().clear()" => "()";
         unknown_features_granted "All features are granted.":
             "FeatureFlags(asked.0 & self.config().features.0 & KNOWN_FEATURES.0)" => "asked";
         features_granted_unasked "Features are granted to a guest that did not ask for them.":
             "FeatureFlags(asked.0 & self.config().features.0 & KNOWN_FEATURES.0)"
             => "FeatureFlags(self.config().features.0 & KNOWN_FEATURES.0)";
-        offers_unasked "Offers come without a request.":
-            "control.connection = next.into()"
-            => "{ control.connection = next.map(|c| Connection { offers_requested: true, ..c }).into(); \
-                control.changes = true; }";
         released_channel_lost "A channel that the guest has released is not offered again.":
             "this.lasting" in "if this.lasting => { this.stage = Stage::Hidden"
             => "this.lasting && this.stage != Stage::Declined";
@@ -45,13 +39,6 @@ mutants! {
             "control.connection = Optional::None" => "()";
         channels_outlive_unload "UNLOAD leaves the channels open.":
             "self.close(part, line)" => "()";
-        unload_answered_twice "UNLOAD is answered twice.":
-            "control.outbox.push(Pending::UnloadResponse)"
-            => "control.outbox.push(Pending::UnloadResponse) && control.outbox.push(Pending::UnloadResponse)";
-        unload_unanswered "UNLOAD is not answered.":
-            "control.outbox.push(Pending::UnloadResponse)" => "false";
-        contact_unanswered "INITIATE_CONTACT is not answered.":
-            "control.outbox.push(Pending::Contact(answer))" => "false";
         sint_of_contact_refused "A contact on a connection of version 5 has to name no SINT.":
             "sint != SINT" => "sint != 0";
     }
@@ -75,6 +62,19 @@ mutants! {
     }
 
     "hv-vmbus/src/settle.rs" {
+        gpadls_outlive_connection "The page lists of a connection outlive it.":
+            "self.gpadls.pool().clear()" => "()";
+        offers_unasked "Offers come without a request.":
+            "control.connection = next.into()"
+            => "{ control.connection = next.map(|c| crate::control::Connection { offers_requested: true, ..c }).into(); \
+                control.changes = true; }";
+        unload_answered_twice "UNLOAD is answered twice.":
+            "control.outbox.push(Pending::UnloadResponse)"
+            => "control.outbox.push(Pending::UnloadResponse) && control.outbox.push(Pending::UnloadResponse)";
+        unload_unanswered "UNLOAD is not answered.":
+            "control.outbox.push(Pending::UnloadResponse)" => "false";
+        contact_unanswered "INITIATE_CONTACT is not answered.":
+            "control.outbox.push(Pending::Contact(answer))" => "false";
         offers_never_end "Nothing follows the last offer.":
             "post(port, control.vp, SINT, MessageType::ALL_OFFERS_DELIVERED, &done)" => "true";
         offers_end_again "The end of the offers is told again.":
@@ -120,6 +120,11 @@ mutants! {
             "self.unload(control, port)"
             => "if !self.gpadls.pool().iter().any(|(_, gpadl)| gpadl.state == crate::gpadl::State::Rings) { \
                 self.unload(control, port) }";
+    }
+
+    "hv-vmbus/src/reach.rs" {
+        rings_stay_in_use "The rings of a closed channel stay in use.":
+            "pool.set_state(entry, State::Ready, gpadl.fate)" => "()";
     }
 
     "hv-vmbus/src/parse.rs" {
@@ -248,8 +253,6 @@ mutants! {
             in "let CloseChannel { channel: id, .. } = parse(payload)?; control.changes = true"
             => "{ control.changes = true; self.parts_in_use(port, |part, _| for line in 0..part.reach() { \
                 self.close(part, line); }) }";
-        rings_stay_in_use "The rings of a closed channel stay in use.":
-            "pool.set_state(entry, State::Ready, gpadl.fate)" => "()";
         subchannels_stay "Sub-channels outlive the end of the first channel.":
             "rescind_subchannels(part)" in "if line == 0 { rescind_subchannels(part)" => "()";
         declined_rescinded "A channel that the guest has released is rescinded.":
