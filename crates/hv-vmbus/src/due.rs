@@ -65,7 +65,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             let mut control = self.control.lock();
             control.changes = true;
             self.settle(&mut control, port);
-            // There may be messages now for which devices wait, or none any more.
+            // There may be messages now for which devices wait, or none left.
             self.shared.moves();
         }
     }

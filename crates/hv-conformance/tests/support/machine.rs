@@ -1,6 +1,6 @@
 //! The embedder of the partition under test: memory, a counter, interrupts and TLBs.
 //!
-//! Time either goes on with each look at the counter, so that a run in one thread is always the same, or it is the
+//! Time either advances with each look at the counter, so that a run in one thread is always the same, or it is the
 //! wall's: then each VP is a thread ([`threads`](super::threads)), and a timer's thread makes the call at its deadline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

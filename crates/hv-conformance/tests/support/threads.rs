@@ -68,7 +68,7 @@ impl Door {
         (holds(&state), state)
     }
 
-    /// Runs `work` in the VP's thread and waits for its end. A panic of the work goes on here.
+    /// Runs `work` in the VP's thread and waits for its end. A panic of the work continues here.
     #[expect(unsafe_code, reason = "lends a closure to a thread that outlives it")]
     pub(crate) fn run(&self, work: &(dyn Fn() + Sync)) {
         // SAFETY: the reference is stored in `state.work` alone. The VP's thread takes it from there, copies it nowhere
