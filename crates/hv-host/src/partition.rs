@@ -25,8 +25,8 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// overlay pages. It does not allocate. Create one (`const`, so it can be a static), call [`reset`](Self::reset) once,
 /// then pass it the guest's traps.
 ///
-/// Chapters, the files that add methods to it and so import this one: `calls`, `deadline`, `delivery`, `events`, `expiry`,
-/// `flush`, `frame`, `hypercall`, `overlays`, `psci`, `registers`, `save`, `smccc`, `traps`.
+/// Chapters, the files that add methods to it and so import this one: `calls`, `deadline`, `delivery`, `events`,
+/// `expiry`, `flush`, `frame`, `hypercall`, `overlays`, `psci`, `registers`, `save`, `smccc`, `traps`.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],

@@ -177,8 +177,8 @@ impl Door {
 }
 
 impl InProcess<'_> {
-    /// Makes calls that change nothing: a VP reads its index and the time. The index must be its own. Cases withdraw the
-    /// guest OS id for a while, without which the host refuses the index.
+    /// Makes calls that change nothing: a VP reads its index and the time. The index must be its own. Cases withdraw
+    /// the guest OS id for a while, without which the host refuses the index.
     pub(crate) fn own_calls(&self) {
         let vp = self.vp();
         let get =
