@@ -244,7 +244,7 @@ impl Env for InProcess<'_> {
 
     fn run_on(&self, vp: usize, work: &(dyn Fn() + Sync)) {
         if self.machine.is_by_the_wall() && vp != self.vp() {
-            return self.machine.door(vp).run(work);
+            return self.machine.door(vp).run(vp, work);
         }
         let caller = CURRENT.replace(vp);
         work();

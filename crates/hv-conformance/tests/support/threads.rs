@@ -1,7 +1,7 @@
 //! VPs as threads: each runs what the suite gives it, and between that calls the partition of its own accord, whatever
 //! the other VPs do. Nothing takes turns: the only locks are those that the partition asks its embedder for.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::panic;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -19,15 +19,12 @@ use super::{CURRENT, InProcess};
 
 /// How long a VP sleeps after each round of calls of its own, unless it is woken.
 const PAUSE: Duration = Duration::from_micros(50);
-/// How long one thread waits for another before it gives up.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a VP is given to run. The VP's thread returns the reference before [`Door::run`] returns.
-type Work = &'static (dyn Fn() + Sync);
+/// How long one thread waits for another before it gives up: a thread that hangs, not one on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What a VP's thread does next.
 enum Next {
-    Work(Work),
+    StepAside,
     Stop,
     Start,
     OwnCalls,
@@ -35,10 +32,19 @@ enum Next {
     End,
 }
 
+/// Whether another thread runs as the VP.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Lent {
+    #[default]
+    No,
+    /// One waits until the VP's own has stepped aside.
+    Wanted,
+    Taken,
+}
+
 #[derive(Default)]
 struct State {
-    work: Option<Work>,
-    finished: Option<thread::Result<()>>,
+    lent: Lent,
     off: bool,
     /// Another thread waits until it is off.
     stopping: bool,
@@ -68,22 +74,20 @@ impl Door {
         (holds(&state), state)
     }
 
-    /// Runs `work` in the VP's thread and waits for its end. A panic of the work continues here.
-    #[expect(unsafe_code, reason = "lends a closure to a thread that outlives it")]
-    pub(crate) fn run(&self, work: &(dyn Fn() + Sync)) {
-        // SAFETY: the reference is stored in `state.work` alone. The VP's thread takes it from there, copies it nowhere
-        // else, and sets `finished` after its last use of it, also if the closure panics (`Door::serve`). This function
-        // waits for `finished` without a limit, and nothing before that can unwind: so the closure outlives each use.
-        let work = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), Work>(work) };
-        self.change(|state| state.work = Some(work));
-        let mut state = lock(&self.state);
-        let finished = loop {
-            match state.finished.take() {
-                Some(finished) => break finished,
-                None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            }
-        };
-        drop(state);
+    /// Runs `work` on the VP and waits for its end: in a thread that may borrow, for which the VP's own steps aside. A
+    /// panic of the work continues here.
+    pub(crate) fn run(&self, vp: usize, work: &(dyn Fn() + Sync)) {
+        self.change(|state| state.lent = Lent::Wanted);
+        let there = |state: &mut State| state.lent != Lent::Taken;
+        drop(self.changed.wait_while(lock(&self.state), there));
+        let finished = thread::scope(|scope| {
+            let on_vp = || {
+                CURRENT.set(vp);
+                work();
+            };
+            scope.spawn(on_vp).join()
+        });
+        self.change(|state| state.lent = Lent::No);
         if let Err(panicked) = finished {
             panic::resume_unwind(panicked);
         }
@@ -121,14 +125,13 @@ impl Door {
     }
 
     fn next(&self) -> Next {
-        let mut state = lock(&self.state);
-        match state.work.take() {
-            Some(work) => Next::Work(work),
-            None if state.ended => Next::End,
-            None if state.off && state.starting => Next::Start,
-            None if state.off => Next::Wait,
-            None if state.stopping => Next::Stop,
-            None => Next::OwnCalls,
+        match *lock(&self.state) {
+            State { lent: Lent::Wanted, .. } => Next::StepAside,
+            State { ended: true, .. } => Next::End,
+            State { off: true, starting: true, .. } => Next::Start,
+            State { off: true, .. } => Next::Wait,
+            State { stopping: true, .. } => Next::Stop,
+            _ => Next::OwnCalls,
         }
     }
 
@@ -137,9 +140,10 @@ impl Door {
         CURRENT.set(vp);
         loop {
             match self.next() {
-                Next::Work(work) => {
-                    let finished = panic::catch_unwind(AssertUnwindSafe(work));
-                    self.change(|state| state.finished = Some(finished));
+                Next::StepAside => {
+                    self.change(|state| state.lent = Lent::Taken);
+                    let taken = |state: &mut State| state.lent == Lent::Taken;
+                    drop(self.changed.wait_while(lock(&self.state), taken));
                 }
                 Next::Stop => {
                     let mut x = [0; 31];
@@ -168,7 +172,7 @@ impl Door {
     /// Sleeps until there is something to do, or for this long.
     fn sleep(&self, at_most: Option<Duration>) {
         let idle = |state: &mut State| {
-            let ordered = state.work.is_some() || state.ended;
+            let ordered = state.lent == Lent::Wanted || state.ended;
             !(ordered || state.stopping && !state.off || state.starting && state.off)
         };
         let at_most = at_most.unwrap_or(PATIENCE);
