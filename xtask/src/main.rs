@@ -1,5 +1,5 @@
-//! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`, and
-//! `cargo hv bench devices`.
+//! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`,
+//! `cargo hv bench devices`, and the C header of `cargo hv abi --c-header`.
 //!
 //! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 
@@ -8,6 +8,7 @@ mod bench;
 mod claims;
 #[cfg(test)]
 mod dependencies;
+mod header;
 #[cfg(test)]
 mod imports;
 mod mutants;
@@ -33,6 +34,7 @@ enum Command {
     Test(TestArgs),
     Mutants(mutants::Args),
     BenchDevices(BenchDevicesArgs),
+    CHeader(header::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -44,6 +46,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::BenchDevices(args) => bench::run(&args),
+        Command::CHeader(args) => Ok(header::run(&args)),
     });
     exit::end(result)
 }

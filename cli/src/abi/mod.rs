@@ -1,7 +1,6 @@
 //! `hv abi` and `hv decode`: lookup in the ABI's table.
 
 mod decode;
-mod header;
 mod json;
 mod markdown;
 mod number;
@@ -14,7 +13,7 @@ mod wrap;
 use std::path::PathBuf;
 
 use crate::exit::Exit;
-use crate::ui;
+use crate::{developer, ui};
 
 pub(crate) use decode::{Args as DecodeArgs, run as run_decode};
 
@@ -35,7 +34,7 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long, conflicts_with = "c_header")]
     json: bool,
-    /// Print a C header with static assertions
+    /// Print a C header with static assertions; needs a checkout of the project
     #[arg(long, conflicts_with_all = ["text", "kind"])]
     c_header: bool,
     /// Write Markdown into this folder: a file for each chapter of the book
@@ -64,8 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     if args.c_header {
-        ui::out(&header::print());
-        return Ok(Exit::Success);
+        return developer::hand_over("c-header", []);
     }
     if let Some(kind) = args.kind.as_deref().filter(|kind| !search::kinds().contains(kind)) {
         anyhow::bail!("unknown kind {kind}; expected one of {}", search::kinds().join(", "));

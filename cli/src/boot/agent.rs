@@ -150,12 +150,12 @@ pub(crate) fn run_agent(
     }
     let sockets = plan.sockets.as_mut().context("a run with the agent has sockets")?;
     let agent = sockets.listen_to_guest(AGENT_PORT)?;
-    let shares = (0..args.shares as u32).map(|index| sockets.listen_to_guest(SHARE_PORT + index));
+    let shares = (0..plan.agent.unwrap_or(0)).map(|index| sockets.listen_to_guest(SHARE_PORT + index));
     let shares = shares.collect::<anyhow::Result<_>>()?;
     begin(agent, shares);
-    let mut ran = start(args, plan, &mut kept)?;
+    let mut ran = start(plan, &mut kept)?;
     let summary = summarize(&mut ran, &mut kept);
-    kept.report(&summary, args.json.as_deref().filter(|_| summary.outcome() != Exit::Usage))?;
+    kept.report(&summary)?;
     Ok(Ended {
         exit: summary.outcome(),
         reason: summary.explanation().to_owned(),

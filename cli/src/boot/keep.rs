@@ -1,4 +1,4 @@
-//! The files that `hv boot` writes besides its report, and write errors.
+//! The files that `hv boot` writes, and write errors.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,27 +6,29 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use zerocopy::IntoBytes as _;
 
+use crate::exit::Exit;
 use crate::machine::Outcome;
 use crate::output::{self, Folder};
 use crate::report::Summary;
 use crate::ui;
 
-/// The folder of `--keep`, if given, and the errors of all writes there and elsewhere.
+/// The folder of `--keep` and the file of `--json`, if given, and the errors of all writes there and elsewhere.
 pub(super) struct Keep {
     folder: Option<(Folder, PathBuf)>,
+    json: Option<PathBuf>,
     pub(super) failed: Vec<anyhow::Error>,
 }
 
 impl Keep {
     /// Opens or creates the folder.
-    pub(super) fn open(dir: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn open(dir: Option<&Path>, json: Option<PathBuf>) -> anyhow::Result<Self> {
         let open = |dir: &Path| {
             let folder = Folder::make(dir);
             let folder =
                 folder.with_context(|| format!("cannot create the folder {} of --keep; give the path of a folder that exists or can be created", dir.display()));
             Ok::<_, anyhow::Error>((folder?, dir.to_owned()))
         };
-        Ok(Self { folder: dir.map(open).transpose()?, failed: Vec::new() })
+        Ok(Self { folder: dir.map(open).transpose()?, json, failed: Vec::new() })
     }
 
     /// Writes a file, completely or not at all.
@@ -53,22 +55,32 @@ impl Keep {
         self.write("qemu-messages.txt", outcome.complaints.as_bytes());
     }
 
-    /// Writes the report as JSON, here and to the file of `--json`.
-    pub(super) fn report(&mut self, summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
+    /// Returns true if stdout gets the report as JSON.
+    pub(super) fn is_json_printed(&self) -> bool {
+        self.json.as_deref().is_some_and(is_stdout)
+    }
+
+    /// Writes the report as JSON, to the folder and, unless it is that of a wrong use, to the file of `--json`.
+    pub(super) fn report(&mut self, summary: &Summary) -> anyhow::Result<()> {
         let json = serde_json::to_string_pretty(summary)? + "\n";
         self.write("report.json", json.as_bytes());
-        if let Some(file) = file.filter(|file| file.as_os_str() != "-") {
+        let file = self.json.as_deref().filter(|file| !is_stdout(file) && summary.outcome() != Exit::Usage);
+        if let Some(file) = file {
             self.failed.extend(output::write("report", file, json.as_bytes()).err());
         }
         Ok(())
     }
 
     /// Writes the report again to the places where it was written and can be replaced.
-    pub(super) fn report_again(&mut self, summary: &Summary, file: Option<&Path>) -> anyhow::Result<()> {
+    pub(super) fn report_again(&mut self, summary: &Summary) -> anyhow::Result<()> {
         if !self.failed.is_empty() {
             return Ok(());
         }
-        self.report(summary, file.filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file())))
+        self.json = self
+            .json
+            .take()
+            .filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file()));
+        self.report(summary)
     }
 
     /// Records a write error.
@@ -83,4 +95,9 @@ impl Keep {
         self.failed.iter().for_each(ui::error);
         !self.failed.is_empty()
     }
+}
+
+/// Returns true for the name of stdout.
+fn is_stdout(file: &Path) -> bool {
+    file.as_os_str() == "-"
 }

@@ -20,7 +20,7 @@ use hv_wire::Report;
 pub(crate) use agent::{Agent, Ended, run_agent};
 pub(crate) use args::Args;
 use keep::Keep;
-use plan::{Origin, Plan};
+use plan::{Origin, Plan, Recording};
 pub(crate) use resume::Options;
 pub(crate) use sources::random;
 use start::Begun;
@@ -41,8 +41,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         Some(folder) => Plan::resume(args, Folder::open(folder)?, &mut kept)?,
         None => Plan::resolve(args, &mut kept)?,
     };
-    let ran = start(args, plan, &mut kept)?;
-    finish(args, ran, kept)
+    let ran = start(plan, &mut kept)?;
+    finish(ran, kept)
 }
 
 /// Checks that the files can be written, and opens the folder of `--keep`.
@@ -56,7 +56,7 @@ fn open(args: &Args) -> anyhow::Result<Keep> {
     if let Some(address) = &args.gdb {
         address.check()?;
     }
-    Keep::open(args.keep.as_deref())
+    Keep::open(args.keep.as_deref(), args.json.clone())
 }
 
 /// A finished run.
@@ -77,17 +77,17 @@ struct Ran {
 }
 
 /// Runs the guest to its end.
-fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
+fn start(plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let log = kept.create("console.txt");
     // From here on neither a signal nor a slow reader of the output prevents the report from being written.
     let orderly = interrupt::orderly();
     ui::never_wait();
-    if args.agent.is_none() {
+    if plan.agent.is_none() {
         ui::note(&plan.announcement());
     }
     let shared = plan.ram.share()?;
-    let collector =
-        plan.trace.map(|region| Collector::start(plan.ram.share()?, region, args.trace_limit)).transpose()?;
+    let collect = |trace: &Recording| Collector::start(shared.share()?, trace.region, trace.limit);
+    let collector = plan.trace.as_ref().map(collect).transpose()?;
     let heard = collector.as_ref().map(Collector::console);
     let is_saved = matches!(plan.origin, Origin::Saved(..));
     let next_request = if let Origin::Saved(_, next) = plan.origin { next } else { 1 };
@@ -103,13 +103,9 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         move || live.trim()
     })?;
     let memory = Arc::new(Memory::new(shared.share()?, plan.known.about.memory_bytes, plan.video));
-    let saver = Arc::new(Saver::new(start::saver(
-        args,
-        &mut running,
-        &plan.settings.backings,
-        &plan.known.about,
-        (plan.versions, plan.options),
-    )));
+    let backings = &plan.settings.backings;
+    let saver = start::saver(&mut running, backings, &plan.known.about, plan.saved_with);
+    let saver = Arc::new(Saver::new(saver));
     let machine = Machine { disks: live, memory, saver: Arc::clone(&saver), next_request };
     let serving =
         plan.control.zip(stream).map(|(server, stream)| server.start(stream, machine)).transpose()?;
@@ -132,10 +128,11 @@ fn start(args: &Args, plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         Some(Err(error)) => files.push(error),
         None => {}
     }
-    let about = About { rules: &plan.known.rules, memory: args.memory, symbols: &plan.known.symbols };
-    let trace = match (collector, &args.trace) {
-        (Some(collector), Some(file)) if outcome.report.magic == Report::MAGIC => {
-            Some(trace::keep(collector, &shared, &outcome, &about, (file, args.trace_limit)))
+    let Known { rules, symbols, about, .. } = &plan.known;
+    let about = About { rules, memory: about.memory_bytes, symbols };
+    let trace = match (collector, &plan.trace) {
+        (Some(collector), Some(Recording { file, limit, .. })) if outcome.report.magic == Report::MAGIC => {
+            Some(trace::keep(collector, &shared, &outcome, &about, (file, *limit)))
         }
         _ => None,
     };
@@ -161,24 +158,25 @@ fn summarize(ran: &mut Ran, kept: &mut Keep) -> Summary {
 }
 
 /// Reports, and turns the outcome into an exit code. A write error does not affect the other files.
-fn finish(args: &Args, mut ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
+fn finish(mut ran: Ran, mut kept: Keep) -> anyhow::Result<Exit> {
     let mut summary = summarize(&mut ran, &mut kept);
     let exit = summary.outcome();
     // Files first, because the reader of stdout may be slow.
-    kept.report(&summary, args.json.as_deref().filter(|_| exit != Exit::Usage))?;
+    kept.report(&summary)?;
     if exit == Exit::Usage {
         kept.complain();
         bail!("{}", summary.explanation());
     }
-    match &args.json {
-        Some(file) if file.as_os_str() == "-" => ui::out(&(serde_json::to_string_pretty(&summary)? + "\n")),
-        _ => ui::out(&summary.to_string()),
+    if kept.is_json_printed() {
+        ui::out(&(serde_json::to_string_pretty(&summary)? + "\n"));
+    } else {
+        ui::out(&summary.to_string());
     }
     if exit != Exit::Success {
         ui::note(&format!("hv boot: {}", ui::one_line(summary.explanation())));
     }
     if ran.sink.is_some_and(|stream| summary.set_console_dropped(ui::drain(stream))) {
-        kept.report_again(&summary, args.json.as_deref())?;
+        kept.report_again(&summary)?;
     }
     Ok(if kept.complain() { Exit::Usage } else { exit })
 }

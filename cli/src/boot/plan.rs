@@ -57,20 +57,30 @@ pub(super) struct Plan {
     pub(super) capture: Option<Capture>,
     /// Physical address of the video memory, if the guest has a screen.
     pub(super) video: Option<u64>,
-    /// Location of the trace, if there is one.
-    pub(super) trace: Option<Region>,
+    /// The trace, if there is one.
+    pub(super) trace: Option<Recording>,
     /// Where the console is shown.
     pub(super) sink: Sink,
     /// Where the machine comes from.
     pub(super) origin: Origin,
-    /// What a snapshot of the machine keeps of the options.
-    pub(super) options: Options,
-    /// Those that a snapshot of the machine fits; `None` if it is not to be saved.
-    pub(super) versions: Option<Versions>,
+    /// What a snapshot of the machine fits, and what it keeps of the options; or why the machine cannot be saved.
+    pub(super) saved_with: Result<(Versions, Options), String>,
+    /// Number of folders of the host's that the agent in the guest mounts, if the run has an agent.
+    pub(super) agent: Option<u32>,
     /// The tag in the report's header, if the report follows the console.
     pub(super) tag: Option<String>,
     /// The hypervisor's file; it may be a copy that is removed with this value.
     pub(super) _hypervisor: Named,
+}
+
+/// A trace that is recorded.
+pub(super) struct Recording {
+    /// The rings' place in the machine's RAM.
+    pub(super) region: Region,
+    /// The file that it is written to.
+    pub(super) file: PathBuf,
+    /// Maximum size of the file in bytes.
+    pub(super) limit: u64,
 }
 
 /// Origin of a machine.
@@ -123,6 +133,7 @@ impl Plan {
         let cpu = cpu(args.cpu.as_deref(), image.page_size)?;
         // All else has been judged: only now disks are copied, converted and allocated.
         let disks = disks.prepare(uuid(args))?;
+        let unsaved = args.unsaved();
         let settings = Settings {
             qemu,
             hypervisor: Some(hypervisor.path().to_owned()),
@@ -134,7 +145,7 @@ impl Plan {
             sockets: args.vsock.is_some(),
             network,
             gdb: args.gdb.clone(),
-            monitor: args.warm || is_saved(args),
+            monitor: args.warm || unsaved.is_none(),
             timeout: args.limit(terminal::is_ours()),
             typing: typing(args, kernel.version.is_some()),
             silence: args.silence(&image.command_line),
@@ -143,7 +154,13 @@ impl Plan {
         let ram = ram(&image, &boot_info)?;
         let cached =
             args.warm.then(|| cached(args, &settings, &image, &boot_info, ram.size())).transpose()?;
-        let versions = is_saved(args).then(|| Versions::current(hypervisor.path(), &settings.qemu));
+        let saved_with = match unsaved {
+            Some(why) => Err(why),
+            None => {
+                let versions = Versions::current(hypervisor.path(), &settings.qemu)?;
+                Ok((versions, args.saved(&settings.cpu)))
+            }
+        };
         let about = About {
             kernel: report::Kernel { page_size_bytes: image.page_size, ..kernel },
             command_line: image.command_line.clone(),
@@ -170,7 +187,6 @@ impl Plan {
             about,
         };
         let sink = sink(args);
-        let options = args.saved(&settings.cpu);
         Ok(Self {
             settings,
             ram,
@@ -181,11 +197,11 @@ impl Plan {
             disks,
             capture,
             video: has_screen(args).then_some(boot_info.video_base),
-            trace,
+            trace: recording(args, trace),
             sink,
             origin: cached.map_or(Origin::Boot, Origin::Cached),
-            options,
-            versions: versions.transpose()?,
+            saved_with,
+            agent: args.agent.as_ref().map(|_| args.shares as u32),
             tag: tag_for(sink)?,
             _hypervisor: hypervisor,
         })
@@ -297,6 +313,12 @@ fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     Ok(args.trace.is_some().then_some(Region { base, size, vps: args.vps }))
 }
 
+/// Returns the trace to be recorded in this region.
+fn recording(args: &Args, region: Option<Region>) -> Option<Recording> {
+    let file = args.trace.clone();
+    region.zip(file).map(|(region, file)| Recording { region, file, limit: args.trace_limit })
+}
+
 /// Returns true if the machine has a screen.
 pub(super) fn has_screen(args: &Args) -> bool {
     args.services().has(Service::Video)
@@ -335,11 +357,6 @@ fn system(args: &Args, disks: &Chosen) -> anyhow::Result<Option<(System, PathBuf
 /// Returns the machine's UUID.
 fn uuid(args: &Args) -> [u8; 16] {
     args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes)
-}
-
-/// Returns true if `hv snapshot` may save the machine.
-fn is_saved(args: &Args) -> bool {
-    args.has_control() && args.unsaved().is_none()
 }
 
 /// Returns the snapshot of a machine in the cache, whether it is there or not.

@@ -8,6 +8,7 @@ use super::args::{Args, FirmwareKind, Strict};
 use super::faults;
 use super::keep::Keep;
 use super::plan::{self, Origin, Plan};
+use super::start::WITHOUT_PORT;
 use crate::control::Server;
 use crate::disks::Mode;
 use crate::input::Named;
@@ -95,7 +96,7 @@ impl Args {
         })
     }
 
-    /// Returns why a machine of these options cannot be saved, if it cannot.
+    /// Returns why `hv snapshot` cannot save a machine of these options, if it cannot.
     pub(super) fn unsaved(&self) -> Option<String> {
         let reasons = [
             (self.gdb.is_some(), "--gdb: its breakpoints are QEMU's"),
@@ -112,7 +113,7 @@ impl Args {
                  with the disk as snapshot or ro",
                 disk.path.display()
             ))
-        })
+        }).or_else(|| (!self.has_control()).then(|| WITHOUT_PORT.to_owned()))
     }
 }
 
@@ -177,8 +178,8 @@ impl Plan {
             trace: None,
             sink,
             origin: Origin::Saved(Box::new(saved), about.next_request),
-            options: about.options,
-            versions: Some(versions),
+            saved_with: Ok((versions, about.options)),
+            agent: None,
             tag: plan::tag_for(sink)?,
             _hypervisor: hypervisor,
         })

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use hv_wire::control::AGENT_PORT;
 
-use super::args::Args;
 use super::resume::Options;
 use crate::machine::{Backing, Ram, Running, Saved, Settings, Sink};
 use crate::report::{About, Start};
 use crate::snapshot::{Cached, Versions, What};
 use crate::sockets::{Beginning, First};
 use crate::{interrupt, ui};
+
+/// Why a machine cannot be saved that has no control port.
+pub(super) const WITHOUT_PORT: &str = "it has no control port";
 
 /// A machine that has just begun.
 pub(super) struct Begun {
@@ -50,16 +52,13 @@ impl From<Running> for Begun {
 
 /// Returns what saves a machine that runs, or why it cannot be saved.
 pub(super) fn saver(
-    args: &Args,
     running: &mut Running,
     backings: &[Backing],
     about: &About,
-    (versions, options): (Option<Versions>, Options),
+    saved_with: Result<(Versions, Options), String>,
 ) -> Result<What, String> {
-    if let Some(why) = args.unsaved() {
-        return Err(why);
-    }
-    let without = || "it has no control port".to_owned();
+    let (versions, options) = saved_with?;
+    let without = || WITHOUT_PORT.to_owned();
     let failed = |error: anyhow::Error| format!("{error:#}");
     let console = running.printed_so_far().ok_or_else(without)?;
     Ok(What {
@@ -67,7 +66,7 @@ pub(super) fn saver(
         ram: running.ram().map_err(failed)?,
         console: Box::new(console),
         backings: backings.to_vec(),
-        versions: versions.ok_or_else(without)?,
+        versions,
         options,
         kernel: about.kernel.clone(),
         command_line: about.command_line.clone(),

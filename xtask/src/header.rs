@@ -3,7 +3,21 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 
+use hv_setup::exit::Exit;
+use hv_setup::ui;
 use hv_tlfs::abi::{self, Field, Struct};
+
+/// Print the ABI's table as a C header
+///
+/// `cargo hv abi --c-header` starts this.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs `hv abi --c-header`.
+pub(crate) fn run(_: &Args) -> Exit {
+    ui::out(&print());
+    Exit::Success
+}
 
 const HEAD: &str = "\
 /*
@@ -68,7 +82,7 @@ fn define(out: &mut String, name: &str, print: impl FnOnce(&mut String)) {
 }
 
 /// Prints the whole header.
-pub(super) fn print() -> String {
+fn print() -> String {
     let mut out = HEAD.to_owned();
     constants(&mut out);
     let mut done = HashSet::new();
