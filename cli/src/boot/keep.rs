@@ -76,10 +76,7 @@ impl Keep {
         if !self.failed.is_empty() {
             return Ok(());
         }
-        self.json = self
-            .json
-            .take()
-            .filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file()));
+        self.json = self.json.take().filter(|file| file.symlink_metadata().is_ok_and(|meta| meta.is_file()));
         self.report(summary)
     }
 
