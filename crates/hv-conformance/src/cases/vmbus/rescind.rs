@@ -8,7 +8,9 @@ use crate::outcome::Outcome;
 
 use super::channels::not_opened;
 use super::devices::storage::initialize;
-use super::subchannels::{offered, open, prepared, release, request, rescinded};
+use super::subchannels::{
+    after_rescission, after_rescission_when_open, offered, prepared, release, request, rescinded,
+};
 
 cases! {
     "vmbus_rescind";
@@ -23,11 +25,7 @@ cases! {
 }
 
 fn a_channel_is_rescinded_once(cx: &Cx<'_>) -> Outcome {
-    prepared(cx, |bus, channel, _, _| {
-        check_eq!(request(channel, 1)?, 0);
-        let sub = open(bus, &offered(bus)?)?;
-        bus.close(channel.id)?;
-        rescinded(bus, sub.id)?;
+    after_rescission_when_open(cx, |bus, _, sub| {
         bus.silence()?;
         bus.close(sub.id)?;
         release(bus, sub.id)?;
@@ -38,11 +36,7 @@ fn a_channel_is_rescinded_once(cx: &Cx<'_>) -> Outcome {
 /// Checks that a channel's memory is free after a rescind and release: Linux posts no GPADL_TEARDOWN for a channel that
 /// was rescinded.
 fn memory_of_a_released_channel_is_free(cx: &Cx<'_>) -> Outcome {
-    prepared(cx, |bus, channel, _, _| {
-        check_eq!(request(channel, 1)?, 0);
-        let sub = open(bus, &offered(bus)?)?;
-        bus.close(channel.id)?;
-        rescinded(bus, sub.id)?;
+    after_rescission_when_open(cx, |bus, channel, sub| {
         bus.close(sub.id)?;
         release(bus, sub.id)?;
         // Its name is free for the memory of another channel.
@@ -53,11 +47,7 @@ fn memory_of_a_released_channel_is_free(cx: &Cx<'_>) -> Outcome {
 }
 
 fn a_number_that_is_not_released_is_not_offered_again(cx: &Cx<'_>) -> Outcome {
-    prepared(cx, |bus, channel, offer, _| {
-        check_eq!(request(channel, 1)?, 0);
-        let sub = offered(bus)?;
-        bus.close(channel.id)?;
-        rescinded(bus, sub.channel)?;
+    after_rescission(cx, |bus, channel, offer, sub| {
         bus.teardown(channel.id, channel.gpadl)?;
         let channel = bus.open(offer)?;
         initialize(&channel)?;

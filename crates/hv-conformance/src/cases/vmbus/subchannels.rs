@@ -134,21 +134,41 @@ pub(super) fn release(bus: &Bus<'_, '_>, channel: ChannelId) -> Outcome {
     bus.say(&RelIdReleased { header: MessageHeader::new(MessageType::RELID_RELEASED), channel })
 }
 
-fn the_end_of_the_first_channel_rescinds_them(cx: &Cx<'_>) -> Outcome {
-    prepared(cx, |bus, channel, _, _| {
+/// Has a sub-channel rescinded by the end of its device's first channel, which `work` gets with the offers of both.
+pub(super) fn after_rescission(
+    cx: &Cx<'_>,
+    work: impl FnOnce(&Bus<'_, '_>, &Channel<'_, '_, '_>, &OfferChannel, &OfferChannel) -> Outcome,
+) -> Outcome {
+    prepared(cx, |bus, channel, offer, _| {
         check_eq!(request(channel, 1)?, 0);
         let sub = offered(bus)?;
         bus.close(channel.id)?;
-        rescinded(bus, sub.channel)
+        rescinded(bus, sub.channel)?;
+        work(bus, channel, offer, &sub)
     })
 }
 
-fn an_open_subchannel_is_rescinded_too(cx: &Cx<'_>) -> Outcome {
+/// Has an open sub-channel rescinded by the end of its device's first channel. `work` gets the first channel and the
+/// sub-channel.
+pub(super) fn after_rescission_when_open(
+    cx: &Cx<'_>,
+    work: impl FnOnce(&Bus<'_, '_>, &Channel<'_, '_, '_>, &Channel<'_, '_, '_>) -> Outcome,
+) -> Outcome {
     prepared(cx, |bus, channel, _, _| {
         check_eq!(request(channel, 1)?, 0);
         let sub = open(bus, &offered(bus)?)?;
         bus.close(channel.id)?;
         rescinded(bus, sub.id)?;
+        work(bus, channel, &sub)
+    })
+}
+
+fn the_end_of_the_first_channel_rescinds_them(cx: &Cx<'_>) -> Outcome {
+    after_rescission(cx, |_, _, _, _| Ok(()))
+}
+
+fn an_open_subchannel_is_rescinded_too(cx: &Cx<'_>) -> Outcome {
+    after_rescission_when_open(cx, |bus, channel, sub| {
         // As Linux does: closed, and released without a teardown.
         bus.close(sub.id)?;
         release(bus, sub.id)?;
@@ -157,11 +177,7 @@ fn an_open_subchannel_is_rescinded_too(cx: &Cx<'_>) -> Outcome {
 }
 
 fn they_can_be_asked_for_again(cx: &Cx<'_>) -> Outcome {
-    prepared(cx, |bus, channel, offer, _| {
-        check_eq!(request(channel, 1)?, 0);
-        let sub = offered(bus)?;
-        bus.close(channel.id)?;
-        rescinded(bus, sub.channel)?;
+    after_rescission(cx, |bus, channel, offer, sub| {
         release(bus, sub.channel)?;
         bus.teardown(channel.id, channel.gpadl)?;
         let channel = bus.open(offer)?;
