@@ -1,8 +1,10 @@
 //! `hv conformance`: runs the suite in a guest, on every machine shape, and reports.
 
-mod fat;
 mod matrix;
 mod uefi;
+
+#[cfg(test)]
+pub(crate) use uefi::volume;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -12,8 +12,8 @@ use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
 use hv_conformance::report::Report;
 
-use super::fat;
 use crate::exit::Exit;
+use crate::fat::Fat;
 use crate::input::Input;
 use crate::output::Folder;
 use crate::setup::programs;
@@ -74,7 +74,7 @@ fn fill_image(mut disk: File, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
 }
 
 /// Returns the partition's bytes.
-pub(super) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Cursor::new(vec![0; PARTITION_BYTES as usize]);
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(SECTOR as u32);
     fatfs::format_volume(&mut bytes, options.volume_label(*b"HV-CONFORM "))?;
@@ -98,7 +98,9 @@ pub(super) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
 fn report_on(disk: &[u8]) -> anyhow::Result<Vec<u8>> {
     let partition = PARTITION as usize..(PARTITION + PARTITION_BYTES) as usize;
     let volume = disk.get(partition).context("the disk image is truncated")?;
-    Ok(fat::Volume::new(volume)?.read(REPORT)?)
+    let volume = Fat::open(volume)
+        .context("its file system is not FAT; give the disk image of --uefi after its run")?;
+    volume.read(REPORT, PARTITION_BYTES)?.with_context(|| format!("there is no {REPORT}"))
 }
 
 /// Returns true if the bytes are a disk with a GPT (UEFI Specification, "GPT Header").

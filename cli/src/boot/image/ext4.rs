@@ -6,7 +6,8 @@
 use anyhow::{Context as _, bail, ensure};
 use ext4_view::{Ext4 as View, Ext4Error, Ext4Read};
 
-use super::part::{Part, number};
+use super::part::Part;
+use crate::read_at::{ReadAt, number};
 
 /// Place and bytes of the superblock (Linux, Documentation/filesystems/ext4/super.rst, as all offsets in it).
 const SUPERBLOCK: (u64, usize) = (1024, 1024);

@@ -7,7 +7,6 @@
 mod config;
 mod entries;
 mod ext4;
-mod fat;
 mod part;
 mod partitions;
 mod volume;

@@ -2,19 +2,16 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
+
+use crate::read_at::{ReadAt, outside};
 
 /// Bytes that are read of an image at most, in all: many times a kernel and an initrd.
 const BUDGET: u64 = 4 << 30;
 /// What a read costs at least, however short it is.
 const LEAST: u64 = 4096;
-
-/// Reads a little-endian number of up to eight bytes.
-pub(super) fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
 
 /// A range of an image.
 #[derive(Clone, Debug)]
@@ -47,12 +44,13 @@ impl Part {
         let (start, name) = (self.start + start, format!("partition {number}"));
         Some(Self { start, size, name, guid: Some(guid), ..self.clone() })
     }
+}
 
-    /// Reads bytes.
-    pub(super) fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+impl ReadAt for Part {
+    fn read_at(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
         let length = bytes.len() as u64;
         let end = at.checked_add(length).filter(|end| *end <= self.size);
-        end.ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "it leads out of the partition"))?;
+        end.ok_or_else(outside)?;
         let left = self.budget.get().checked_sub(length.max(LEAST));
         self.budget.set(left.ok_or_else(|| io::Error::other("it has no end: too much was read of it"))?);
         crate::interrupt::check().map_err(io::Error::other)?;

@@ -5,7 +5,8 @@ use std::io::{Seek as _, SeekFrom};
 
 use anyhow::Context as _;
 
-use super::part::{Part, number};
+use super::part::Part;
+use crate::read_at::{ReadAt as _, number};
 
 /// Bytes of a block.
 const BLOCK: u64 = 512;

@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 
 use super::ext4::Ext4;
-use super::fat::Fat;
 use super::part::Part;
+use crate::fat::Fat;
 
 /// Names that are read of a folder.
 const NAMES: usize = 4096;
@@ -20,7 +20,7 @@ pub(super) struct Volume {
 
 enum Kind {
     Ext4(Box<Ext4>),
-    Fat(Box<Fat>),
+    Fat(Box<Fat<Part>>),
 }
 
 impl Volume {

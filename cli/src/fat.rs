@@ -3,9 +3,11 @@
 //! Source: Microsoft Extensible Firmware Initiative FAT32 File System Specification, 1.03. Sums are of 64 bits: no
 //! field of a boot sector overflows them.
 
+use std::collections::HashSet;
+
 use anyhow::{Context as _, ensure};
 
-use super::part::{Part, number};
+use crate::read_at::{ReadAt, number};
 
 /// Bytes of an entry in a folder.
 const ENTRY: usize = 32;
@@ -18,10 +20,10 @@ const VOLUME_ID: u8 = 0x08;
 const DIRECTORY: u8 = 0x10;
 const LONG_NAME: u8 = 0x0f;
 
-/// A file system.
+/// A file system in a partition.
 #[derive(Debug)]
-pub(super) struct Fat {
-    part: Part,
+pub(crate) struct Fat<P> {
+    part: P,
     /// Bits of an entry in the table of clusters.
     bits: u64,
     /// Place of that table.
@@ -55,9 +57,9 @@ struct Entry {
     size: u64,
 }
 
-impl Fat {
+impl<P: ReadAt> Fat<P> {
     /// Opens the file system of a partition; `None` if it is not FAT.
-    pub(super) fn open(part: Part) -> Option<Self> {
+    pub(crate) fn open(part: P) -> Option<Self> {
         let mut sector = [0; 512];
         part.read_at(0, &mut sector).ok()?;
         let word = |at: usize| number(&sector[at..at + 2]);
@@ -95,7 +97,7 @@ impl Fat {
     }
 
     /// Reads a file of up to `most` bytes; `None` if it is not there.
-    pub(super) fn read(&self, path: &str, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, path: &str, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
         let Some(entry) = self.find(path)?.filter(|entry| !entry.is_folder) else { return Ok(None) };
         ensure!(entry.size <= most, "it has {} bytes, expected {most} at most", entry.size);
         let bytes = if entry.size == 0 { Vec::new() } else { self.chain(entry.cluster, entry.size)? };
@@ -109,7 +111,7 @@ impl Fat {
     }
 
     /// Returns up to `most` names in a folder; none if it is not there.
-    pub(super) fn names(&self, path: &str, most: usize) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn names(&self, path: &str, most: usize) -> anyhow::Result<Vec<String>> {
         let bytes = if path.split('/').all(|name| name.is_empty() || name == ".") {
             self.root()?
         } else {
@@ -148,15 +150,16 @@ impl Fat {
         }
     }
 
-    /// Reads a chain of clusters, up to `most` bytes of it.
+    /// Reads a chain of clusters, up to `most` bytes of it, each cluster once.
     fn chain(&self, first: u64, most: u64) -> anyhow::Result<Vec<u8>> {
-        let (mut bytes, mut cluster) = (Vec::new(), first);
+        let (mut bytes, mut cluster, mut visited) = (Vec::new(), first, HashSet::new());
         while (bytes.len() as u64) < most {
             ensure!(
                 (2..self.end).contains(&cluster),
                 "a chain leads to cluster {cluster}, expected 2 to {}",
                 self.end - 1
             );
+            ensure!(visited.insert(cluster), "a chain leads back to cluster {cluster}, expected each once");
             let start = bytes.len();
             let part = self.cluster.min(most - start as u64);
             bytes.resize(start + usize::try_from(part)?, 0);
@@ -258,5 +261,155 @@ impl LongName {
         }
         let all = self.parts.iter().rev().flatten().copied().take_while(|character| *character != 0);
         Some(String::from_utf16_lossy(&all.collect::<Vec<_>>()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::volume;
+
+    const NAME: &str = "hv-conformance.txt";
+
+    /// Builds a volume with many files in its root directory, the last of them called [`NAME`].
+    fn sample(content: &[u8]) -> Vec<u8> {
+        let names: Vec<String> = (0..40).map(|n| format!("file-{n}.text")).collect();
+        let mut files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"other"[..])).collect();
+        files.push((NAME, content));
+        volume(&files).unwrap()
+    }
+
+    fn open(bytes: &[u8]) -> Fat<&[u8]> {
+        Fat::open(bytes).unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let volume = Fat::open(bytes).ok_or("it is not FAT")?;
+        let content = volume.read(NAME, bytes.len() as u64).map_err(|error| error.to_string())?;
+        content.ok_or_else(|| "it is not there".to_owned())
+    }
+
+    /// Returns the offset of a cluster's entry in the first file allocation table.
+    fn entry(bytes: &[u8], cluster: u64) -> usize {
+        (open(bytes).table + cluster * 4) as usize
+    }
+
+    fn set(bytes: &mut [u8], at: usize, value: u32) {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// Returns the clusters of the root directory.
+    fn root(bytes: &[u8]) -> Vec<u64> {
+        let volume = open(bytes);
+        let Root::Cluster(first) = volume.root else { panic!("not FAT32") };
+        std::iter::successors(Some(first), |&cluster| volume.next(cluster).unwrap()).collect()
+    }
+
+    /// Returns the offset of the directory entry of [`NAME`]: the last one in use.
+    fn file(bytes: &[u8]) -> usize {
+        let volume = open(bytes);
+        let mut entries = root(bytes).into_iter().flat_map(|cluster| {
+            let base = (volume.data + (cluster - 2) * volume.cluster) as usize;
+            (base..base + volume.cluster as usize).step_by(ENTRY)
+        });
+        entries.rfind(|&at| bytes[at] != 0).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_read_by_its_long_name_and_its_short_one() {
+        let content: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        let bytes = sample(&content);
+        assert_eq!(read(&bytes), Ok(content));
+        let volume = open(&bytes);
+        let read_as = |name| volume.read(name, 100_000).unwrap();
+        assert_eq!(read_as("HV-CONFORMANCE.TXT").unwrap().len(), 100_000);
+        assert_eq!(read_as("HV-CON~1.TXT").unwrap().len(), 100_000);
+        assert_eq!(read_as("file-7.text").unwrap(), b"other");
+        assert_eq!(read_as("file-41.text"), None);
+        assert!(volume.read(NAME, 99_999).is_err());
+        assert_eq!(read(&sample(b"")), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn loops_end() {
+        let good = sample(&[7; 5000]);
+        let clusters = root(&good);
+        let (first, last) = (clusters[0], clusters[clusters.len() - 1]);
+        assert!(first != last);
+        for to in [first, last] {
+            let mut bytes = good.clone();
+            let place = entry(&bytes, last);
+            set(&mut bytes, place, to as u32);
+            let error = read(&bytes).unwrap_err();
+            assert!(error.contains(&format!("leads back to cluster {to},")), "{error}");
+        }
+        // A file that has one cluster, which points to itself, and one that claims the whole volume.
+        let at = file(&good);
+        for size in [5000, 60 << 20] {
+            let mut bytes = good.clone();
+            let cluster = number(&good[at + 26..at + 28]);
+            let place = entry(&good, cluster);
+            set(&mut bytes, place, cluster as u32);
+            set(&mut bytes, at + 28, size);
+            let error = read(&bytes).unwrap_err();
+            assert!(error.contains(&format!("leads back to cluster {cluster},")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let good = sample(&[7; 5000]);
+        let at = file(&good);
+        let place = entry(&good, number(&good[at + 26..at + 28]));
+        for value in [0, 1, 0x0fff_fff7, 0x0aaa_aaaa] {
+            let mut bytes = good.clone();
+            set(&mut bytes, place, value);
+            let error = read(&bytes).unwrap_err();
+            assert!(error.contains(&format!("leads to cluster {value},")), "{error}");
+        }
+        for size in [u32::MAX, 1 << 30, 5121] {
+            let mut bytes = good.clone();
+            set(&mut bytes, at + 28, size);
+            assert!(read(&bytes).unwrap_err().contains(&format!("{size} ")), "{size}");
+        }
+        for (field, value) in [(11, 0), (13, 0), (13, 3), (16, 0), (17, 1), (36, u32::MAX), (44, u32::MAX)] {
+            let mut bytes = good.clone();
+            if field < 36 {
+                bytes[field..field + if field == 13 || field == 16 { 1 } else { 2 }].fill(0);
+                bytes[field] = value as u8;
+            } else {
+                set(&mut bytes, field, value);
+            }
+            assert!(read(&bytes).is_err(), "{field}");
+        }
+        assert!(read(&[]).is_err());
+        assert!(read(&good[..513]).is_err());
+    }
+
+    /// Checks that any bytes give a file or an error.
+    #[test]
+    fn a_damaged_volume_gives_a_file_or_an_error() {
+        let good = sample(&[7; 5000]);
+        let (end, table) = (good.len().min(file(&good) + 512), entry(&good, 0));
+        let mut seed = 1u64;
+        let mut random = move || {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (seed >> 33) as usize
+        };
+        let mut bytes = good.clone();
+        for _ in 0..1000 {
+            let mut damaged: Vec<(usize, u8)> = Vec::new();
+            for _ in 0..8 {
+                // The boot sector, the tables, the directory.
+                let at = [random() % 90, table + random() % 1024, end - 1 - random() % 4096][random() % 3];
+                damaged.push((at, std::mem::replace(&mut bytes[at], random() as u8)));
+            }
+            if let Ok(content) = read(&bytes) {
+                assert!(content.len() < good.len(), "{damaged:?}");
+            }
+            for (at, was) in damaged.into_iter().rev() {
+                bytes[at] = was;
+            }
+        }
     }
 }
