@@ -106,8 +106,8 @@ impl Sources {
     }
 
     /// Returns a circle as [`circle`](Self::circle) does, where a folder counts as one file. Checks that each central
-    /// type lists its chapters: the files that add methods to it, and so import the file that defines it.
-    fn circle_of_folders(&self, root: &Path, centres: &[&str]) -> Option<Vec<String>> {
+    /// type, given with its file, lists its chapters: exactly the files that add methods to it, and so import that file.
+    fn circle_of_folders(&self, root: &Path, centres: &[(&str, &str)]) -> Option<Vec<String>> {
         let folder = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
         let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (module, targets) in self.imports() {
@@ -115,9 +115,15 @@ impl Sources {
             let targets = targets.iter().map(|target| folder(target)).filter(|target| *target != module);
             folders.entry(module.clone()).or_default().extend(targets.collect::<Vec<_>>());
         }
-        for centre in centres {
+        for (centre, name) in centres {
             let listed = chapters(&std::fs::read_to_string(root.join(format!("{centre}.rs"))).unwrap());
             assert!(!listed.is_empty(), "{centre}.rs lists no chapters");
+            let adding = self.0.iter().filter(|(_, text)| adds_to(text, name)).map(|(file, _)| folder(file));
+            let adding: BTreeSet<String> = adding.filter(|file| file != centre).collect();
+            assert_eq!(
+                listed, adding,
+                "{centre}.rs: the chapters listed, and the files that add methods to {name}"
+            );
             for chapter in listed {
                 let imports = folders.get(&chapter).is_some_and(|targets| targets.contains(*centre));
                 assert!(imports, "{centre}.rs lists the chapter {chapter}, which does not import it");
@@ -134,6 +140,25 @@ fn chapters(text: &str) -> BTreeSet<String> {
     let Some((_, list)) = doc.split_once("Chapters") else { return BTreeSet::new() };
     let list = list.split(". ").next().unwrap_or_default();
     list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Returns true if a file has an `impl` of this type's own methods.
+fn adds_to(text: &str, name: &str) -> bool {
+    text.split("\nimpl").skip(1).any(|rest| {
+        let mut depth = 0_usize;
+        let end = rest.find(|c| {
+            depth = match c {
+                '<' => depth + 1,
+                '>' => depth.saturating_sub(1),
+                _ => depth,
+            };
+            depth == 0 && (c == ' ' || c == '\n')
+        });
+        let target = rest[end.unwrap_or(rest.len())..].trim_start();
+        target
+            .strip_prefix(name)
+            .is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    })
 }
 
 /// Returns a circle of modules, if there is one.
@@ -298,9 +323,9 @@ fn files_import_from_below_as_the_picture_has_it() {
 fn folders_import_in_one_direction() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     for (folder, centres) in [
-        ("crates/hv-host/src", &["partition", "synic"][..]),
-        ("crates/hv-partition/src", &["joined", "partition"]),
-        ("crates/hv-vmbus/src", &["bus"]),
+        ("crates/hv-host/src", &[("partition", "Partition"), ("synic", "Synic")][..]),
+        ("crates/hv-partition/src", &[("joined", "Joined"), ("partition", "Partition")]),
+        ("crates/hv-vmbus/src", &[("bus", "Bus")]),
     ] {
         let root = root.join(folder);
         if let Some(circle) = Sources::read(&root).circle_of_folders(&root, centres) {
@@ -309,6 +334,15 @@ fn folders_import_in_one_direction() {
     }
     let text = "/// A thing. Chapters (what adds to it): `a`,\n/// `b`. Not `c`.\npub struct Thing;";
     assert_eq!(chapters(text), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+    for (header, adds) in [
+        ("impl<R: Lock<T>> Thing<'_, R> {", true),
+        ("impl<\n    R: Lock,\n> Thing<R>\nwhere", true),
+        ("impl Thing {", true),
+        ("impl<R> fmt::Debug for Thing<R> {", false),
+        ("impl Things {", false),
+    ] {
+        assert_eq!(adds_to(&format!("use a;\n\n{header}"), "Thing"), adds, "{header}");
+    }
 }
 
 #[test]

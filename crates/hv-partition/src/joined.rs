@@ -7,8 +7,6 @@ use hv_tlfs::status::HvStatus;
 use crate::carrier::Carrier;
 
 /// The part of a partition that does not depend on its devices.
-///
-/// Chapters: `carry`.
 pub(crate) struct Core<'a, R> {
     pub(crate) hypervisor: hv_host::Partition<'a, R>,
     pub(crate) carrier: Carrier<R>,
@@ -32,6 +30,8 @@ impl<R: RawMutex> HasCore for Core<'_, R> {
 
 /// The embedder, combined with the bus: deadlines of VPs include the bus's, and connections of the partition lead to
 /// it (`route`).
+///
+/// Chapters, the files that add methods to it: `carry`, `route`.
 pub(crate) struct Joined<'h, Q, H> {
     pub(crate) partition: &'h Q,
     pub(crate) host: &'h H,
