@@ -35,44 +35,27 @@ type Card = Slot<Lock, Network, MAX_VPS, REQUESTS, { network::SEGMENTS }>;
 hv_vmbus::devices! {
     /// The integration services, the input devices, dynamic memory and video. New ones are all zeros.
     pub(crate) struct Services {
-        pub(crate) shutdown: Slot<Lock, Shutdown>,
-        pub(crate) time_sync: Slot<Lock, TimeSync>,
-        pub(crate) heartbeat: Slot<Lock, Heartbeat>,
-        pub(crate) kvp: Slot<Lock, Kvp>,
-        pub(crate) vss: Slot<Lock, Vss>,
-        pub(crate) keyboard: Slot<Lock, Keyboard>,
-        pub(crate) mouse: Slot<Lock, Mouse>,
-        pub(crate) fcopy: Slot<Lock, Fcopy>,
+        pub(crate) shutdown: Slot<Lock, Shutdown> = Slot::new(Shutdown::new()),
+        pub(crate) time_sync: Slot<Lock, TimeSync> = Slot::new(TimeSync::new(0)),
+        pub(crate) heartbeat: Slot<Lock, Heartbeat> = Slot::new(Heartbeat::every(ReferenceTime::ZERO)),
+        pub(crate) kvp: Slot<Lock, Kvp> = Slot::new(Kvp::new()),
+        pub(crate) vss: Slot<Lock, Vss> = Slot::new(Vss::new()),
+        pub(crate) keyboard: Slot<Lock, Keyboard> = Slot::new(Keyboard::new()),
+        pub(crate) mouse: Slot<Lock, Mouse> = Slot::new(Mouse::new()),
+        pub(crate) fcopy: Slot<Lock, Fcopy> = Slot::new(Fcopy::new()),
         /// With one request: what the guest gives up with one message.
-        pub(crate) balloon: Slot<Lock, Balloon, 1, 1>,
-        pub(crate) video: Slot<Lock, Video>,
-    }
-}
-
-impl Services {
-    pub(crate) const fn new() -> Self {
-        Self {
-            shutdown: Slot::new(Shutdown::new()),
-            time_sync: Slot::new(TimeSync::new(0)),
-            heartbeat: Slot::new(Heartbeat::every(ReferenceTime::ZERO)),
-            kvp: Slot::new(Kvp::new()),
-            vss: Slot::new(Vss::new()),
-            keyboard: Slot::new(Keyboard::new()),
-            mouse: Slot::new(Mouse::new()),
-            fcopy: Slot::new(Fcopy::new()),
-            balloon: Slot::new(Balloon::new()),
-            video: Slot::new(Video::new()),
-        }
+        pub(crate) balloon: Slot<Lock, Balloon, 1, 1> = Slot::new(Balloon::new()),
+        pub(crate) video: Slot<Lock, Video> = Slot::new(Video::new()),
     }
 }
 
 hv_vmbus::devices! {
     /// Every device that a guest may be offered. Their state is static: the cost of one more shows in the image's size.
     pub(crate) struct Devices {
-        pub(crate) controllers: [Controller; MAX_CONTROLLERS],
-        pub(crate) services: Services,
-        pub(crate) sockets: Slot<Lock, Sockets, STREAMS>,
-        pub(crate) network: Card,
+        pub(crate) controllers: [Controller; MAX_CONTROLLERS] = [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS],
+        pub(crate) services: Services = Services::new(),
+        pub(crate) sockets: Slot<Lock, Sockets, STREAMS> = Slot::new(Sockets::new()),
+        pub(crate) network: Card = Slot::new(Network::new()),
     }
 }
 
@@ -84,15 +67,7 @@ pub(crate) type Bus = hv_partition::Bus<Lock, Devices, GPADLS, WORDS>;
 
 /// The guest's bus. Nothing is offered on it before `back_ends` does. All zeros, so that it occupies no space in the
 /// image (`hypervisor.ld`).
-pub(crate) static BUS: Bus = Bus::with_devices(
-    Some(hv_vmbus::Config::DEFAULT),
-    Devices {
-        controllers: [const { Slot::new(Storage::new()) }; MAX_CONTROLLERS],
-        services: Services::new(),
-        sockets: Slot::new(Sockets::new()),
-        network: Slot::new(Network::new()),
-    },
-);
+pub(crate) static BUS: Bus = Bus::with_devices(Some(hv_vmbus::Config::DEFAULT), Devices::new());
 
 const _: () = assert!(CONTROLLERS.len() == MAX_CONTROLLERS);
 const _: () = assert!(Devices::DEVICES <= DEVICE_SLOTS);

@@ -156,8 +156,54 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
 /// use hv_vmbus::DeviceSet;
 /// assert_eq!((MachineDevices::DEVICES, MachineDevices::LINES), (3, 11));
 /// ```
+///
+/// With a value behind each type, the structure has a `const fn new` that creates the devices. With `mod` before each
+/// name, the device's file is a module of that name too, so that a device is that file and one line:
+///
+/// ```ignore
+/// hv_vmbus::devices! {
+///     pub struct MachineDevices {
+///         pub mod clock: Slot<Lock, clock::Clock> = Slot::offering(clock::Clock::new(), clock::OFFER),
+///     }
+/// }
+/// ```
 #[macro_export]
 macro_rules! devices {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $Name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis mod $field:ident: $Type:ty = $new:expr),+ $(,)?
+        }
+    ) => {
+        $($field_vis mod $field;)+
+
+        $crate::devices! {
+            $(#[$meta])*
+            $vis struct $Name {
+                $($(#[$field_meta])* $field_vis $field: $Type = $new,)+
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $Name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $Type:ty = $new:expr),+ $(,)?
+        }
+    ) => {
+        $crate::devices! {
+            $(#[$meta])*
+            $vis struct $Name {
+                $($(#[$field_meta])* $field_vis $field: $Type,)+
+            }
+        }
+
+        impl $Name {
+            /// Creates the devices.
+            $vis const fn new() -> Self {
+                Self { $($field: $new,)+ }
+            }
+        }
+    };
     (
         $(#[$meta:meta])*
         $vis:vis struct $Name:ident {

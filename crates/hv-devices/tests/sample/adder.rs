@@ -12,10 +12,15 @@ const INTERFACE: Guid = Guid::new(0x2f6a_9c04, 0x51d7, 0x4b1e, [0x90, 0x3b, 0, 0
 /// What the guest is offered.
 pub(crate) const OFFER: ChannelOffer = offer(INTERFACE, INTERFACE);
 
-#[derive(Default)]
 pub(crate) struct Adder {
     /// Sum of all packets.
     pub(crate) total: u32,
+}
+
+impl Adder {
+    pub(crate) const fn new() -> Self {
+        Self { total: 0 }
+    }
 }
 
 impl Device for Adder {
@@ -45,7 +50,7 @@ impl Device for Adder {
     }
 
     fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::new();
     }
 
     fn save(&self, w: &mut Writer<'_>) {

@@ -1,11 +1,9 @@
 //! A device that a developer adds: one file, `adder.rs`, and one line below.
 
-mod adder;
 #[expect(dead_code, reason = "the guest of hv-vmbus's tests, of which a part is used here")]
 #[path = "../../../hv-vmbus/tests/vmbus/common/mod.rs"]
 mod common;
 
-use adder::Adder;
 use common::{GuestPacket, GuestRing, Lock, PAGES, SPLIT, TestPort, contact, gpadl, header, open};
 use hv_vmbus::protocol::{MessageType, PacketType, Version};
 use hv_vmbus::{Bus, Config, Slot};
@@ -13,14 +11,13 @@ use zerocopy::IntoBytes as _;
 
 hv_vmbus::devices! {
     pub(crate) struct Devices {
-        pub(crate) adder: Slot<Lock, Adder>, // the one line
+        pub(crate) mod adder: Slot<Lock, adder::Adder> = Slot::offering(adder::Adder::new(), adder::OFFER), // the line
     }
 }
 
 #[test]
 fn a_new_device_is_one_file_and_one_line() {
-    let devices = Devices { adder: Slot::offering(Adder::default(), adder::OFFER) };
-    let bus: Bus<Lock, Devices> = Bus::new(Config::DEFAULT, devices);
+    let bus: Bus<Lock, Devices> = Bus::new(Config::DEFAULT, Devices::new());
     let port = TestPort::new();
     let post = |message: &[u8]| bus.message(4, message, &port).unwrap();
     // What a guest sends to open the channel.
