@@ -1,6 +1,7 @@
 //! A bus with one device, and what every guest does to have its channel open.
 
 use hv_memory::GuestMemory as _;
+use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{
@@ -147,4 +148,44 @@ where
     let mut message = MessageHeader::new(MessageType::CLOSE_CHANNEL).as_bytes().to_vec();
     message.extend(1_u32.to_le_bytes());
     post(bus, host, &message);
+}
+
+/// Returns the saved state of a bus.
+fn image<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host) -> Vec<u8>
+where
+    Host: Backend<D::Request>,
+{
+    let mut image = Vec::new();
+    bus.save(host, &mut Writer::new(&mut |bytes| image.extend(bytes))).unwrap();
+    image
+}
+
+/// Saves a bus and restores it into itself.
+pub(crate) fn saved_and_restored<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host)
+where
+    Host: Backend<D::Request>,
+{
+    bus.restore(host, &mut Reader::new(&image(bus, host))).unwrap();
+}
+
+/// Restores every image that differs from the device's in one of its first `most` bytes, or ends before its end. Nothing
+/// may panic.
+pub(crate) fn hostile_images<D: Device, const REQUESTS: usize>(
+    bus: &OneBus<D, REQUESTS>,
+    host: &Host,
+    most: usize,
+) where
+    Host: Backend<D::Request>,
+{
+    let image = image(bus, host);
+    for at in 0..image.len().min(most) {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut other = image.clone();
+            other[at] = value;
+            let _ = bus.restore(host, &mut Reader::new(&other));
+            bus.flush(host);
+        }
+        let _ = bus.restore(host, &mut Reader::new(&image[..at]));
+    }
+    bus.restore(host, &mut Reader::new(&image)).unwrap();
 }

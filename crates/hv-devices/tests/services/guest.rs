@@ -157,30 +157,12 @@ impl<D: Device<Request = Never>> Guest<D> {
 
     /// Saves the bus and restores it into itself.
     pub(crate) fn saved_and_restored(&self) {
-        let mut image = Vec::new();
-        self.bus
-            .save(&self.host, &mut hv_memory::save::Writer::new(&mut |bytes| image.extend(bytes)))
-            .unwrap();
-        let mut reader = hv_memory::save::Reader::new(&image);
-        self.bus.restore(&self.host, &mut reader).unwrap();
+        single::saved_and_restored(&self.bus, &self.host);
     }
 
-    /// Restores every image that differs from the device's in one byte, or ends before its end. Nothing may panic.
+    /// Restores every image that differs from the device's in one byte, or ends before its end.
     pub(crate) fn hostile_images(&self) {
-        let mut image = Vec::new();
-        self.bus
-            .save(&self.host, &mut hv_memory::save::Writer::new(&mut |bytes| image.extend(bytes)))
-            .unwrap();
-        for at in 0..image.len().min(4000) {
-            for value in [0, 1, 0x7f, 0xff] {
-                let mut other = image.clone();
-                other[at] = value;
-                let _ = self.bus.restore(&self.host, &mut hv_memory::save::Reader::new(&other));
-                self.bus.flush(&self.host);
-            }
-            let _ = self.bus.restore(&self.host, &mut hv_memory::save::Reader::new(&image[..at]));
-        }
-        self.bus.restore(&self.host, &mut hv_memory::save::Reader::new(&image)).unwrap();
+        single::hostile_images(&self.bus, &self.host, 4000);
     }
 }
 
