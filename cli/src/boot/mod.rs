@@ -25,7 +25,7 @@ pub(crate) use resume::Options;
 pub(crate) use sources::random;
 use start::Begun;
 
-use crate::control::{Machine, Memory};
+use crate::control::{Controlled, Memory};
 use crate::exit::Exit;
 use crate::machine::{Outcome, Running, Sink};
 use crate::net::Capture;
@@ -106,9 +106,9 @@ fn start(plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     let backings = &plan.settings.backings;
     let saver = start::saver(&mut running, backings, &plan.known.about, plan.saved_with);
     let saver = Arc::new(Saver::new(saver));
-    let machine = Machine { disks: live, memory, saver: Arc::clone(&saver), next_request };
+    let controlled = Controlled { disks: live, memory, saver: Arc::clone(&saver), next_request };
     let serving =
-        plan.control.zip(stream).map(|(server, stream)| server.start(stream, machine)).transpose()?;
+        plan.control.zip(stream).map(|(server, stream)| server.start(stream, controlled)).transpose()?;
     if let Some(serving) = serving.as_ref().filter(|_| is_saved) {
         let started = started.clone();
         serving.set_time(move |why| {

@@ -21,5 +21,5 @@ mod typing;
 
 pub(crate) use ctl::{Args, is_command, run};
 pub(crate) use memory::Memory;
-pub(crate) use serve::{Machine, Server};
+pub(crate) use serve::{Controlled, Server};
 pub(crate) use services::{Services, host_time};

@@ -57,7 +57,7 @@ pub(crate) struct Serving {
 
 /// What of a machine the requests change or read.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) struct Controlled {
     /// What `hv ctl disk` changes.
     pub(crate) disks: Arc<Live>,
     /// What `hv ctl memory` changes.
@@ -95,9 +95,9 @@ impl Server {
     }
 
     /// Serves clients until the process ends. `stream` is the tool's end of the port.
-    pub(crate) fn start(self, stream: UnixStream, machine: Machine) -> anyhow::Result<Serving> {
+    pub(crate) fn start(self, stream: UnixStream, controlled: Controlled) -> anyhow::Result<Serving> {
         let Self { listener, file, fixed } = self;
-        let Machine { disks, memory, saver, next_request } = machine;
+        let Controlled { disks, memory, saver, next_request } = controlled;
         let port = Arc::new(ControlPort::new(stream, memory, next_request)?);
         let served = Arc::clone(&port);
         let clients = Arc::new(AtomicUsize::new(0));

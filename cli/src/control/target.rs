@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::machines::{Machine, Machines};
+use crate::machines::{Machines, RunningMachine};
 
 /// Location of a control port.
 #[derive(Debug)]
 pub(super) enum Target {
     /// At a machine that runs.
-    Machine(Box<Machine>),
+    Machine(Box<RunningMachine>),
     /// On a socket of the user's.
     Socket(PathBuf),
 }
@@ -34,7 +34,7 @@ impl Target {
         }
     }
 
-    fn choose(word: Option<&OsStr>, machines: Vec<Machine>) -> anyhow::Result<Self> {
+    fn choose(word: Option<&OsStr>, machines: Vec<RunningMachine>) -> anyhow::Result<Self> {
         if let Some(word) = word {
             let named = machines.into_iter().find(|machine| OsStr::new(machine.name.as_str()) == word);
             return match named {
@@ -48,7 +48,7 @@ impl Target {
         }
         let (with, without): (Vec<_>, Vec<_>) =
             machines.into_iter().partition(|machine| machine.control.is_some());
-        match <[Machine; 1]>::try_from(with) {
+        match <[RunningMachine; 1]>::try_from(with) {
             Ok([machine]) => Ok(Self::Machine(Box::new(machine))),
             Err(with) if with.is_empty() => {
                 let without = without.iter().map(|machine| format!("\n{} has none", described(machine)));
@@ -85,7 +85,7 @@ impl Target {
 }
 
 /// Describes a machine, with its process.
-fn described(machine: &Machine) -> String {
+fn described(machine: &RunningMachine) -> String {
     format!("{} (process {}, since {})", machine.name, machine.facts.pid, machine.facts.since)
 }
 

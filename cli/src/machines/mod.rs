@@ -45,7 +45,7 @@ pub(crate) struct Machines {
 
 /// A running machine.
 #[derive(Clone, Debug)]
-pub(crate) struct Machine {
+pub(crate) struct RunningMachine {
     pub(crate) name: Name,
     pub(crate) facts: Facts,
     /// The socket of its control port, if it has one.
@@ -117,7 +117,7 @@ impl Machines {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(crate) fn list(&self) -> anyhow::Result<Vec<Machine>> {
+    pub(crate) fn list(&self) -> anyhow::Result<Vec<RunningMachine>> {
         let Some(_all) = self.lock(false)? else { return Ok(Vec::new()) };
         let mut machines = self.sweep();
         machines.sort_by(|a, b| (&a.facts.since, &a.name).cmp(&(&b.facts.since, &b.name)));
@@ -164,14 +164,14 @@ impl Machines {
     }
 
     /// Removes what killed processes have left, and returns the machines that run.
-    fn sweep(&self) -> Vec<Machine> {
+    fn sweep(&self) -> Vec<RunningMachine> {
         let names = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let names = names.filter_map(|entry| entry.file_name().to_str()?.parse::<Name>().ok());
         names.filter_map(|name| self.judge(name)).collect()
     }
 
     /// Returns the machine of a name, if it runs, and removes its folder otherwise.
-    fn judge(&self, name: Name) -> Option<Machine> {
+    fn judge(&self, name: Name) -> Option<RunningMachine> {
         let folder = self.folder.join(name.as_str());
         let opened = rustix::fs::openat(CWD, &folder, OPEN, Mode::empty()).ok()?;
         if rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive).is_ok() {
@@ -185,11 +185,11 @@ impl Machines {
             Ok(named) => Some(named),
             Err(_) => control.exists().then_some(control),
         };
-        Some(Machine { name, facts, control, folder })
+        Some(RunningMachine { name, facts, control, folder })
     }
 }
 
-impl Machine {
+impl RunningMachine {
     /// Connects to its control port.
     pub(crate) fn connect(&self) -> std::io::Result<UnixStream> {
         let folder = rustix::fs::openat(CWD, &self.folder, OPEN, Mode::empty())?;

@@ -1,6 +1,6 @@
 //! `hv ps`: lists the running machines.
 
-use super::{Machine, Machines};
+use super::{Machines, RunningMachine};
 use crate::exit::Exit;
 use crate::ui;
 
@@ -38,7 +38,7 @@ struct Row<'m> {
 }
 
 impl<'m> Row<'m> {
-    fn new(machine: &'m Machine) -> Self {
+    fn new(machine: &'m RunningMachine) -> Self {
         let facts = &machine.facts;
         Self {
             name: machine.name.as_str(),

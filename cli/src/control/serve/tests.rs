@@ -29,7 +29,7 @@ fn machine(script: Script) -> (tempfile::TempDir, std::path::PathBuf, Serving) {
     let server = Server::listen(&path, true).unwrap();
     let (ours, theirs) = UnixStream::pair().unwrap();
     let saver = Arc::new(Saver::new(Err("this one is a model".into())));
-    let machine = Machine { disks: disks(), memory: memory(), saver, next_request: 1 };
+    let machine = Controlled { disks: disks(), memory: memory(), saver, next_request: 1 };
     let serving = server.start(ours, machine).unwrap();
     std::thread::spawn(move || {
         let mut stream = theirs;

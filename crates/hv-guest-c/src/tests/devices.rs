@@ -86,7 +86,7 @@ pub(super) struct Seen {
     pub(super) while_freeing: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-pub(super) struct Machine {
+pub(super) struct KernelWorld {
     pub(super) kernel: Kernel,
     pub(super) world: &'static World,
     pub(super) seen: &'static Seen,
@@ -97,7 +97,7 @@ pub(super) struct Machine {
     pub(super) net: &'static mut hv_net,
 }
 
-impl Drop for Machine {
+impl Drop for KernelWorld {
     fn drop(&mut self) {
         machine::serve(None);
     }
@@ -110,7 +110,7 @@ struct Context {
 }
 
 fn context(context: *mut c_void) -> &'static Context {
-    // SAFETY: the context of `Machine::config`, which is leaked.
+    // SAFETY: the context of `KernelWorld::config`, which is leaked.
     unsafe { &*context.cast() }
 }
 
@@ -174,7 +174,7 @@ pub(super) fn zeros<T>() -> &'static mut T {
     Box::leak(Box::new(unsafe { core::mem::zeroed() }))
 }
 
-impl Machine {
+impl KernelWorld {
     /// Creates a kernel whose SynIC is on, and a host with two disks and a card.
     pub(super) fn boot() -> Self {
         let kernel = Kernel::boot();

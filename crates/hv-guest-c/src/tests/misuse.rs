@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex};
 
 use hv_guest::page::Page;
 
-use super::devices::{Machine, pointer, rescind, zeros};
+use super::devices::{KernelWorld, pointer, rescind, zeros};
 use crate::machine::{be, current};
 use crate::*;
 
 #[test]
 fn a_bus_needs_its_size_its_callbacks_and_hyper_v() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     let good = machine.config();
     // SAFETY: zeros or a bus that is open, and a configuration whose callbacks are the test's own, or null.
     let mut init =
@@ -72,7 +72,7 @@ fn of_a_configuration_of_another_version_only_the_size_is_read() {
     assert_eq!(unsafe { mprotect(behind, PAGE, 0) }, 0);
     // SAFETY: the last word of the first half.
     unsafe { short.write(size_of::<usize>()) };
-    let machine = Machine::boot();
+    let machine = KernelWorld::boot();
     // SAFETY: zeros, and a structure that is as long as its size says.
     assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), short.cast()) }, HV_E_SIZE);
     // SAFETY: the memory from above.
@@ -81,7 +81,7 @@ fn of_a_configuration_of_another_version_only_the_size_is_read() {
 
 #[test]
 fn a_kernel_without_memory_gets_an_error_and_the_bus_is_closed_again() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     unsafe extern "C" fn none(_: *mut c_void, _: usize) -> *mut c_void {
         null_mut()
     }
@@ -143,7 +143,7 @@ fn others(
 
 #[test]
 fn null_and_closed_objects_are_refused_by_every_call() {
-    let machine = Machine::boot();
+    let machine = KernelWorld::boot();
     assert_eq!(others((null_mut(), null_mut(), null_mut()), HV_E_ARGUMENT), [(0, 0); 0]);
     assert_eq!(others((machine.bus, machine.storage, machine.net), HV_E_CLOSED), [(0, 0); 0], "zeros");
     // SAFETY: null, and a bus that is closed.
@@ -152,7 +152,7 @@ fn null_and_closed_objects_are_refused_by_every_call() {
 
 #[test]
 fn null_memory_and_what_no_device_can_do_are_refused() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let disk = machine.open_storage()[0];
     assert_eq!(machine.open_net(), 0);
@@ -210,7 +210,7 @@ fn null_memory_and_what_no_device_can_do_are_refused() {
 
 #[test]
 fn a_device_is_opened_once_by_its_own_kind_and_closed_before_its_bus() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let (disk, card) = (machine.find(HV_DEVICE_STORAGE), machine.find(HV_DEVICE_NET));
     let size = size_of::<hv_storage>();
@@ -246,7 +246,7 @@ fn a_device_is_opened_once_by_its_own_kind_and_closed_before_its_bus() {
 
 #[test]
 fn what_uses_an_object_during_a_call_is_refused_and_the_message_is_not_lost() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let disks = machine.open_storage();
     machine.world.host.hold.store(true, Ordering::Relaxed);
@@ -290,7 +290,7 @@ fn what_uses_an_object_during_a_call_is_refused_and_the_message_is_not_lost() {
 
 #[test]
 fn a_host_that_does_not_answer_ends_the_wait_by_the_kernel_or_by_the_clock() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     let config = hv_bus_config { wait: None, timeout: 1000, ..machine.config() };
     // SAFETY: zeros, and a configuration whose callbacks are the test's own.
     assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), &config) }, 0);
@@ -304,8 +304,9 @@ fn a_host_that_does_not_answer_ends_the_wait_by_the_kernel_or_by_the_clock() {
     let read = unsafe { hv_storage_read(machine.storage, &disks[0], 0, block.as_mut_ptr().cast(), 512) };
     assert_eq!(read, HV_E_TIMED_OUT);
     // SAFETY: a controller that is open, and its bus.
-    let close =
-        |machine: &mut Machine| unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) };
+    let close = |machine: &mut KernelWorld| unsafe {
+        hv_storage_close(machine.storage, machine.bus, None, null_mut())
+    };
     assert_eq!(close(&mut machine), HV_E_TIMED_OUT);
     assert!(machine.world.end_one(0));
     assert_eq!(close(&mut machine), 0);
@@ -314,14 +315,14 @@ fn a_host_that_does_not_answer_ends_the_wait_by_the_kernel_or_by_the_clock() {
 
 #[test]
 fn messages_are_taken_on_the_vp_that_connected_alone() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let card = machine.find(HV_DEVICE_NET);
     let channel = machine.find(HV_DEVICE_STORAGE);
     machine.rescind(card);
     be(machine.kernel.bed, 1);
     // SAFETY: a bus that is open.
-    let take = |machine: &mut Machine| unsafe { hv_bus_interrupt(machine.bus) };
+    let take = |machine: &mut KernelWorld| unsafe { hv_bus_interrupt(machine.bus) };
     assert_eq!(take(&mut machine), HV_E_WRONG_VP);
     // SAFETY: a bus that is open.
     let bound = unsafe {
@@ -345,7 +346,7 @@ fn messages_are_taken_on_the_vp_that_connected_alone() {
 /// Has the handler on VP 0 interrupt the library when it asks which VP is calling, after `before`. Returns what
 /// `hv_bus_interrupt` returns there.
 fn interrupt_while_asking(
-    machine: &mut Machine,
+    machine: &mut KernelWorld,
     before: impl FnOnce() + Send + 'static,
 ) -> Arc<Mutex<Vec<c_int>>> {
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -365,7 +366,7 @@ fn interrupt_while_asking(
 
 #[test]
 fn a_call_on_a_device_does_not_keep_the_bus_from_the_handler_on_another_vp() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     let config = hv_bus_config { wait: None, timeout: 1000, ..machine.config() };
     // SAFETY: zeros, and a configuration whose callbacks are the test's own.
     assert_eq!(unsafe { hv_bus_init(machine.bus, size_of::<hv_bus>(), &config) }, 0);
@@ -392,7 +393,7 @@ fn a_call_on_a_device_does_not_keep_the_bus_from_the_handler_on_another_vp() {
 
 #[test]
 fn a_call_that_fails_takes_the_messages_that_the_handler_left_to_it() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     machine.open_storage();
     let (world, card) = (machine.world, machine.find(HV_DEVICE_NET));
@@ -409,7 +410,7 @@ fn a_call_that_fails_takes_the_messages_that_the_handler_left_to_it() {
 #[test]
 fn the_status_of_a_failure_is_told() {
     use hv_devices::storage::Failure;
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let disks = machine.open_storage();
     *machine.world.host.failure.lock().unwrap() = Some(Failure::Medium);

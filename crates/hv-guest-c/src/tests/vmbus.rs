@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use hv_devices::network::Received;
 
 use super::SINT;
-use super::devices::{Machine, pointer, zeros};
+use super::devices::{KernelWorld, pointer, zeros};
 use super::host::MAC;
 use crate::*;
 
@@ -22,7 +22,7 @@ unsafe extern "C" fn lost(context: *mut c_void, tag: *mut c_void) {
 
 #[test]
 fn a_kernel_reads_and_writes_disks_with_requests_in_flight_and_takes_frames() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let mut offers = std::vec![*zeros::<hv_offer>(); 16];
     // SAFETY: a bus that is open; room for sixteen.
@@ -119,7 +119,7 @@ fn a_kernel_reads_and_writes_disks_with_requests_in_flight_and_takes_frames() {
 
 #[test]
 fn what_is_in_flight_comes_back_when_the_controller_is_closed() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let disks = machine.open_storage();
     let memory = machine.memory(4);
@@ -138,7 +138,7 @@ fn what_is_in_flight_comes_back_when_the_controller_is_closed() {
     let mut tags: Vec<usize> = Vec::new();
     let context = core::ptr::from_mut(&mut tags).cast();
     // SAFETY: a controller that is open, a bus, and a function that takes the context.
-    let close = |machine: &mut Machine| unsafe {
+    let close = |machine: &mut KernelWorld| unsafe {
         hv_storage_close(machine.storage, machine.bus, Some(lost), context)
     };
     assert_eq!(close(&mut machine), HV_E_TIMED_OUT);
@@ -155,7 +155,7 @@ fn what_is_in_flight_comes_back_when_the_controller_is_closed() {
 
 #[test]
 fn a_device_that_the_host_removes_is_gone_and_can_be_closed() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     let disks = machine.open_storage();
     assert_eq!(machine.open_net(), 0);
@@ -187,11 +187,11 @@ fn a_device_that_the_host_removes_is_gone_and_can_be_closed() {
 
 #[test]
 fn an_unload_ends_the_connection_whatever_is_open() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     machine.open_storage();
     // SAFETY: a bus that is open.
-    let unload = |machine: &mut Machine| unsafe { hv_bus_unload(machine.bus) };
+    let unload = |machine: &mut KernelWorld| unsafe { hv_bus_unload(machine.bus) };
     assert_eq!((unload(&mut machine), unload(&mut machine)), (0, 0));
     assert!(machine.seen.notices.lock().unwrap().contains(&(HV_NOTICE_UNLOADED, 0)));
     assert_eq!(machine.poll().unwrap_err(), HV_E_GONE);
@@ -207,7 +207,7 @@ fn an_unload_ends_the_connection_whatever_is_open() {
 
 #[test]
 fn event_flags_name_the_channels_once() {
-    let mut machine = Machine::boot();
+    let mut machine = KernelWorld::boot();
     machine.connect();
     for flag in [3, 64, 2047] {
         machine.kernel.bed.signal(0, SINT, flag).unwrap();

@@ -53,18 +53,18 @@ pub struct hv_net_info {
 
 type NetCard = Card<'static, KernelDma, Either>;
 
-struct Device {
+struct NetDevice {
     state: State<NetCard>,
     channel: u32,
     user: User,
 }
 
-type NetObject = Object<(), Device>;
+type NetObject = Object<(), NetDevice>;
 
 const _: () = assert!(size_of::<NetObject>() <= size_of::<hv_net>());
 const _: () = assert!(align_of::<NetObject>() <= align_of::<hv_net>());
 
-impl Device {
+impl NetDevice {
     fn card(&mut self) -> Result<&mut NetCard, Code> {
         match &mut self.state {
             State::Open(card) => Ok(card),
@@ -117,7 +117,7 @@ pub unsafe extern "C" fn hv_net_open(
         let user = User::new(bus);
         // In its place from the beginning: a card is large for a kernel's stack.
         let mut device =
-            object.open(|_| (), |_| Ok::<_, Code>(Device { state: State::None, channel, user }))?;
+            object.open(|_| (), |_| Ok::<_, Code>(NetDevice { state: State::None, channel, user }))?;
         let opened = start(&mut device, bus, shared, (vp, mtu));
         if opened.is_err() {
             device.close(|_| ());
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn hv_net_open(
 }
 
 fn start(
-    device: &mut Device,
+    device: &mut NetDevice,
     bus: &mut Inner,
     shared: &'static Shared,
     (vp, mtu): (u32, u16),

@@ -25,14 +25,14 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("devices/video/6.12", |context| text(context, &CLOUD)),
         Step::new("devices/video/1920x1080", |context| {
             let options = &["--append", "video=hyperv_fb:1920x1080"];
-            text(context, &Machine { options, size: (1920, 1080), ..CLOUD })
+            text(context, &ScreenGuest { options, size: (1920, 1080), ..CLOUD })
         }),
         Step::new("devices/video/6.1", |context| {
-            text(context, &Machine { name: "6.1", stock: Stock::Cloud61, ..CLOUD })
+            text(context, &ScreenGuest { name: "6.1", stock: Stock::Cloud61, ..CLOUD })
         })
         .slow(),
         Step::new("devices/video/16k", |context| {
-            text(context, &Machine { name: "16k", stock: Stock::Pages16k, modules: &DRM, ..CLOUD })
+            text(context, &ScreenGuest { name: "16k", stock: Stock::Pages16k, modules: &DRM, ..CLOUD })
         }),
         Step::new("devices/video/refused", refused),
     ]
@@ -46,7 +46,7 @@ const DRM: [&str; 7] =
 
 /// A guest, and what its screen has.
 #[derive(Clone, Copy)]
-struct Machine<'m> {
+struct ScreenGuest<'m> {
     name: &'m str,
     stock: Stock,
     modules: &'m [&'m str],
@@ -54,8 +54,8 @@ struct Machine<'m> {
     size: (usize, usize),
 }
 
-const CLOUD: Machine<'static> =
-    Machine { name: "6.12", stock: Stock::Cloud612, modules: &FB, options: &[], size: (1024, 768) };
+const CLOUD: ScreenGuest<'static> =
+    ScreenGuest { name: "6.12", stock: Stock::Cloud612, modules: &FB, options: &[], size: (1024, 768) };
 
 /// Loads the drivers, clears the first terminal, and reads lines from it, which the kernel echoes on the screen.
 fn reading(modules: &[&str]) -> String {
@@ -76,8 +76,8 @@ const CELL: (usize, usize) = (8, 16);
 const H: [u8; 16] = [0, 0, 0xc6, 0xc6, 0xc6, 0xc6, 0xfe, 0xc6, 0xc6, 0xc6, 0xc6, 0xc6, 0, 0, 0, 0];
 
 /// Checks that each character that is typed is in the picture, in its place, and nothing else has changed.
-fn text(context: &Context, wanted: &Machine<'_>) -> anyhow::Result<()> {
-    let Machine { name, stock, modules, options, size } = *wanted;
+fn text(context: &Context, wanted: &ScreenGuest<'_>) -> anyhow::Result<()> {
+    let ScreenGuest { name, stock, modules, options, size } = *wanted;
     let machine = guest(context, name, stock, modules, &reading(modules), options)?;
     let services = machine.reply(&["status"])?["result"]["services"].take();
     ensure!(

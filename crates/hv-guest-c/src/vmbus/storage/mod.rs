@@ -83,18 +83,18 @@ struct Tag {
 
 type Scsi = Controller<'static, KernelDma, Either, Tag, HV_STORAGE_DEPTH>;
 
-struct Device {
+struct StorageDevice {
     state: State<Scsi>,
     channel: u32,
     user: User,
 }
 
-type StorageObject = Object<(), Device>;
+type StorageObject = Object<(), StorageDevice>;
 
 const _: () = assert!(size_of::<StorageObject>() <= size_of::<hv_storage>());
 const _: () = assert!(align_of::<StorageObject>() <= align_of::<hv_storage>());
 
-impl Device {
+impl StorageDevice {
     fn parts(&mut self) -> Result<(&mut Scsi, &User), Code> {
         match &mut self.state {
             State::Open(scsi) => Ok((scsi, &self.user)),
@@ -177,7 +177,7 @@ pub unsafe extern "C" fn hv_storage_open(
         let user = User::new(bus);
         // In its place from the beginning: a controller is large for a kernel's stack.
         let mut device =
-            object.open(|_| (), |_| Ok::<_, Code>(Device { state: State::None, channel, user }))?;
+            object.open(|_| (), |_| Ok::<_, Code>(StorageDevice { state: State::None, channel, user }))?;
         let opened = start(&mut device, bus, shared, vp);
         if opened.is_err() {
             device.close(|_| ());
@@ -188,7 +188,7 @@ pub unsafe extern "C" fn hv_storage_open(
     number(unsafe { with(bus, open) })
 }
 
-fn start(device: &mut Device, bus: &mut Inner, shared: &'static Shared, vp: u32) -> Result<(), Code> {
+fn start(device: &mut StorageDevice, bus: &mut Inner, shared: &'static Shared, vp: u32) -> Result<(), Code> {
     let (dma, mut pause, client) = (KernelDma::new(shared), Pause::new(shared), &mut bus.client);
     let offer = find(client, device.channel, HV_DEVICE_STORAGE)?;
     let channel = client.open_channel(&offer, RING, Open::on(VpIndex(vp)), &dma, &mut pause);
@@ -307,7 +307,7 @@ pub unsafe extern "C" fn hv_storage_close(
 }
 
 fn close(
-    device: &mut Device,
+    device: &mut StorageDevice,
     client: &mut BusClient,
     pause: &mut Pause,
     tell: impl Fn(Tag),
