@@ -8,7 +8,7 @@ use embedded_graphics::primitives::{PrimitiveStyle, Rectangle};
 use embedded_graphics::text::Text;
 use hv_drivers::ic::Shutdown;
 use hv_drivers::keyboard::Keyboard;
-use hv_drivers::synthvid::{self, Area, Screen};
+use hv_drivers::synthvid::{self, Screen, ScreenArea};
 use hv_guest::arch::Either;
 use hv_tlfs::vmbus::{Guid, guid};
 
@@ -42,7 +42,7 @@ pub(crate) fn run(hardware: &rt::Hardware, client: &mut Client, os: &Os<'_, '_>)
         screen.poll().expect("the screen works");
         while let Some(key) = keyboard.poll().expect("the keyboard works") {
             if !key.released {
-                screen.fill(Area::new(keys * 2 * SQUARE, KEYS_ROW, SQUARE, SQUARE), 0xff_ff00);
+                screen.fill(ScreenArea::new(keys * 2 * SQUARE, KEYS_ROW, SQUARE, SQUARE), 0xff_ff00);
                 keys += 1;
             }
         }

@@ -138,7 +138,7 @@ pub(crate) fn screen(host: &FaultyEmbedder<'_>, services: &Services) -> FromHype
     let why = match shown {
         Ok((Some(picture), changed, _)) => {
             let video::Picture { offset, depth, width, height, pitch } = picture;
-            let video::Area { left, top, right, bottom } = changed;
+            let video::ScreenArea { left, top, right, bottom } = changed;
             return FromHypervisor::Screen { offset, depth, width, height, pitch, left, top, right, bottom };
         }
         Ok((None, _, State::Ready { .. })) => Refusal::Invalid,

@@ -15,7 +15,7 @@ use bus::{Boot, MEMORY, Os, Pool};
 use hv_drivers::Wait;
 use hv_drivers::hv_vmbus_client::{Channel, Client, Open, Slots};
 use hv_drivers::ic::{Heartbeat, Shutdown, Stop};
-use hv_drivers::network::{self, Device, Frames as _, Sizes};
+use hv_drivers::network::{self, Frames as _, Sizes, SmoltcpDevice};
 use hv_guest::arch::Either;
 use hv_guest::crash::CrashReporter;
 use hv_guest::page::Page;
@@ -55,7 +55,7 @@ fn serve(client: &mut Client<'static, Either>, os: &Os<'_, '_>, files: disk::Fil
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
     let card = network::open(client, place, size, &Pool, &mut &*os).expect("a card");
     let mac = card.mac();
-    let mut device = Device::new(card);
+    let mut device = SmoltcpDevice::new(card);
     let mut web = web::Web::new(&mut device, mac);
     let mut shutdown = service(client, os, guid::SHUTDOWN).map(Shutdown::new);
     let mut heartbeat = service(client, os, guid::HEARTBEAT).map(Heartbeat::new);

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hv_tlfs::vmbus::video::ScreenArea;
 use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, Service, ServiceState, ToHypervisor};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::memory::Memory;
-use super::screen::{Area, Picture};
+use super::screen::Picture;
 use crate::process;
 
 /// How long the hypervisor may take to show that it has read everything, before it is asked again.
@@ -274,7 +275,7 @@ fn read(stream: UnixStream, state: &Mutex<State>, traffic: &Traffic, discards: &
                 right,
                 bottom,
             }) => {
-                let changed = Area { left, top, right, bottom };
+                let changed = ScreenArea { left, top, right, bottom };
                 Some(Answer::Screen(Picture { offset, depth, width, height, pitch, changed }))
             }
             Some(FromHypervisor::Discard { .. } | FromHypervisor::Hello { .. }) | None => None,

@@ -5,21 +5,13 @@
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use hv_tlfs::vmbus::video::ScreenArea;
 use hv_wire::platform::VIDEO_BYTES;
 
 use super::lines::{AreaLine, Failure, PictureLine, Reason};
 use super::memory::Memory;
 use super::png;
 use crate::output;
-
-/// A part of the screen: first column and row, and those after the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Area {
-    pub(super) left: u32,
-    pub(super) top: u32,
-    pub(super) right: u32,
-    pub(super) bottom: u32,
-}
 
 /// Location of the picture, as the hypervisor reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +25,7 @@ pub(super) struct Picture {
     /// Bytes from one row to the next.
     pub(super) pitch: u32,
     /// What has changed since the last picture.
-    pub(super) changed: Area,
+    pub(super) changed: ScreenArea,
 }
 
 impl Picture {
@@ -48,7 +40,7 @@ impl Picture {
 
     /// Returns what has changed, if anything has.
     fn changed(&self) -> Option<AreaLine> {
-        let Area { left, top, right, bottom } = self.changed;
+        let ScreenArea { left, top, right, bottom } = self.changed;
         let width = right.checked_sub(left).filter(|width| *width > 0)?;
         let height = bottom.checked_sub(top).filter(|height| *height > 0)?;
         Some(AreaLine { x: left, y: top, width, height })
@@ -102,8 +94,8 @@ mod tests {
         Memory::new(ram, 0, Some(GUEST_RAM_BASE))
     }
 
-    const NOTHING: Area = Area { left: 0, top: 0, right: 0, bottom: 0 };
-    const SMALL: Picture = Picture { offset: 0, depth: 32, width: 2, height: 2, pitch: 12, changed: NOTHING };
+    const SMALL: Picture =
+        Picture { offset: 0, depth: 32, width: 2, height: 2, pitch: 12, changed: ScreenArea::NONE };
 
     #[test]
     fn pixels_are_red_green_and_blue() {
@@ -141,7 +133,7 @@ mod tests {
     #[test]
     fn what_has_changed_is_an_area_with_pixels() {
         let changed = |left, top, right, bottom| {
-            Picture { changed: Area { left, top, right, bottom }, ..SMALL }.changed()
+            Picture { changed: ScreenArea { left, top, right, bottom }, ..SMALL }.changed()
         };
         assert_eq!(changed(3, 4, 10, 6), Some(AreaLine { x: 3, y: 4, width: 7, height: 2 }));
         assert_eq!(changed(3, 4, 3, 6), None);

@@ -13,6 +13,7 @@ mod screen;
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::Version;
+pub use hv_tlfs::vmbus::video::ScreenArea;
 use hv_tlfs::vmbus::video::{
     ACCEPTED, BiosInfo, Capability, DEPTH, FeatureChange, MessageType, Rectangle, ResolutionRequest,
     Situation, SituationUpdate, SituationUpdateAck, VRAM_BYTES, VersionRequest, VersionResponse, VideoHeader,
@@ -70,43 +71,6 @@ pub struct Picture {
     pub pitch: u32,
 }
 
-/// A part of the screen: first column and row, and those after the last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Area {
-    /// First column.
-    pub left: u32,
-    /// First row.
-    pub top: u32,
-    /// First column after the last.
-    pub right: u32,
-    /// First row after the last.
-    pub bottom: u32,
-}
-
-impl Area {
-    const NONE: Self = Self { left: 0, top: 0, right: 0, bottom: 0 };
-
-    /// Returns true if it has no pixel.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.left >= self.right || self.top >= self.bottom
-    }
-
-    /// Returns the smallest area that has both.
-    fn with(self, other: Self) -> Self {
-        match (self.is_empty(), other.is_empty()) {
-            (_, true) => self,
-            (true, _) => other,
-            _ => Self {
-                left: self.left.min(other.left),
-                top: self.top.min(other.top),
-                right: self.right.max(other.right),
-                bottom: self.bottom.max(other.bottom),
-            },
-        }
-    }
-}
-
 /// Progress of the guest's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -135,7 +99,7 @@ pub struct Video {
     memory: u64,
     /// What is shown: valid, or all zeros.
     situation: Situation,
-    changed: Area,
+    changed: ScreenArea,
 }
 
 impl Video {
@@ -149,7 +113,7 @@ impl Video {
             window: (0, 0),
             memory: 0,
             situation: NOTHING,
-            changed: Area::NONE,
+            changed: ScreenArea::NONE,
         }
     }
 
@@ -188,8 +152,8 @@ impl Video {
 
     /// Returns the smallest part of the screen that has all the changes which the guest has reported since the last
     /// call.
-    pub fn take_changed(&mut self) -> Area {
-        core::mem::replace(&mut self.changed, Area::NONE)
+    pub fn take_changed(&mut self) -> ScreenArea {
+        core::mem::replace(&mut self.changed, ScreenArea::NONE)
     }
 
     /// Returns true if the video memory may be at an address.
@@ -306,7 +270,7 @@ impl Video {
         for _ in 0..count {
             let part: Rectangle = take(packet)?;
             let inside = |place: i32, end: u32| u32::try_from(place).unwrap_or(0).min(end);
-            self.changed = self.changed.with(Area {
+            self.changed = self.changed.with(ScreenArea {
                 left: inside(part.left.get(), screen.right),
                 top: inside(part.top.get(), screen.bottom),
                 right: inside(part.right.get(), screen.right),
@@ -346,8 +310,8 @@ fn is_valid(shown: &Situation) -> bool {
 }
 
 /// Returns all of the screen.
-fn whole(shown: &Situation) -> Area {
-    Area { left: 0, top: 0, right: shown.width.get(), bottom: shown.height.get() }
+fn whole(shown: &Situation) -> ScreenArea {
+    ScreenArea::new(0, 0, shown.width.get(), shown.height.get())
 }
 
 /// Takes a structure from a packet; `None` if it ends before.
@@ -423,7 +387,7 @@ impl Device for Video {
         w.flag(self.asked);
         w.u64(self.memory);
         w.value(&self.situation);
-        let Area { left, top, right, bottom } = self.changed;
+        let ScreenArea { left, top, right, bottom } = self.changed;
         w.value(&[left, top, right, bottom]);
     }
 
@@ -451,10 +415,10 @@ impl Device for Video {
             return Err(RestoreError::Invalid("picture of video"));
         }
         let [left, top, right, bottom]: [u32; 4] = r.value()?;
-        new.changed = Area { left, top, right, bottom };
+        new.changed = ScreenArea { left, top, right, bottom };
         let screen = whole(&new.situation);
         let inside = !new.changed.is_empty() && right <= screen.right && bottom <= screen.bottom;
-        if new.changed != Area::NONE && !inside || new.asked && new.step != Step::Ready {
+        if new.changed != ScreenArea::NONE && !inside || new.asked && new.step != Step::Ready {
             return Err(RestoreError::Invalid("changes of video"));
         }
         *self = new;

@@ -24,11 +24,7 @@ pub enum Error {
     NoVersion,
 }
 
-impl From<hv_vmbus_client::Error> for Error {
-    fn from(error: hv_vmbus_client::Error) -> Self {
-        Self::Client(error)
-    }
-}
+channel_error!(Error);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,8 +34,6 @@ impl fmt::Display for Error {
         }
     }
 }
-
-impl core::error::Error for Error {}
 
 /// A key that was pressed or released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

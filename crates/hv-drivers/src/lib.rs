@@ -6,11 +6,14 @@
 #[cfg(test)]
 extern crate std;
 
+#[macro_use]
+mod error;
 mod aligned;
 pub mod ic;
 pub mod keyboard;
 pub mod network;
 pub mod socket;
+mod state;
 pub mod storage;
 pub mod synthvid;
 mod wait;

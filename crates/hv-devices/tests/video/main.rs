@@ -9,7 +9,7 @@ mod single;
 
 use guest::{Guest, Packet, Played};
 use hv_devices::ic::{AGREED, IGNORED, Outcome, Refused, State};
-use hv_devices::video::{Area, NO_PICTURE, OFFER, Picture, REFUSED, Video};
+use hv_devices::video::{NO_PICTURE, OFFER, Picture, REFUSED, ScreenArea, Video};
 use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::ic::Version;
 use hv_tlfs::vmbus::video::{EDID_BYTES, VRAM_BYTES};
@@ -101,7 +101,7 @@ fn picture(guest: &Guest<Video>) -> Option<Picture> {
     guest.with(|device, _| device.picture())
 }
 
-fn changed(guest: &Guest<Video>) -> Area {
+fn changed(guest: &Guest<Video>) -> ScreenArea {
     guest.with(|device, _| device.take_changed())
 }
 
@@ -146,7 +146,7 @@ fn a_stock_driver_has_a_picture() {
 #[test]
 fn what_has_changed_is_added_up_on_the_screen() {
     let guest = showing();
-    let area = |left, top, right, bottom| Area { left, top, right, bottom };
+    let area = |left, top, right, bottom| ScreenArea { left, top, right, bottom };
     assert_eq!(changed(&guest), area(0, 0, 1920, 1080), "a new picture");
     assert!(changed(&guest).is_empty());
     say(&guest, &dirt(&[[10, 20, 30, 40], [25, 5, 26, 6]]));
@@ -335,7 +335,7 @@ fn a_screen_survives_save_and_restore() {
     let before = picture(&guest);
     guest.saved_and_restored();
     assert_eq!(picture(&guest), before);
-    assert_eq!(changed(&guest), Area { left: 3, top: 4, right: 5, bottom: 6 });
+    assert_eq!(changed(&guest), ScreenArea { left: 3, top: 4, right: 5, bottom: 6 });
     // Reports were asked for before.
     assert_eq!(say(&guest, &situation(FULL, 1)).len(), 1);
     guest.hostile_images();

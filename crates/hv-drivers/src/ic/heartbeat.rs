@@ -2,7 +2,7 @@
 
 use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::ic::{MessageType, Version};
-use hv_vmbus_client::{Channel, Dma, Error};
+use hv_vmbus_client::{Dma, Error};
 
 use super::Service;
 
@@ -17,12 +17,9 @@ pub struct Heartbeat<'t, D: Dma, C> {
     service: Service<'t, D, C, BUFFER>,
 }
 
-impl<'t, D: Dma, C: Conduit> Heartbeat<'t, D, C> {
-    /// Begins with a channel that was just opened.
-    pub const fn new(channel: Channel<'t, D, C>) -> Self {
-        Self { service: Service::new(channel, VERSIONS) }
-    }
+service!(Heartbeat, VERSIONS, BUFFER);
 
+impl<D: Dma, C: Conduit> Heartbeat<'_, D, C> {
     /// Answers what the host has asked, and returns the number of the last beat that was answered; `None` if there was
     /// none.
     ///
@@ -43,22 +40,5 @@ impl<'t, D: Dma, C: Conduit> Heartbeat<'t, D, C> {
             Some(None::<()>)
         })?;
         Ok(last)
-    }
-
-    /// Returns the service, for its version and its channel.
-    pub fn into_service(self) -> Service<'t, D, C, BUFFER> {
-        self.service
-    }
-
-    /// Returns the version agreed on.
-    #[must_use]
-    pub const fn version(&self) -> Option<Version> {
-        self.service.version()
-    }
-
-    /// Returns whether the host has rescinded the service: as of [`Service::is_over`].
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.service.is_over()
     }
 }

@@ -14,7 +14,7 @@ use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
 use hv_tlfs::vmbus::kvp::{
     Delete, Enumerate, Header, Operation, Pool, VALUE_TEXT, VALUE_U32, VALUE_U64, Value,
 };
-use hv_vmbus_client::{Channel, Dma, Error, FLOOD};
+use hv_vmbus_client::{Dma, Error, FLOOD};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Request, Service};
@@ -144,12 +144,9 @@ pub struct Kvp<'t, D: Dma, C> {
     service: Service<'t, D, C, BUFFER>,
 }
 
-impl<'t, D: Dma, C: Conduit> Kvp<'t, D, C> {
-    /// Begins with a channel that was just opened.
-    pub const fn new(channel: Channel<'t, D, C>) -> Self {
-        Self { service: Service::new(channel, VERSIONS) }
-    }
+service!(Kvp, VERSIONS, BUFFER);
 
+impl<D: Dma, C: Conduit> Kvp<'_, D, C> {
     /// Answers what the host has asked, by the guest's pairs. Returns the number of requests: if it is
     /// [`FLOOD`], there may be more, so call it again.
     ///
@@ -163,23 +160,6 @@ impl<'t, D: Dma, C: Conduit> Kvp<'t, D, C> {
             }
         }
         Ok(FLOOD as u32)
-    }
-
-    /// Returns the service, for its version and its channel.
-    pub fn into_service(self) -> Service<'t, D, C, BUFFER> {
-        self.service
-    }
-
-    /// Returns the version agreed on.
-    #[must_use]
-    pub const fn version(&self) -> Option<Version> {
-        self.service.version()
-    }
-
-    /// Returns whether the host has rescinded the service: as of [`Service::is_over`].
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.service.is_over()
     }
 }
 

@@ -6,6 +6,36 @@
 //!
 //! Sources: Linux 6.12, drivers/hv/hv_util.c, drivers/hv/channel_mgmt.c; OpenVMM, hyperv_ic_protocol.
 
+/// What the user of a service does with any: a type over [`Service`] with these versions and this buffer.
+macro_rules! service {
+    ($Name:ident, $versions:expr, $buffer:expr) => {
+        impl<'t, D: hv_vmbus_client::Dma, C: hv_guest::conduit::Conduit> $Name<'t, D, C> {
+            /// Begins with a channel that was just opened.
+            pub const fn new(channel: hv_vmbus_client::Channel<'t, D, C>) -> Self {
+                Self { service: super::Service::new(channel, $versions) }
+            }
+
+            /// Returns the service, for its version and its channel.
+            pub fn into_service(self) -> super::Service<'t, D, C, { $buffer }> {
+                self.service
+            }
+
+            /// Returns the version agreed on.
+            #[must_use]
+            pub const fn version(&self) -> Option<hv_tlfs::vmbus::ic::Version> {
+                self.service.version()
+            }
+
+            /// Returns whether the host has rescinded the service: as of
+            /// [`Service::is_over`](super::Service::is_over).
+            #[must_use]
+            pub fn is_over(&self) -> bool {
+                self.service.is_over()
+            }
+        }
+    };
+}
+
 mod heartbeat;
 mod kvp;
 mod message;

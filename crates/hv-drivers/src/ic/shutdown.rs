@@ -4,7 +4,7 @@ use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::ic::{
     MessageType, SHUTDOWN_FORCE, SHUTDOWN_HIBERNATE, SHUTDOWN_RESTART, Shutdown as Wire, Status, Version,
 };
-use hv_vmbus_client::{Channel, Dma, Error};
+use hv_vmbus_client::{Dma, Error};
 
 use super::{Request, Service};
 
@@ -49,12 +49,9 @@ pub struct Shutdown<'t, D: Dma, C> {
     service: Service<'t, D, C, BUFFER>,
 }
 
-impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
-    /// Begins with a channel that was just opened.
-    pub const fn new(channel: Channel<'t, D, C>) -> Self {
-        Self { service: Service::new(channel, VERSIONS) }
-    }
+service!(Shutdown, VERSIONS, BUFFER);
 
+impl<D: Dma, C: Conduit> Shutdown<'_, D, C> {
     /// Returns what the host has asked for, and tells it whether the guest will do it: `accepts` decides. `None` if
     /// nothing was asked, or the guest does not do it.
     ///
@@ -72,23 +69,6 @@ impl<'t, D: Dma, C: Conduit> Shutdown<'t, D, C> {
             let _ = self.service.commit();
         }
         Ok(order)
-    }
-
-    /// Returns the service, for its version and its channel.
-    pub fn into_service(self) -> Service<'t, D, C, BUFFER> {
-        self.service
-    }
-
-    /// Returns the version agreed on.
-    #[must_use]
-    pub const fn version(&self) -> Option<Version> {
-        self.service.version()
-    }
-
-    /// Returns whether the host has rescinded the service: as of [`Service::is_over`].
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.service.is_over()
     }
 }
 

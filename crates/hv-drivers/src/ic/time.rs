@@ -3,7 +3,7 @@
 use hv_guest::conduit::Conduit;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ic::{MessageType, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version};
-use hv_vmbus_client::{Channel, Dma, Error};
+use hv_vmbus_client::{Dma, Error};
 use zerocopy::FromBytes;
 
 use super::Service;
@@ -42,12 +42,9 @@ pub struct TimeSync<'t, D: Dma, C> {
     service: Service<'t, D, C, BUFFER>,
 }
 
-impl<'t, D: Dma, C: Conduit> TimeSync<'t, D, C> {
-    /// Begins with a channel that was just opened.
-    pub const fn new(channel: Channel<'t, D, C>) -> Self {
-        Self { service: Service::new(channel, VERSIONS) }
-    }
+service!(TimeSync, VERSIONS, BUFFER);
 
+impl<D: Dma, C: Conduit> TimeSync<'_, D, C> {
     /// Answers the host, and returns its next time; `None` if there is none now. Call it until then.
     ///
     /// # Errors
@@ -58,23 +55,6 @@ impl<'t, D: Dma, C: Conduit> TimeSync<'t, D, C> {
             let refers = request.version().is_some_and(|version| version.major >= 4);
             if request.message_type() == MessageType::TIME_SYNC { read(request.body(), refers) } else { None }
         })
-    }
-
-    /// Returns the service, for its version and its channel.
-    pub fn into_service(self) -> Service<'t, D, C, BUFFER> {
-        self.service
-    }
-
-    /// Returns the version agreed on.
-    #[must_use]
-    pub const fn version(&self) -> Option<Version> {
-        self.service.version()
-    }
-
-    /// Returns whether the host has rescinded the service: as of [`Service::is_over`].
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.service.is_over()
     }
 }
 

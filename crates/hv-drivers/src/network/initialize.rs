@@ -31,15 +31,7 @@ const LEAST_MTU: u32 = 68;
 const FILTER: u32 = FILTER_DIRECTED | FILTER_BROADCAST | FILTER_ALL_MULTICAST;
 
 /// Progress of the initialization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// The packet of this step has to be sent.
-    Send(Step),
-    /// The host has to answer it.
-    Await(Step),
-    Ready,
-    Failed(Error),
-}
+pub(super) type State = crate::state::State<Step, Error>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {

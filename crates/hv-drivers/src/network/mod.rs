@@ -32,7 +32,7 @@ use zerocopy::{Immutable, IntoBytes};
 pub use close::Closing;
 pub use offload::{Checksums, Offloading, Verdict};
 #[cfg(feature = "smoltcp")]
-pub use stack::{Device, Received, Transmit};
+pub use stack::{Received, SmoltcpDevice, Transmit};
 
 use crate::Wait;
 use crate::aligned::Aligned;
@@ -87,11 +87,7 @@ impl Error {
     }
 }
 
-impl From<hv_vmbus_client::Error> for Error {
-    fn from(error: hv_vmbus_client::Error) -> Self {
-        Self::Client(error)
-    }
-}
+channel_error!(Error);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,8 +112,6 @@ impl fmt::Display for Error {
         }
     }
 }
-
-impl core::error::Error for Error {}
 
 /// What a network stack needs of a card: frames with their Ethernet headers, without checksums after them.
 pub trait Frames {

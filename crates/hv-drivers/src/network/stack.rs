@@ -15,7 +15,7 @@ struct Room([u8; LONGEST]);
 
 /// A card as a device of smoltcp, with an MTU of 1500 at most.
 #[derive(Debug)]
-pub struct Device<F> {
+pub struct SmoltcpDevice<F> {
     frames: F,
     received: Room,
     sent: Room,
@@ -23,7 +23,7 @@ pub struct Device<F> {
     lost: u64,
 }
 
-impl<F: Frames> Device<F> {
+impl<F: Frames> SmoltcpDevice<F> {
     /// Wraps a card that is initialized.
     pub const fn new(frames: F) -> Self {
         Self { frames, received: Room([0; LONGEST]), sent: Room([0; LONGEST]), error: None, lost: 0 }
@@ -82,7 +82,7 @@ impl<F: Frames> phy::TxToken for Transmit<'_, F> {
     }
 }
 
-impl<F: Frames> phy::Device for Device<F> {
+impl<F: Frames> phy::Device for SmoltcpDevice<F> {
     type RxToken<'a>
         = Received<'a>
     where

@@ -46,11 +46,7 @@ pub enum Error {
     Finished,
 }
 
-impl From<hv_vmbus_client::Error> for Error {
-    fn from(error: hv_vmbus_client::Error) -> Self {
-        Self::Client(error)
-    }
-}
+channel_error!(Error);
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,8 +57,6 @@ impl fmt::Display for Error {
         }
     }
 }
-
-impl core::error::Error for Error {}
 
 /// Requests a stream to a service of the host. It is offered as a channel whose instance is `endpoint`, a GUID that no
 /// other stream has: [`offered`] finds it. If the host refuses there is a

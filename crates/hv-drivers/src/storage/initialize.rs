@@ -18,15 +18,7 @@ use crate::aligned::Aligned;
 const VERSIONS: [u16; 3] = [VERSION_6_2, VERSION_6_0, VERSION_5_1];
 
 /// Progress of the initialization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// The packet of this step has to be sent.
-    Send(Step),
-    /// The host has to answer it.
-    Await(Step),
-    Ready,
-    Failed(Error),
-}
+pub(super) type State = crate::state::State<Step, Error>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {

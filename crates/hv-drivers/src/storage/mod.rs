@@ -62,11 +62,7 @@ pub enum Error {
     Unsupported,
 }
 
-impl From<hv_vmbus_client::Error> for Error {
-    fn from(error: hv_vmbus_client::Error) -> Self {
-        Self::Client(error)
-    }
-}
+channel_error!(Error);
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
@@ -90,8 +86,6 @@ impl fmt::Display for Error {
         }
     }
 }
-
-impl core::error::Error for Error {}
 
 /// Location of a logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -9,7 +9,7 @@ use embedded_graphics_core::pixelcolor::{Rgb888, RgbColor};
 use embedded_graphics_core::primitives::Rectangle;
 use hv_vmbus_client::Dma;
 
-use super::{Area, Screen};
+use super::{Screen, ScreenArea};
 
 /// Returns a colour as the screen's memory has it.
 fn word(colour: Rgb888) -> u32 {
@@ -29,10 +29,10 @@ impl<D: Dma, C> DrawTarget for Screen<'_, '_, D, C> {
     type Error = Infallible;
 
     fn draw_iter<I: IntoIterator<Item = Pixel<Rgb888>>>(&mut self, pixels: I) -> Result<(), Infallible> {
-        let mut all = Area::default();
+        let mut all = ScreenArea::default();
         for Pixel(point, colour) in pixels {
             let (Ok(column), Ok(row)) = (u32::try_from(point.x), u32::try_from(point.y)) else { continue };
-            let area = Area::new(column, row, 1, 1).within(Self::size(self));
+            let area = ScreenArea::new(column, row, 1, 1).within(Self::size(self));
             if !area.is_empty() {
                 self.put(column, row, &[word(colour)]);
                 all = all.with(area);
@@ -51,7 +51,7 @@ impl<D: Dma, C> DrawTarget for Screen<'_, '_, D, C> {
         };
         let (left, right) = span(area.top_left.x, area.size.width);
         let (top, bottom) = span(area.top_left.y, area.size.height);
-        self.fill(Area { left, top, right, bottom }, word(colour));
+        self.fill(ScreenArea { left, top, right, bottom }, word(colour));
         Ok(())
     }
 }

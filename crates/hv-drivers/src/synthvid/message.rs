@@ -8,8 +8,9 @@ use hv_tlfs::vmbus::video::{
 use zerocopy::little_endian::{I32, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::area::MOST;
-use super::{Error, Sizes};
+use super::Error;
+use super::changes::MOST;
+use super::sizes::Sizes;
 use crate::aligned::Aligned;
 
 /// Type of a pipe's message with data (Linux 6.12, drivers/gpu/drm/hyperv/hyperv_drm_proto.c, `PIPE_MSG_DATA`).

@@ -7,7 +7,7 @@
 //! ```text
 //! let mut screen = Screen::new(channel, window);
 //! screen.wait_ready(&mut wait)?;
-//! screen.fill(Area::new(0, 0, 100, 50), 0xff_0000);
+//! screen.fill(ScreenArea::new(0, 0, 100, 50), 0xff_0000);
 //! screen.flush()?;
 //! ```
 //!
@@ -17,16 +17,17 @@
 //!
 //! Sources: Linux 6.12, drivers/gpu/drm/hyperv/hyperv_drm_proto.c, drivers/video/fbdev/hyperv_fb.c.
 
-mod area;
+mod changes;
 #[cfg(feature = "embedded-graphics")]
 mod draw;
+mod error;
 mod message;
 mod pixels;
-
-use core::fmt;
+mod sizes;
 
 use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::PacketType;
+pub use hv_tlfs::vmbus::video::ScreenArea;
 use hv_tlfs::vmbus::video::{
     DEPTH, MAX_RESOLUTIONS, MessageType, Rectangle, ResolutionRequest, Situation, SituationUpdate,
     VERSION_3_2, VERSION_3_5, VersionRequest, VramLocation,
@@ -36,138 +37,24 @@ use hv_vmbus_client::{Channel, Dma, FLOOD, Window};
 use zerocopy::little_endian::{I32, U32, U64};
 use zerocopy::{FromZeros as _, Immutable, IntoBytes};
 
-pub use area::Area;
-use area::{Changes, MOST};
+use changes::{Changes, MOST};
+pub use error::Error;
 use message::{Heard, Message, POSITION, ROOM, SHAPE};
+use sizes::{DEFAULT, PIXEL, Sizes, picture};
 
 use crate::Wait;
 use crate::aligned::Aligned;
 
 /// Versions of the protocol, the newest first.
 const VERSIONS: [u32; 2] = [VERSION_3_5, VERSION_3_2];
-/// Size of a screen whose host names none, and the largest such one (Linux 6.12, hyperv_drm_proto.c,
-/// `SYNTHVID_WIDTH_WIN8`).
-const DEFAULT: (u32, u32) = (1024, 768);
-const LARGEST: (u32, u32) = (1600, 1200);
-/// Bytes of a pixel.
-const PIXEL: u32 = DEPTH as u32 / 8;
-
-/// Reason why a screen does not work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Error {
-    /// The channel failed.
-    Client(hv_vmbus_client::Error),
-    /// The host speaks none of the versions.
-    NoVersion,
-    /// The window has fewer bytes than the device's memory, or the device has none.
-    Window {
-        /// Bytes of the device's memory.
-        device: u64,
-    },
-    /// The host has no memory at this guest physical address.
-    Refused(u64),
-    /// The host's answer is shorter than it says.
-    Malformed,
-    /// The screen is not initialized.
-    NotReady,
-    /// The screen cannot have this width and height.
-    Size(u32, u32),
-}
-
-impl From<hv_vmbus_client::Error> for Error {
-    fn from(error: hv_vmbus_client::Error) -> Self {
-        Self::Client(error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(error) => error.fmt(f),
-            Self::NoVersion => f.write_str("host speaks neither video version 3.5 nor 3.2"),
-            Self::Window { device } => {
-                write!(f, "video memory has {device} bytes, expected 1 up to those of the window; map more")
-            }
-            Self::Refused(gpa) => write!(f, "host has no video memory at {gpa:#x}; name VMBus's window"),
-            Self::Malformed => f.write_str("malformed answer from the host"),
-            Self::NotReady => f.write_str("screen is not initialized; poll it first"),
-            Self::Size(width, height) => {
-                write!(f, "screen cannot have {width} by {height} pixels; choose one of its sizes")
-            }
-        }
-    }
-}
-
-impl core::error::Error for Error {}
-
 /// Progress of the initialization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// The message of this step has to be sent.
-    Send(Step),
-    /// The host has to answer it.
-    Await(Step),
-    Ready,
-    Failed(Error),
-}
+type State = crate::state::State<Step, Error>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Version(usize),
     Sizes,
     Location,
-}
-
-/// Sizes that the host names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Sizes {
-    list: [(u32, u32); MAX_RESOLUTIONS],
-    count: usize,
-    default: Option<(u32, u32)>,
-}
-
-impl Sizes {
-    const NONE: Self = Self { list: [(0, 0); MAX_RESOLUTIONS], count: 0, default: None };
-
-    /// Adds one, if there is room. No screen has no pixels.
-    fn add(&mut self, width: u32, height: u32, is_default: bool) {
-        if width == 0 || height == 0 {
-            return;
-        }
-        if let Some(free) = self.list.get_mut(self.count) {
-            *free = (width, height);
-            self.count += 1;
-        }
-        if is_default {
-            self.default = Some((width, height));
-        }
-    }
-
-    /// Drops those that the device's memory is too small for.
-    fn fit(&mut self, bytes: u64) {
-        let all = core::mem::replace(self, Self::NONE);
-        for (width, height) in all.list.into_iter().take(all.count) {
-            if picture(width, height) <= bytes {
-                self.add(width, height, all.default == Some((width, height)));
-            }
-        }
-    }
-
-    fn named(&self) -> &[(u32, u32)] {
-        self.list.get(..self.count).unwrap_or(&self.list)
-    }
-
-    /// Returns the greatest width and the greatest height.
-    fn largest(&self) -> (u32, u32) {
-        let larger = |(a, b): (u32, u32), (width, height): &(u32, u32)| (a.max(*width), b.max(*height));
-        if self.count == 0 { LARGEST } else { self.named().iter().fold((0, 0), larger) }
-    }
-}
-
-/// Returns the bytes of a picture.
-fn picture(width: u32, height: u32) -> u64 {
-    u64::from(width).saturating_mul(height.into()).saturating_mul(PIXEL.into())
 }
 
 /// Messages that are to be sent when there is room.
@@ -362,7 +249,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
         self.size = size;
         self.due.situation = true;
         self.changes = Changes::NONE;
-        self.changes.add(Area::new(0, 0, size.0, size.1));
+        self.changes.add(ScreenArea::new(0, 0, size.0, size.1));
     }
 
     fn report(&mut self) -> Result<(), Error> {
@@ -373,7 +260,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
             let corner = |place: u32| I32::new(place as i32);
             let mut list = [Rectangle::new_zeroed(); MOST];
             for (place, area) in list.iter_mut().zip(self.changes.areas()) {
-                let Area { left, top, right, bottom } = *area;
+                let ScreenArea { left, top, right, bottom } = *area;
                 let [left, top, right, bottom] = [left, top, right, bottom].map(corner);
                 *place = Rectangle { left, top, right, bottom };
             }
@@ -486,7 +373,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
                 (self.due.position, self.due.shape) = (pointer, pointer);
                 self.due.situation |= situation;
                 if changes && !self.reports {
-                    self.changes.add(Area::new(0, 0, self.size.0, self.size.1));
+                    self.changes.add(ScreenArea::new(0, 0, self.size.0, self.size.1));
                 }
                 self.reports = changes;
             }

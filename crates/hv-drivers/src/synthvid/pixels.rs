@@ -3,7 +3,8 @@
 use hv_vmbus_client::Dma;
 use zerocopy::IntoBytes;
 
-use super::{Area, PIXEL, Screen};
+use super::sizes::PIXEL;
+use super::{Screen, ScreenArea};
 use crate::aligned::Aligned;
 
 /// Pixels that are written at a time.
@@ -14,7 +15,7 @@ impl<D: Dma, C> Screen<'_, '_, D, C> {
     /// host.
     pub fn write(&mut self, column: u32, row: u32, pixels: &[u32]) {
         let width = u32::try_from(pixels.len()).unwrap_or(u32::MAX);
-        let area = Area::new(column, row, width, 1).within(self.size());
+        let area = ScreenArea::new(column, row, width, 1).within(self.size());
         if !area.is_empty() {
             let pixels = pixels.get(..(area.right - area.left) as usize).unwrap_or(pixels);
             self.put(column, row, pixels);
@@ -25,7 +26,7 @@ impl<D: Dma, C> Screen<'_, '_, D, C> {
     /// Reads pixels of a row, from a column on. Those that lie beyond the screen stay as they are.
     pub fn read(&self, column: u32, row: u32, pixels: &mut [u32]) {
         let width = u32::try_from(pixels.len()).unwrap_or(u32::MAX);
-        let area = Area::new(column, row, width, 1).within(self.size());
+        let area = ScreenArea::new(column, row, width, 1).within(self.size());
         if !area.is_empty() {
             let pixels = pixels.split_at_mut((area.right - area.left) as usize).0;
             self.window.read(self.place(column, row), pixels.as_mut_bytes());
@@ -34,7 +35,7 @@ impl<D: Dma, C> Screen<'_, '_, D, C> {
     }
 
     /// Fills an area with a colour, as far as it lies on the screen. [`flush`](Self::flush) tells the host.
-    pub fn fill(&mut self, area: Area, colour: u32) {
+    pub fn fill(&mut self, area: ScreenArea, colour: u32) {
         let area = area.within(self.size());
         if area.is_empty() {
             return;

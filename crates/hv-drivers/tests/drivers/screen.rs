@@ -6,7 +6,7 @@ use hv_devices::storage::Storage;
 use hv_devices::video::{self, Picture};
 use hv_drivers::hv_vmbus_client::hv_guest::page::Page;
 use hv_drivers::hv_vmbus_client::{Open, Window};
-use hv_drivers::synthvid::{self, Area, Error, Screen};
+use hv_drivers::synthvid::{self, Error, Screen, ScreenArea};
 use hv_host::faults::Plan;
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vmbus::video::{VERSION_3_2, VERSION_3_5, VRAM_BYTES};
@@ -44,7 +44,7 @@ fn ready(world: &'static World) -> (TestClient, TestScreen, Window<'static>) {
 fn shown(world: &World) -> (Option<Picture>, [u32; 4]) {
     let slot = &world.bus.devices().video;
     let look = |device: &mut video::Video| (device.picture(), device.take_changed());
-    let (picture, video::Area { left, top, right, bottom }) =
+    let (picture, video::ScreenArea { left, top, right, bottom }) =
         world.bus.with(slot, &world.host, |device, _| look(device)).unwrap();
     (picture, [left, top, right, bottom])
 }
@@ -69,11 +69,11 @@ fn a_picture_is_drawn_and_its_changes_are_told() {
     screen.flush().unwrap();
     assert_eq!(shown(world).1, [0; 4]);
 
-    screen.fill(Area::new(101, 50, 75, 3), 0x12_3456);
+    screen.fill(ScreenArea::new(101, 50, 75, 3), 0x12_3456);
     screen.write(1022, 767, &[1, 2, 3]);
     screen.write(1024, 3, &[9]);
     screen.write(0, 768, &[9]);
-    screen.fill(Area { left: 5, top: 5, right: 5, bottom: 9 }, 9);
+    screen.fill(ScreenArea { left: 5, top: 5, right: 5, bottom: 9 }, 9);
     assert_eq!(shown(world).1, [0; 4], "not before it is flushed");
     screen.flush().unwrap();
     assert_eq!(shown(world).1, [101, 50, 1024, 768]);
@@ -109,7 +109,7 @@ fn another_size_is_another_picture() {
     for (width, height) in [(1920, 1080), (640, 480), (801, 600)] {
         screen.set_size(width, height).unwrap();
         assert_eq!(screen.size(), (width, height));
-        screen.fill(Area::new(0, 0, u32::MAX, u32::MAX), width);
+        screen.fill(ScreenArea::new(0, 0, u32::MAX, u32::MAX), width);
         screen.flush().unwrap();
         let picture = Picture { offset: 0, depth: 32, width, height, pitch: width * 4 };
         assert_eq!(shown(world), (Some(picture), [0, 0, width, height]));
@@ -157,7 +157,7 @@ fn memory_is_where_the_host_has_some() {
         let mut screen = Screen::new(channel, memory);
         assert_eq!(screen.wait_ready(&mut || Ok(())), Err(Error::Refused(gpa)));
         // Nothing is drawn where there is no memory.
-        screen.fill(Area::new(0, 0, 10, 10), 1);
+        screen.fill(ScreenArea::new(0, 0, 10, 10), 1);
         assert_eq!((pixel(&memory, 0), screen.size()), (0, (0, 0)));
         client.close_channel(screen.into_channel(), &mut world.os()).unwrap();
     }

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use hv_drivers::network::{Checksums, Device, Frames};
+use hv_drivers::network::{Checksums, Frames, SmoltcpDevice};
 use smoltcp::iface::{Config, Interface, SocketSet};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -34,21 +34,21 @@ impl phy::TxToken for Token<'_> {
     }
 }
 
-struct Frame(Vec<u8>);
+struct ReceivedFrame(Vec<u8>);
 
-impl phy::RxToken for Frame {
+impl phy::RxToken for ReceivedFrame {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
         take(&self.0)
     }
 }
 
 impl phy::Device for Wire {
-    type RxToken<'a> = Frame;
+    type RxToken<'a> = ReceivedFrame;
     type TxToken<'a> = Token<'a>;
 
-    fn receive(&mut self, _: Instant) -> Option<(Frame, Token<'_>)> {
+    fn receive(&mut self, _: Instant) -> Option<(ReceivedFrame, Token<'_>)> {
         self.arrived.extend(self.world.host.frames.lock().unwrap().drain(..));
-        Some((Frame(self.arrived.pop_front()?), Token(self.world)))
+        Some((ReceivedFrame(self.arrived.pop_front()?), Token(self.world)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Token<'_>> {
@@ -78,7 +78,7 @@ fn socket() -> Socket<'static> {
 fn two_stacks_exchange_a_stream_across_the_card() {
     let world = world();
     let (mut client, card) = open(world, 1500);
-    let mut device = Device::new(card);
+    let mut device = SmoltcpDevice::new(card);
     exchange(world, &mut device);
     assert!(device.frames().counts().received > 100);
     let closing = device.into_frames().close(&mut client).unwrap();
@@ -91,7 +91,7 @@ fn two_stacks_exchange_a_stream_across_the_card() {
 fn the_card_computes_the_checksums_of_a_stack() {
     let world = world();
     let (mut client, card) = offloading(world, Checksums::ALL);
-    let mut device = Device::new(card);
+    let mut device = SmoltcpDevice::new(card);
     let checksum = phy::Device::capabilities(&device).checksum;
     assert!(!checksum.tcp.tx() && checksum.tcp.rx() && !checksum.ipv4.tx() && !checksum.udp.tx());
     exchange(world, &mut device);
@@ -101,7 +101,7 @@ fn the_card_computes_the_checksums_of_a_stack() {
 }
 
 /// Sends a stream from the guest's stack to the peer's.
-fn exchange<F: Frames>(world: &'static World, device: &mut Device<F>) {
+fn exchange<F: Frames>(world: &'static World, device: &mut SmoltcpDevice<F>) {
     let mut wire = Wire { world, arrived: VecDeque::new() };
     let (mut guest, mut peer) = (interface(device, MAC, 1), interface(&mut wire, PEER, 2));
     let (mut guests, mut peers) = (SocketSet::new(vec![]), SocketSet::new(vec![]));

@@ -280,3 +280,55 @@ structs! {
         reserved: [U32; 15] = 4,
     }
 }
+
+/// A part of the screen: first column and row, and those after the last. A [`Rectangle`] in integers of the CPU, without
+/// negative places.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScreenArea {
+    /// First column.
+    pub left: u32,
+    /// First row.
+    pub top: u32,
+    /// First column after the last.
+    pub right: u32,
+    /// First row after the last.
+    pub bottom: u32,
+}
+
+impl ScreenArea {
+    /// No pixel.
+    pub const NONE: Self = Self { left: 0, top: 0, right: 0, bottom: 0 };
+
+    /// Makes an area of a corner and a size.
+    #[must_use]
+    pub const fn new(left: u32, top: u32, width: u32, height: u32) -> Self {
+        Self { left, top, right: left.saturating_add(width), bottom: top.saturating_add(height) }
+    }
+
+    /// Returns true if it has no pixel.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.left >= self.right || self.top >= self.bottom
+    }
+
+    /// Returns the part of it that lies in a screen of this width and height.
+    #[must_use]
+    pub fn within(self, (width, height): (u32, u32)) -> Self {
+        Self { right: self.right.min(width), bottom: self.bottom.min(height), ..self }
+    }
+
+    /// Returns the smallest area that has both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        match (self.is_empty(), other.is_empty()) {
+            (_, true) => self,
+            (true, _) => other,
+            _ => Self {
+                left: self.left.min(other.left),
+                top: self.top.min(other.top),
+                right: self.right.max(other.right),
+                bottom: self.bottom.max(other.bottom),
+            },
+        }
+    }
+}

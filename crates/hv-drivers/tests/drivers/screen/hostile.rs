@@ -115,11 +115,11 @@ fn the_guest_says_what_linux_says() {
     assert_eq!(heard[3].payload, of(5, &situation));
 
     // No changes are told before the host asks for them.
-    screen.fill(Area::new(1, 2, 3, 4), 5);
+    screen.fill(ScreenArea::new(1, 2, 3, 4), 5);
     screen.flush().unwrap();
     assert_eq!(kinds(&mut end), [0; 0]);
     tell(&mut end, &told(9, &[1, 0, 0, 0]));
-    screen.fill(Area::new(1, 2, 3, 4), 6);
+    screen.fill(ScreenArea::new(1, 2, 3, 4), 6);
     screen.flush().unwrap();
     let [position, shape, dirt] = [(); 3].map(|()| end.hear().unwrap());
     assert_eq!([position.word(2), shape.word(2), dirt.word(2)], [7, 8, 10]);
@@ -130,7 +130,7 @@ fn the_guest_says_what_linux_says() {
     screen.flush().unwrap();
     assert_eq!(kinds(&mut end), [7, 8, 5]);
     tell(&mut end, &told(9, &[0; 4]));
-    screen.fill(Area::new(1, 2, 3, 4), 7);
+    screen.fill(ScreenArea::new(1, 2, 3, 4), 7);
     screen.flush().unwrap();
     assert_eq!((kinds(&mut end), screen.is_watched()), (vec![], false));
 }
@@ -255,7 +255,7 @@ fn requests_without_an_end_are_answered_once_a_look() {
     tell(&mut end, &told(9, &[1, 0, 0, 0]));
     let mut refused = None;
     for n in 0..1000 {
-        screen.fill(Area::new(n % 640, 0, 1, 1), n);
+        screen.fill(ScreenArea::new(n % 640, 0, 1, 1), n);
         if let Err(error) = screen.flush() {
             refused = Some(error);
             break;
@@ -314,7 +314,7 @@ proptest! {
         for message in &messages {
             let _ = end.put(6, 0, 0, &[], message);
             let _ = screen.poll();
-            screen.fill(Area::new(0, 0, u32::MAX, u32::MAX), 0xff);
+            screen.fill(ScreenArea::new(0, 0, u32::MAX, u32::MAX), 0xff);
             let _ = screen.flush();
             let (width, height) = screen.size();
             prop_assert!(u64::from(width) * u64::from(height) * 4 <= MEMORY.into());
