@@ -160,7 +160,7 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
 /// With a value behind each type, the structure has a `const fn new` that creates the devices. With `mod` before each
 /// name, the device's file is a module of that name too, so that a device is that file and one line:
 ///
-/// ```ignore
+/// ```text
 /// hv_vmbus::devices! {
 ///     pub struct MachineDevices {
 ///         pub mod clock: Slot<Lock, clock::Clock> = Slot::offering(clock::Clock::new(), clock::OFFER),
