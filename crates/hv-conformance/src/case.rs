@@ -14,6 +14,7 @@ pub struct Case {
     pub page: &'static str,
     /// Section of that page.
     pub section: &'static str,
+    #[cfg(feature = "run")]
     pub(crate) run: fn(&Cx<'_>) -> Outcome,
 }
 
@@ -32,6 +33,7 @@ macro_rules! cases {
                 name: stringify!($name),
                 page: $page,
                 section: $section,
+                #[cfg(feature = "run")]
                 run: $name,
             },
         )+)+];

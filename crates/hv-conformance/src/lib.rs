@@ -20,6 +20,8 @@
 //! - Before each case all registers that the suite writes are reset.
 #![cfg_attr(not(any(test, feature = "report", feature = "mutants")), no_std)]
 #![forbid(unsafe_code)]
+// Without the feature `run` nothing calls the cases, so that they are not compiled to code.
+#![cfg_attr(not(feature = "run"), allow(dead_code, unused_imports))]
 
 #[macro_use]
 mod outcome;
@@ -40,4 +42,6 @@ mod suite;
 pub use case::Case;
 pub use env::{Convention, CrashReport, Env, Exception, MAX_VPS, PAGES};
 pub use outcome::{Failure, Outcome, Stop};
-pub use suite::{Setting, Sink, Totals, cases, matches, run};
+#[cfg(feature = "run")]
+pub use suite::run;
+pub use suite::{Setting, Sink, Totals, cases, matches};

@@ -81,6 +81,7 @@ pub fn matches(case: &Case, filter: &str) -> bool {
 }
 
 /// Runs the cases that match a filter. Called on the boot processor, once the others are running.
+#[cfg(feature = "run")]
 pub fn run(env: &dyn Env, filter: &str, sink: &mut dyn Sink) -> Totals {
     let facts = learn(env);
     let selected = || cases().filter(|case| matches(case, filter));
