@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use hv_drivers::hv_vmbus_client::hv_guest::page::Page;
 use hv_drivers::hv_vmbus_client;
+use hv_drivers::hv_vmbus_client::hv_guest::page::Page;
 use hv_drivers::network::{Error, Frames};
 use hv_testbed::scripted_card::{Heard, words};
 
