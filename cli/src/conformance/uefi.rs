@@ -100,7 +100,8 @@ fn report_on(disk: &[u8]) -> anyhow::Result<Vec<u8>> {
     let volume = disk.get(partition).context("the disk image is truncated")?;
     let volume = Fat::open(volume)
         .context("its file system is not FAT; give the disk image of --uefi after its run")?;
-    volume.read(REPORT, PARTITION_BYTES)?.with_context(|| format!("there is no {REPORT}"))
+    let report = volume.read(REPORT, PARTITION_BYTES).context("its file system is corrupt")?;
+    report.with_context(|| format!("there is no {REPORT}"))
 }
 
 /// Returns true if the bytes are a disk with a GPT (UEFI Specification, "GPT Header").
