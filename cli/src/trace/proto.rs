@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    /// The examples of Protocol Buffers' documentation.
+    /// Checks the examples of Protocol Buffers' documentation.
     #[test]
     fn messages_have_the_bytes_of_the_documentation() {
         let one = Inner { number: 150, text: String::new() };
