@@ -451,7 +451,7 @@ fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 }
 
 /// Checks that a picture lies in the window, and what has changed on the screen, whatever a guest says.
-fn look(picture: Option<video::Picture>, changed: video::Area) {
+fn look(picture: Option<video::Picture>, changed: video::ScreenArea) {
     let Some(video::Picture { offset, depth, width, height, pitch }) = picture else { return };
     let row = u64::from(width) * u64::from(depth / 8);
     let end = u128::from(offset) + u128::from(height - 1) * u128::from(pitch) + u128::from(row);
