@@ -1,7 +1,7 @@
 //! Protocol Buffers, as far as Perfetto's messages need them: messages declared as structures, written and read.
 //!
-//! Source: Protocol Buffers' documentation, "Encoding". A reader skips unknown fields; groups, which are out of use, are
-//! refused.
+//! Source: Protocol Buffers' documentation, "Encoding". A reader skips unknown fields; groups, which are out of use,
+//! are refused.
 
 use anyhow::{Context as _, bail};
 

@@ -168,8 +168,8 @@ where
     bus.restore(host, &mut Reader::new(&image(bus, host))).unwrap();
 }
 
-/// Restores every image that differs from the device's in one of its first `most` bytes, or ends before its end. Nothing
-/// may panic.
+/// Restores every image that differs from the device's in one of its first `most` bytes, or ends before its end.
+/// Nothing may panic.
 pub(crate) fn hostile_images<D: Device, const REQUESTS: usize>(
     bus: &OneBus<D, REQUESTS>,
     host: &Host,
