@@ -106,7 +106,8 @@ impl Sources {
     }
 
     /// Returns a circle as [`circle`](Self::circle) does, where a folder counts as one file. Checks that each central
-    /// type, given with its file, lists its chapters: exactly the files that add methods to it, and so import that file.
+    /// type, given with its file, lists its chapters: exactly the files that add methods to it, and so import that
+    /// file.
     fn circle_of_folders(&self, root: &Path, centres: &[(&str, &str)]) -> Option<Vec<String>> {
         let folder = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
         let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -281,8 +281,8 @@ structs! {
     }
 }
 
-/// A part of the screen: first column and row, and those after the last. A [`Rectangle`] in integers of the CPU, without
-/// negative places.
+/// A part of the screen: first column and row, and those after the last. A [`Rectangle`] in integers of the CPU,
+/// without negative places.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScreenArea {
     /// First column.
