@@ -5,6 +5,7 @@ use std::io;
 
 use anyhow::{Context as _, ensure};
 use hv_trace::{Kind, NO_VP, Raw, Record, What};
+use prost::Message as _;
 use zerocopy::FromBytes as _;
 
 use super::convert::track;
@@ -13,7 +14,6 @@ use super::perfetto::{
     INCREMENTAL_STATE_CLEARED, INSTANT, InternedData, NEEDS_INCREMENTAL_STATE, Name, Run, SLICE_BEGIN,
     SLICE_END, TracePacket, TrackEvent,
 };
-use super::proto::Message as _;
 
 /// Limits of what the checker remembers, whatever the file: tracks (a handful for each VP), interned names, and flows,
 /// of which a run of hours has fewer.
@@ -91,7 +91,7 @@ pub(super) fn check<R: io::Read>(mut packets: Packets<R>) -> anyhow::Result<Chec
     let mut index = 0u64;
     while let Some(bytes) = packets.next()? {
         let packet =
-            TracePacket::decode(&bytes).with_context(|| format!("packet {index} cannot be decoded"))?;
+            TracePacket::decode(&*bytes).with_context(|| format!("packet {index} cannot be decoded"))?;
         state.packet(packet, &mut found).with_context(|| format!("packet {index}"))?;
         index += 1;
     }

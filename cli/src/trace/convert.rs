@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use hv_trace::{NO_VP, Record, What};
+use prost::Message as _;
 
 use super::decode::{self, Decoded, Value};
 use super::exits::{Exit, Exits};
@@ -15,7 +16,6 @@ use super::perfetto::{
     NamedPlace, ProcessDescriptor, Run, SLICE_BEGIN, SLICE_END, ThreadDescriptor, TracePacket,
     TrackDescriptor, TrackEvent,
 };
-use super::proto::Message as _;
 
 /// The only packet sequence.
 const SEQUENCE: u32 = 1;
@@ -103,7 +103,7 @@ fn limit_places(places: &mut Vec<NamedPlace>, most: u64) {
     const FRAME: usize = 6;
     let mut bytes = 0;
     let fits = |place: &&NamedPlace| {
-        bytes += (place.encode().len() + FRAME) as u64;
+        bytes += (place.encoded_len() + FRAME) as u64;
         bytes <= most
     };
     let count = places.iter().take_while(fits).count();

@@ -5,10 +5,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use anyhow::{Context as _, bail, ensure};
 use hv_trace::{NO_VP, Raw, Record};
 use hv_wire::platform::MAX_VPS;
+use prost::Message as _;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::perfetto::{OwnPacket, PACKET, Run, TracePacket};
-use super::proto::{Message as _, put_varint};
 use crate::input::Input;
 use crate::setup::size::exact;
 
@@ -88,11 +88,9 @@ impl<W: Write> Writer<W> {
     }
 
     pub(super) fn packet(&mut self, packet: &TracePacket) -> io::Result<()> {
-        let bytes = packet.encode();
-        let mut head = vec![PACKET];
-        put_varint(bytes.len() as u64, &mut head);
-        self.written += (head.len() + bytes.len()) as u64;
-        self.out.write_all(&head)?;
+        let bytes = packet.encode_length_delimited_to_vec();
+        self.written += 1 + bytes.len() as u64;
+        self.out.write_all(&[PACKET])?;
         self.out.write_all(&bytes)
     }
 
@@ -181,7 +179,7 @@ pub(super) struct Reader<R> {
 impl<R: io::Read> Reader<R> {
     pub(super) fn new(mut packets: Packets<R>) -> anyhow::Result<Self> {
         let first = packets.next()?.with_context(|| format!("it is {NO_TRACE}: it is empty"))?;
-        let Some(run) = OwnPacket::decode(&first).ok().and_then(|packet| packet.run) else {
+        let Some(run) = OwnPacket::decode(&*first).ok().and_then(|packet| packet.run) else {
             bail!("it is {NO_TRACE}: it has no description of a run");
         };
         run.check()?;
@@ -200,7 +198,7 @@ impl<R: io::Read> Reader<R> {
                 return Ok(Some(record));
             }
             let Some(bytes) = self.packets.next()? else { return Ok(None) };
-            let packet = OwnPacket::decode(&bytes).context("the trace is damaged")?;
+            let packet = OwnPacket::decode(&*bytes).context("the trace is damaged")?;
             if let Some(run) = packet.run {
                 (self.run.left_out, self.run.console) = (run.left_out, run.console);
             }

@@ -1,8 +1,5 @@
 //! `hv boot --trace` stores the hypervisor's records, and `hv trace` reads them.
 
-#[macro_use]
-mod proto;
-
 mod args;
 mod check;
 mod collect;

@@ -18,128 +18,190 @@ pub(super) const SLICE_END: i32 = 2;
 /// `TrackEvent.Type`: an event without duration.
 pub(super) const INSTANT: i32 = 3;
 
-messages! {
-    /// One packet.
-    pub(super) struct TracePacket {
-        /// Nanoseconds.
-        pub(super) timestamp: Option<u64> = 8 as optional,
-        /// The writer; interned names are valid within a sequence.
-        pub(super) sequence: Option<u32> = 10 as optional,
-        pub(super) track_event: Option<TrackEvent> = 11 as message,
-        pub(super) interned_data: Option<InternedData> = 12 as message,
-        pub(super) sequence_flags: Option<u32> = 13 as optional,
-        pub(super) track_descriptor: Option<TrackDescriptor> = 60 as message,
-        /// An extension, in the range 1000 to 1999 that the schema leaves to others: the description of the run.
-        pub(super) run: Option<Run> = 1900 as message,
-        /// An extension: [`Raw`](hv_trace::Raw) records in time order.
-        pub(super) records: Vec<u8> = 1901 as bytes,
-    }
+/// One packet.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TracePacket {
+    /// Nanoseconds.
+    #[prost(uint64, optional, tag = "8")]
+    pub(super) timestamp: Option<u64>,
+    /// The writer; interned names are valid within a sequence.
+    #[prost(uint32, optional, tag = "10")]
+    pub(super) sequence: Option<u32>,
+    #[prost(message, optional, tag = "11")]
+    pub(super) track_event: Option<TrackEvent>,
+    #[prost(message, optional, tag = "12")]
+    pub(super) interned_data: Option<InternedData>,
+    #[prost(uint32, optional, tag = "13")]
+    pub(super) sequence_flags: Option<u32>,
+    #[prost(message, optional, tag = "60")]
+    pub(super) track_descriptor: Option<TrackDescriptor>,
+    /// An extension, in the range 1000 to 1999 that the schema leaves to others: the description of the run.
+    #[prost(message, optional, tag = "1900")]
+    pub(super) run: Option<Run>,
+    /// An extension: [`Raw`](hv_trace::Raw) records in time order.
+    #[prost(bytes = "vec", tag = "1901")]
+    pub(super) records: Vec<u8>,
+}
 
-    /// The part of a packet that `hv trace` reads; the rest is skipped.
-    pub(super) struct OwnPacket {
-        pub(super) run: Option<Run> = 1900 as message,
-        pub(super) records: Vec<u8> = 1901 as bytes,
-    }
+/// The part of a packet that `hv trace` reads; the rest is skipped.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OwnPacket {
+    #[prost(message, optional, tag = "1900")]
+    pub(super) run: Option<Run>,
+    #[prost(bytes = "vec", tag = "1901")]
+    pub(super) records: Vec<u8>,
+}
 
-    /// Description of the run; the first packet.
-    pub(crate) struct Run {
-        /// Version of the records: [`hv_trace::VERSION`].
-        pub(crate) version: u32 = 1 as number,
-        /// Number of VPs.
-        pub(crate) vps: u32 = 2 as number,
-        /// Frequency of the records' times in Hz.
-        pub(crate) frequency: u64 = 3 as number,
-        /// Time at which the guest's counter was 0.
-        pub(crate) origin: u64 = 4 as number,
-        /// Number of records that each VP wrote.
-        pub(crate) recorded: Vec<u64> = 5 as packed,
-        /// Number of records that each VP dropped because its ring was full.
-        pub(crate) dropped: Vec<u64> = 6 as packed,
-        /// The rules of the fault plan.
-        pub(crate) rules: Vec<PlanRule> = 7 as messages,
-        /// Number of records of each VP that are not in the file, because it has reached its maximum size. Known at the
-        /// end: a second packet of this kind ends a trace with missing records.
-        pub(crate) left_out: Vec<u64> = 8 as packed,
-        /// The guest's memory: first address.
-        pub(crate) ram_base: u64 = 9 as number,
-        /// Its size in bytes.
-        pub(crate) ram_size: u64 = 10 as number,
-        /// Number of console records, created by the tool.
-        pub(crate) console: u64 = 11 as number,
-        /// Names of guest addresses, if symbols are known.
-        pub(crate) places: Vec<NamedPlace> = 12 as messages,
-    }
+/// Description of the run; the first packet.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Run {
+    /// Version of the records: [`hv_trace::VERSION`].
+    #[prost(uint32, tag = "1")]
+    pub(crate) version: u32,
+    /// Number of VPs.
+    #[prost(uint32, tag = "2")]
+    pub(crate) vps: u32,
+    /// Frequency of the records' times in Hz.
+    #[prost(uint64, tag = "3")]
+    pub(crate) frequency: u64,
+    /// Time at which the guest's counter was 0.
+    #[prost(uint64, tag = "4")]
+    pub(crate) origin: u64,
+    /// Number of records that each VP wrote.
+    #[prost(uint64, repeated, tag = "5")]
+    pub(crate) recorded: Vec<u64>,
+    /// Number of records that each VP dropped because its ring was full.
+    #[prost(uint64, repeated, tag = "6")]
+    pub(crate) dropped: Vec<u64>,
+    /// The rules of the fault plan.
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) rules: Vec<PlanRule>,
+    /// Number of records of each VP that are not in the file, because it has reached its maximum size. Known at the
+    /// end: a second packet of this kind ends a trace with missing records.
+    #[prost(uint64, repeated, tag = "8")]
+    pub(crate) left_out: Vec<u64>,
+    /// The guest's memory: first address.
+    #[prost(uint64, tag = "9")]
+    pub(crate) ram_base: u64,
+    /// Its size in bytes.
+    #[prost(uint64, tag = "10")]
+    pub(crate) ram_size: u64,
+    /// Number of console records, created by the tool.
+    #[prost(uint64, tag = "11")]
+    pub(crate) console: u64,
+    /// Names of guest addresses, if symbols are known.
+    #[prost(message, repeated, tag = "12")]
+    pub(crate) places: Vec<NamedPlace>,
+}
 
-    /// A guest address.
-    pub(crate) struct NamedPlace {
-        /// Its address.
-        pub(crate) pc: u64 = 1 as number,
-        /// Symbol and offset.
-        pub(crate) name: String = 2 as text,
-    }
+/// A guest address.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NamedPlace {
+    /// Its address.
+    #[prost(uint64, tag = "1")]
+    pub(crate) pc: u64,
+    /// Symbol and offset.
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+}
 
-    /// A rule of a fault plan.
-    pub(crate) struct PlanRule {
-        /// The rule as the user wrote it.
-        pub(crate) rule: String = 1 as text,
-        /// How often it fired.
-        pub(crate) fired: u64 = 2 as number,
-    }
+/// A rule of a fault plan.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PlanRule {
+    /// The rule as the user wrote it.
+    #[prost(string, tag = "1")]
+    pub(crate) rule: String,
+    /// How often it fired.
+    #[prost(uint64, tag = "2")]
+    pub(crate) fired: u64,
+}
 
-    /// An event on a track.
-    pub(super) struct TrackEvent {
-        pub(super) category_iids: Vec<u64> = 3 as numbers,
-        pub(super) debug_annotations: Vec<DebugAnnotation> = 4 as messages,
-        pub(super) r#type: Option<i32> = 9 as optional,
-        pub(super) name_iid: Option<u64> = 10 as optional,
-        pub(super) track_uuid: Option<u64> = 11 as optional,
-        /// Flows that begin at this event or pass through it.
-        pub(super) flow_ids: Vec<u64> = 47 as fixed,
-        /// Flows that end at this event.
-        pub(super) terminating_flow_ids: Vec<u64> = 48 as fixed,
-    }
+/// An event on a track.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TrackEvent {
+    #[prost(uint64, repeated, packed = "false", tag = "3")]
+    pub(super) category_iids: Vec<u64>,
+    #[prost(message, repeated, tag = "4")]
+    pub(super) debug_annotations: Vec<DebugAnnotation>,
+    #[prost(int32, optional, tag = "9")]
+    pub(super) r#type: Option<i32>,
+    #[prost(uint64, optional, tag = "10")]
+    pub(super) name_iid: Option<u64>,
+    #[prost(uint64, optional, tag = "11")]
+    pub(super) track_uuid: Option<u64>,
+    /// Flows that begin at this event or pass through it.
+    #[prost(fixed64, repeated, packed = "false", tag = "47")]
+    pub(super) flow_ids: Vec<u64>,
+    /// Flows that end at this event.
+    #[prost(fixed64, repeated, packed = "false", tag = "48")]
+    pub(super) terminating_flow_ids: Vec<u64>,
+}
 
-    /// An argument of an event.
-    pub(super) struct DebugAnnotation {
-        pub(super) name_iid: Option<u64> = 1 as optional,
-        pub(super) uint_value: Option<u64> = 3 as optional,
-        pub(super) string_value: Option<String> = 6 as optional_text,
-        /// Shown in hexadecimal.
-        pub(super) pointer_value: Option<u64> = 7 as optional,
-    }
+/// An argument of an event.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct DebugAnnotation {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) name_iid: Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(super) uint_value: Option<u64>,
+    #[prost(string, optional, tag = "6")]
+    pub(super) string_value: Option<String>,
+    /// Shown in hexadecimal.
+    #[prost(uint64, optional, tag = "7")]
+    pub(super) pointer_value: Option<u64>,
+}
 
-    /// Names that events refer to by number.
-    pub(super) struct InternedData {
-        pub(super) event_categories: Vec<Name> = 1 as messages,
-        pub(super) event_names: Vec<Name> = 2 as messages,
-        pub(super) debug_annotation_names: Vec<Name> = 3 as messages,
-    }
+/// Names that events refer to by number.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct InternedData {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) event_categories: Vec<Name>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) event_names: Vec<Name>,
+    #[prost(message, repeated, tag = "3")]
+    pub(super) debug_annotation_names: Vec<Name>,
+}
 
-    /// `EventCategory`, `EventName` and `DebugAnnotationName`, which have the same form.
-    pub(super) struct Name {
-        pub(super) iid: Option<u64> = 1 as optional,
-        pub(super) name: Option<String> = 2 as optional_text,
-    }
+/// `EventCategory`, `EventName` and `DebugAnnotationName`, which have the same form.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Name {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) iid: Option<u64>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) name: Option<String>,
+}
 
-    /// A track.
-    pub(super) struct TrackDescriptor {
-        pub(super) uuid: Option<u64> = 1 as optional,
-        pub(super) name: Option<String> = 2 as optional_text,
-        pub(super) process: Option<ProcessDescriptor> = 3 as message,
-        pub(super) thread: Option<ThreadDescriptor> = 4 as message,
-        pub(super) parent_uuid: Option<u64> = 5 as optional,
-    }
+/// A track.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct TrackDescriptor {
+    #[prost(uint64, optional, tag = "1")]
+    pub(super) uuid: Option<u64>,
+    #[prost(string, optional, tag = "2")]
+    pub(super) name: Option<String>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) process: Option<ProcessDescriptor>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) thread: Option<ThreadDescriptor>,
+    #[prost(uint64, optional, tag = "5")]
+    pub(super) parent_uuid: Option<u64>,
+}
 
-    /// The partition, as a process.
-    pub(super) struct ProcessDescriptor {
-        pub(super) pid: Option<i32> = 1 as optional,
-        pub(super) process_name: Option<String> = 6 as optional_text,
-    }
+/// The partition, as a process.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ProcessDescriptor {
+    #[prost(int32, optional, tag = "1")]
+    pub(super) pid: Option<i32>,
+    #[prost(string, optional, tag = "6")]
+    pub(super) process_name: Option<String>,
+}
 
-    /// A VP, as a thread.
-    pub(super) struct ThreadDescriptor {
-        pub(super) pid: Option<i32> = 1 as optional,
-        pub(super) tid: Option<i32> = 2 as optional,
-        pub(super) thread_name: Option<String> = 5 as optional_text,
-    }
+/// A VP, as a thread.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ThreadDescriptor {
+    #[prost(int32, optional, tag = "1")]
+    pub(super) pid: Option<i32>,
+    #[prost(int32, optional, tag = "2")]
+    pub(super) tid: Option<i32>,
+    #[prost(string, optional, tag = "5")]
+    pub(super) thread_name: Option<String>,
 }
