@@ -14,10 +14,15 @@ use super::cache::{Cache, Lock};
 use crate::output::Folder;
 use crate::{process, ui};
 
+/// Name of the file of a state's own sources.
+const SOURCES: &str = "sources.list";
+
 /// apt with lists of arm64 packages.
 pub(crate) struct Apt<'a> {
     cache: &'a Cache,
     lock: &'a Lock,
+    /// Name of its folder in the cache.
+    name: String,
     config: PathBuf,
 }
 
@@ -34,23 +39,43 @@ pub(crate) struct Package {
 impl<'a> Apt<'a> {
     /// Sets up the private state and fetches the lists.
     pub(crate) fn update(cache: &'a Cache, lock: &'a Lock) -> anyhow::Result<Self> {
-        let dir = cache.entry("apt");
-        let folder = Folder::make(cache.dir())?.inner("apt")?;
+        let apt = Self::set_up(cache, lock, "apt", None)?;
+        apt.fetch_lists("busybox-static")?;
+        Ok(apt)
+    }
+
+    /// Sets up the private state in the cache's folder called `name`, with these sources instead of the system's.
+    pub(crate) fn set_up(
+        cache: &'a Cache,
+        lock: &'a Lock,
+        name: &str,
+        sources: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let dir = cache.entry(name);
+        let folder = Folder::make(cache.dir())?.inner(name)?;
         let state = folder.inner("state")?;
         state.inner("lists")?.inner("partial")?;
         folder.inner("cache")?.inner("archives")?.inner("partial")?;
         state.write("status", b"")?;
         let config = dir.join("apt.conf");
-        folder.write("apt.conf", configuration(&dir)?.as_bytes())?;
-        let apt = Self { cache, lock, config };
+        let mut text = configuration(&dir)?;
+        if let Some(sources) = sources {
+            folder.write(SOURCES, sources.as_bytes())?;
+            text.push_str(&own_sources(&dir));
+        }
+        folder.write("apt.conf", text.as_bytes())?;
+        Ok(Self { cache, lock, name: name.to_owned(), config })
+    }
+
+    /// Fetches the lists. If a source does not respond, a package of this name must still come from another one.
+    pub(crate) fn fetch_lists(&self, needed: &str) -> anyhow::Result<()> {
         let task = ui::Task::new("Fetching the package lists for Debian arm64 (apt)");
-        let done = process::run(apt.command("apt-get").arg("update"), || {})?;
+        let done = process::run(self.command("apt-get").arg("update"), || {})?;
         drop(task);
-        // If a source of the system does not respond, the package may still come from another one.
-        if !done.status.success() && apt.names("busybox-static")?.is_empty() {
+        if !done.status.success() && self.names(needed)?.is_empty() {
             bail!("cannot fetch the package lists for Debian arm64: {}", done.complaint("E:"));
         }
-        Ok(apt)
+        Ok(())
     }
 
     fn command(&self, program: &str) -> Command {
@@ -67,24 +92,54 @@ impl<'a> Apt<'a> {
         Ok(done.stdout.lines().map(str::to_owned).collect())
     }
 
+    /// Returns the folder of downloaded package files.
+    pub(crate) fn archives(&self) -> PathBuf {
+        self.cache.entry(&self.name).join("cache/archives")
+    }
+
+    /// Has apt install packages with all that they depend on, as far as `option` says, and returns what it prints.
+    fn install(&self, option: &str, packages: &[&str], tick: impl FnMut()) -> anyhow::Result<String> {
+        let mut command = self.command("apt-get");
+        command.args(["install", "--no-install-recommends", option]).args(packages);
+        let done = process::run(&mut command, tick)?;
+        if !done.status.success() {
+            let names = packages.join(", ");
+            bail!("cannot download Debian's arm64 packages of {names}: {}", done.complaint("E:"));
+        }
+        Ok(done.stdout)
+    }
+
     /// Downloads packages with all that they depend on, and unpacks them below `root`, a folder that does not exist.
     pub(crate) fn unpack(&self, packages: &[&str], root: &Path) -> anyhow::Result<()> {
-        let archives = self.cache.entry("apt").join("cache/archives");
-        let install = |option: &str| -> anyhow::Result<String> {
-            let mut command = self.command("apt-get");
-            command.args(["install", "--no-install-recommends", option]).args(packages);
-            let done = process::run(&mut command, || {})?;
-            if !done.status.success() {
-                let names = packages.join(", ");
-                bail!("cannot download Debian's arm64 packages of {names}: {}", done.complaint("E:"));
-            }
-            Ok(done.stdout)
-        };
-        let files = installed_files(&install("--simulate")?);
+        let files = self.resolve(packages)?;
         let task = ui::Task::new(format!("Downloading Debian's arm64 packages of {}", packages.join(", ")));
-        install("--download-only")?;
+        self.install("--download-only", packages, || {})?;
         drop(task);
-        unpack_all(&archives, &files, root)
+        unpack_all(&self.archives(), &files, root)
+    }
+
+    /// Returns the names of the package files of packages, and of all that they depend on. Patterns are apt's.
+    pub(crate) fn resolve(&self, packages: &[&str]) -> anyhow::Result<Vec<String>> {
+        Ok(installed_files(&self.install("--simulate", packages, || {})?))
+    }
+
+    /// Downloads the package files of packages, and of all that they depend on, except those that are there.
+    pub(crate) fn fetch(&self, packages: &[&str]) -> anyhow::Result<()> {
+        let missing = self.install("--print-uris", packages, || {})?;
+        let missing: Vec<(String, u64)> =
+            missing.lines().filter_map(parse_uri).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let archives = self.archives();
+        let bytes = missing.iter().map(|(_, size)| size).sum();
+        let task = ui::Task::bytes(format!("Downloading {} of Debian's arm64 packages", missing.len()), bytes);
+        let done = |(name, _): &(String, u64)| {
+            let length = |path: PathBuf| fs::metadata(path).ok().map(|meta| meta.len());
+            length(archives.join(name)).or_else(|| length(archives.join("partial").join(name))).unwrap_or(0)
+        };
+        self.install("--download-only", packages, || task.position(missing.iter().map(done).sum()))?;
+        Ok(())
     }
 
     /// Downloads the newest version of a package into the cache.
@@ -174,6 +229,19 @@ Dir::Log "{dir}/log";
 #clear DPkg::Post-Invoke;
 "#
     ))
+}
+
+/// Returns what is added to the configuration for a state with sources of its own: the system's do not count, nor what
+/// it prefers.
+fn own_sources(dir: &Path) -> String {
+    format!(
+        r#"Dir::Etc::sourcelist "{}/{SOURCES}";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+"#,
+        dir.display()
+    )
 }
 
 /// Parses file name and size from the output of `apt-get download --print-uris`: `'URI' NAME SIZE HASH`.

@@ -7,6 +7,7 @@
 mod apt;
 pub mod cache;
 pub mod child;
+pub mod debian;
 pub mod developer;
 pub mod exit;
 pub mod guest;

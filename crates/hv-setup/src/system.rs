@@ -30,6 +30,11 @@ pub fn name() -> (String, bool) {
     (name, os_release(&text, "ID").as_deref() == Some("debian"))
 }
 
+/// Returns the code name of the system's release, if it has one.
+pub(crate) fn code_name() -> Option<String> {
+    os_release(&std::fs::read_to_string("/etc/os-release").unwrap_or_default(), "VERSION_CODENAME")
+}
+
 /// Checks that Debian's packages are available.
 pub fn require_debian(what: &str) -> anyhow::Result<()> {
     let (name, debian) = name();
