@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::ValueEnum;
 
 use crate::exit::Exit;
+use crate::image::IMAGES;
 use crate::machine::folder;
 use crate::machines::Machines;
 use crate::setup::cache::{Cache, Removal, SOURCES};
@@ -52,6 +53,8 @@ enum Kind {
     Sources,
     /// Booted machines that `hv exec` resumes
     Snapshots,
+    /// Images that `hv image` makes, finished and unfinished
+    Images,
     /// UEFI firmware
     Firmware,
     /// The newest QEMU, for tests
@@ -75,6 +78,8 @@ impl Kind {
             "apt" | "debs" => Self::Downloads,
             _ if name.starts_with(SOURCES) => Self::Sources,
             _ if name.starts_with(SNAPSHOT) => Self::Snapshots,
+            _ if name.starts_with(IMAGES) => Self::Images,
+            _ if name.starts_with("apt-") => Self::Downloads,
             _ if name.starts_with("linux-") => Self::Kernels,
             _ => Self::Other,
         }

@@ -11,6 +11,7 @@ mod disks;
 mod doctor;
 mod exec;
 mod fat;
+mod image;
 mod kallsyms;
 mod machine;
 mod machines;
@@ -47,6 +48,7 @@ enum Command {
     Ps(machines::Args),
     Ctl(control::Args),
     Snapshot(control::snapshot::Args),
+    Image(image::Args),
     Trace(trace::Args),
     Test(developer::TestArgs),
     Bench(bench::Args),
@@ -85,6 +87,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Ps(args) => machines::run(&args),
         Command::Ctl(args) => control::run(&args),
         Command::Snapshot(args) => control::snapshot::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Test(_) => developer::test(),
         Command::Bench(args) => bench::run(&args),

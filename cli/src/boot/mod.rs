@@ -4,7 +4,7 @@
 mod agent;
 mod args;
 mod faults;
-mod image;
+pub(crate) mod image;
 mod keep;
 pub(crate) mod modules;
 mod plan;

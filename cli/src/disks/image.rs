@@ -346,7 +346,7 @@ pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
 }
 
 /// Copies what is not a hole to a place in a file, which has zeros there.
-pub(super) fn copy_data(
+pub(crate) fn copy_data(
     from: &File,
     (to, place): (&File, u64),
     size: u64,

@@ -19,6 +19,7 @@ use zerocopy::FromZeros as _;
 
 use crate::interrupt;
 use crate::machine::Backing;
+pub(crate) use image::copy_data;
 use image::{Opened, PAGE};
 pub(crate) use live::{Change, Denied, Live, Place, Unmade};
 use live::{LiveDisk, Memory};

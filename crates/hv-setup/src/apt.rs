@@ -126,14 +126,14 @@ impl<'a> Apt<'a> {
     /// Downloads the package files of packages, and of all that they depend on, except those that are there.
     pub(crate) fn fetch(&self, packages: &[&str]) -> anyhow::Result<()> {
         let missing = self.install("--print-uris", packages, || {})?;
-        let missing: Vec<(String, u64)> =
-            missing.lines().filter_map(parse_uri).collect();
+        let missing: Vec<(String, u64)> = missing.lines().filter_map(parse_uri).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let archives = self.archives();
         let bytes = missing.iter().map(|(_, size)| size).sum();
-        let task = ui::Task::bytes(format!("Downloading {} of Debian's arm64 packages", missing.len()), bytes);
+        let task =
+            ui::Task::bytes(format!("Downloading {} of Debian's arm64 packages", missing.len()), bytes);
         let done = |(name, _): &(String, u64)| {
             let length = |path: PathBuf| fs::metadata(path).ok().map(|meta| meta.len());
             length(archives.join(name)).or_else(|| length(archives.join("partial").join(name))).unwrap_or(0)

@@ -67,10 +67,13 @@ impl<'a> Archive<'a> {
     pub fn find(cache: &'a Cache, release: Release<'a>) -> anyhow::Result<Self> {
         system::require_debian("an image of Debian")?;
         let lines = match release.mirror {
-            Some(url) => PARTS[..2].iter().map(|part| (url.to_owned(), format!("{}{part}", release.name))).collect(),
+            Some(url) => {
+                PARTS[..2].iter().map(|part| (url.to_owned(), format!("{}{part}", release.name))).collect()
+            }
             None => {
                 let format = "$(CREATED_BY)|$(REPO_URI)|$(CODENAME)|$(COMPONENT)";
-                let done = process::run(Command::new("apt-get").args(["indextargets", "--format", format]), || {})?;
+                let done =
+                    process::run(Command::new("apt-get").args(["indextargets", "--format", format]), || {})?;
                 let own = system::code_name().unwrap_or_default();
                 of_system(&done.stdout, &own, release.name)
             }
@@ -164,7 +167,11 @@ pub fn package_name(text: &str) -> Result<String, String> {
         && text.starts_with(is_start)
         && !text.ends_with('-')
         && text.chars().all(|c| is_start(c) || matches!(c, '+' | '-' | '.'));
-    if is_one { Ok(text.to_owned()) } else { Err("expected the name of a package of Debian's, such as curl".to_owned()) }
+    if is_one {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of a package of Debian's, such as curl".to_owned())
+    }
 }
 
 /// Checks the address of a mirror.
@@ -175,7 +182,11 @@ pub fn mirror(text: &str) -> Result<String, String> {
     let kinds = ["http://", "https://", "file:/", "copy:/", "mirror+file:/"];
     let is_one = kinds.iter().any(|kind| text.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '[' | ']' | '#'));
-    if is_one { Ok(text.to_owned()) } else { Err("expected an address such as http://HOST/debian, or file:/FOLDER".to_owned()) }
+    if is_one {
+        Ok(text.to_owned())
+    } else {
+        Err("expected an address such as http://HOST/debian, or file:/FOLDER".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +248,16 @@ mod tests {
         for good in ["http://x/debian", "https://x", "file:/srv/mirror", "mirror+file:/etc/m"] {
             assert_eq!(mirror(good).as_deref(), Ok(good));
         }
-        for bad in ["", "http://", "x", "ftp://x", "http://x y", "http://x\ndeb", "file:/x [trusted=yes]", "http://x#"] {
+        for bad in [
+            "",
+            "http://",
+            "x",
+            "ftp://x",
+            "http://x y",
+            "http://x\ndeb",
+            "file:/x [trusted=yes]",
+            "http://x#",
+        ] {
             assert!(mirror(bad).unwrap_err().starts_with("expected"), "{bad}");
         }
     }

@@ -148,7 +148,7 @@ impl Found {
 }
 
 /// Compares versions, the newer one first: numbers as numbers, and the rest as text.
-fn newer(a: &str, b: &str) -> Ordering {
+pub(super) fn newer(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
     loop {
         let number = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -9,6 +9,7 @@ mod entries;
 mod ext4;
 mod part;
 mod partitions;
+mod root;
 mod volume;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 
 use entries::{Entry, Found};
+pub(crate) use root::Root;
 use volume::Volume;
 
 use crate::{interrupt, ui};
@@ -33,15 +35,15 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// What a disk's system boots.
 #[derive(Debug)]
-pub(super) struct System {
+pub(crate) struct System {
     /// The entry's name, for users.
-    pub(super) title: String,
+    pub(crate) title: String,
     /// The kernel's path in the image.
-    pub(super) path: String,
-    pub(super) kernel: Vec<u8>,
-    pub(super) initrd: Option<Vec<u8>>,
+    pub(crate) path: String,
+    pub(crate) kernel: Vec<u8>,
+    pub(crate) initrd: Option<Vec<u8>>,
     /// The command line.
-    pub(super) options: String,
+    pub(crate) options: String,
 }
 
 /// Name of the thread that reads an image.
@@ -66,7 +68,7 @@ fn silence() {
 ///
 /// # Errors
 /// The entry is not there, or cannot be read.
-pub(super) fn find(
+pub(crate) fn find(
     disk: File,
     name: &Path,
     wanted: Option<&str>,

@@ -1,0 +1,142 @@
+//! The image's partitions: a GPT with an EFI partition and a root.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use gpt::GptConfig;
+use gpt::disk::LogicalBlockSize;
+use gpt::mbr::ProtectiveMBR;
+
+use crate::process;
+use crate::setup::size;
+
+/// Bytes of a block, of the EFI partition, and where partitions begin.
+const BLOCK: u64 = 512;
+const EFI: u64 = 256 << 20;
+const START: u64 = 1 << 20;
+/// What a GPT takes at the end of a disk, rounded up.
+const END: u64 = 1 << 20;
+/// Bytes that are written at a time, unless all are 0.
+const CHUNK: usize = 64 << 10;
+
+/// The partitions of an image, by their identities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) efi: String,
+    pub(super) root: String,
+}
+
+/// Returns the size of an image whose root has this size.
+pub(super) const fn around(root: u64) -> u64 {
+    START + EFI + root.next_multiple_of(START) + END
+}
+
+/// Makes the partitions of an image of `size` bytes, and an empty ext4 in the second of them. `mke2fs` is that of
+/// e2fsprogs.
+///
+/// # Errors
+/// The file exists or cannot be written, or mke2fs fails.
+pub(super) fn make(path: &Path, size: u64, mke2fs: &Path) -> anyhow::Result<Table> {
+    let explain = || format!("cannot make {}", path.display());
+    let least = around(64 << 20);
+    ensure!(
+        size >= least,
+        "{}: it has {}, expected {} or more",
+        explain(),
+        size::exact(size),
+        size::exact(least)
+    );
+    let file = File::create_new(path).with_context(explain)?;
+    file.set_len(size).with_context(explain)?;
+    let table = partition(file, size).with_context(explain)?;
+    let (root, bytes) = (START + EFI, size - START - EFI - END);
+    let mut command = Command::new(mke2fs);
+    // The host's file has zeros already.
+    let extended = format!("offset={root},lazy_itable_init=1,lazy_journal_init=1,nodiscard");
+    command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-L", "root", "-E", &extended]);
+    let done = process::run(command.arg(path).arg(format!("{}k", bytes >> 10)), || {})?;
+    ensure!(done.status.success(), "{}: {}", explain(), done.complaint("mke2fs:"));
+    Ok(table)
+}
+
+/// Writes the table.
+fn partition(mut file: File, size: u64) -> anyhow::Result<Table> {
+    let blocks = u32::try_from(size / BLOCK - 1).unwrap_or(u32::MAX);
+    ProtectiveMBR::with_lb_size(blocks).overwrite_lba0(&mut file)?;
+    let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
+    let mut table = config.create_from_device(file, None)?;
+    let at = |place: u64| Some(place / BLOCK);
+    let efi = table.add_partition("EFI", EFI, gpt::partition_types::EFI, 0, at(START))?;
+    let root = (START + EFI, size - START - EFI - END);
+    // The Discoverable Partitions Specification's root for arm64, which systemd finds by itself.
+    let root = table.add_partition("root", root.1, gpt::partition_types::LINUX_ROOT_ARM_64, 0, at(root.0))?;
+    let guid =
+        |number: u32| table.partitions().get(&number).map(|part| part.part_guid.to_string().to_lowercase());
+    let found = guid(efi).zip(guid(root));
+    table.write()?;
+    let (efi, root) = found.context("the table has lost its partitions")?;
+    Ok(Table { efi, root })
+}
+
+/// Writes the EFI partition: a FAT file system with these files, by path.
+///
+/// # Errors
+/// They do not fit, or the image cannot be written.
+pub(super) fn write_efi(path: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
+    let mut volume = std::io::Cursor::new(vec![0; EFI as usize]);
+    // Firmware must read FAT32 on a disk (UEFI, 13.3).
+    let options = FormatVolumeOptions::new().volume_label(*b"EFI        ").fat_type(FatType::Fat32);
+    fatfs::format_volume(&mut volume, options)?;
+    let system = FileSystem::new(&mut volume, FsOptions::new())?;
+    for (name, contents) in files {
+        let (folders, name) = name.rsplit_once('/').unwrap_or(("", name));
+        let mut folder = system.root_dir();
+        for part in folders.split('/').filter(|part| !part.is_empty()) {
+            folder = folder.create_dir(part)?;
+        }
+        let mut file = folder.create_file(name)?;
+        file.write_all(contents).with_context(|| format!("cannot write {name} to the EFI partition"))?;
+        file.flush()?;
+    }
+    system.unmount()?;
+    let file = File::options().write(true).open(path)?;
+    for (at, chunk) in (START..).step_by(CHUNK).zip(volume.get_ref().chunks(CHUNK)) {
+        // An earlier run may have written here.
+        if chunk.iter().any(|byte| *byte != 0)
+            || rustix::fs::fallocate(&file, HOLE, at, chunk.len() as u64).is_err()
+        {
+            file.write_all_at(chunk, at)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a hole of a part of a file.
+const HOLE: rustix::fs::FallocateFlags =
+    rustix::fs::FallocateFlags::PUNCH_HOLE.union(rustix::fs::FallocateFlags::KEEP_SIZE);
+
+/// Gives back the blocks of a file that have never been written.
+pub(super) fn dig(path: &Path) -> std::io::Result<()> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let (length, mut at) = (file.metadata()?.len(), 0);
+    while at < length {
+        let data = match rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
+            Ok(data) => data.min(length),
+            Err(_) => length,
+        };
+        // A file system without holes keeps its blocks.
+        if data > at && rustix::fs::fallocate(&file, HOLE, at, data - at).is_err() {
+            return Ok(());
+        }
+        at = match rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(data)) {
+            Ok(hole) if hole > data => hole,
+            _ => length,
+        };
+    }
+    Ok(())
+}
