@@ -10,6 +10,7 @@ mod ci;
 mod conformance;
 pub(crate) mod context;
 mod counted;
+mod debian;
 mod debugger;
 pub(crate) mod devices;
 mod driver_faults;
@@ -79,6 +80,7 @@ fn steps() -> Vec<Step> {
     steps.extend(uefi::steps());
     steps.extend(counted::steps());
     steps.extend(image::steps());
+    steps.extend(debian::steps());
     steps.extend(debugger::steps());
     steps.extend(installed::steps());
     steps.extend(outputs::steps());

@@ -1,6 +1,6 @@
-# Makes an installed system of unpacked packages. The agent runs it as root, in the stock initramfs: the root's file system
-# is on /dev/sda2, the bundle is /dev/sdb. $1 is "resume" once the bundle is unpacked. Lines that begin with "step: " are
-# the tool's progress.
+# Makes an installed system of unpacked packages. The agent runs it as root, in the stock initramfs: the root's file
+# system is on /dev/sda2, the bundle is /dev/sdb. $1 is "resume" once the bundle is unpacked. Lines that begin with
+# "step: " are the tool's progress.
 set -e
 say() { echo "step: $*"; }
 root=/r
@@ -45,7 +45,8 @@ if ! ls boot/initrd.img-* > /dev/null 2>&1 && [ -e $conf.dpkg-new ]; then
     sed 's/^update_initramfs=.*/update_initramfs=no/' $conf.dpkg-new > $conf
 fi
 # A system that is configured already has them.
-chroot . /usr/bin/dpkg --configure --force-depends base-passwd base-files libc6:arm64 dpkg perl-base mawk debconf || true
+first="base-passwd base-files libc6:arm64 dpkg perl-base mawk debconf"
+chroot . /usr/bin/dpkg --configure --force-depends $first || true
 chroot . /usr/bin/dpkg --configure -a --force-confold
 audit=$(chroot . /usr/bin/dpkg --audit)
 [ -z "$audit" ] || { echo "$audit"; exit 1; }
@@ -54,7 +55,7 @@ chroot . /usr/sbin/ldconfig
 [ ! -e $conf ] || sed -i 's/^update_initramfs=.*/update_initramfs=yes/' $conf
 rm -f $conf.dpkg-*
 rm -f usr/sbin/policy-rc.d etc/ssh/ssh_host_*
-# A machine without a network has no failed unit. Root has no password: on the console it needs none, and ssh takes none.
+# A machine without a network has no failed unit. Root has no password: on the console it needs none, ssh takes none.
 chroot . /usr/bin/systemctl -q enable systemd-networkd.service
 chroot . /usr/bin/systemctl -q disable systemd-networkd-wait-online.service
 chroot . /usr/bin/passwd -q -d root

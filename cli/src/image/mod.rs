@@ -1,13 +1,13 @@
 //! `hv image`: makes images of systems for `hv boot --disk`, without root and without an ARM64 machine.
 //!
 //! 1. apt downloads the packages with all that they depend on, into the cache (`hv_setup::debian`).
-//! 2. [`table`] makes an image: a GPT, an EFI partition, and an empty ext4. [`bundle`] makes one tar of the packages, with
-//!    dpkg's records ([`control`]) and the system's own files ([`own`]).
+//! 2. [`table`] makes an image: a GPT, an EFI partition, and an empty ext4. [`bundle`] makes one tar of the packages,
+//!    with dpkg's records ([`control`]) and the system's own files ([`own`]).
 //! 3. [`guest`]: a stock kernel with the agent of `hv exec` unpacks and configures it on the image (`configure.sh`).
 //! 4. [`efi`] reads kernel, initrd and boot loader from the root, and writes the EFI partition.
 //!
-//! The result is a [`layer`] in the cache. Packages of `--include` are a layer above that of the packages which all images
-//! have.
+//! The result is a [`layer`] in the cache. Packages of `--include` are a layer above that of the packages which all
+//! images have.
 
 mod archive;
 mod bundle;
