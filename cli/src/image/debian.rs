@@ -69,8 +69,8 @@ enum Suite {
 }
 
 /// Packages of every image: what Debian requires, and what makes it boot, and reachable, on Hyper-V. Patterns are apt's
-/// (apt-patterns(7)).
-const BASE: [&str; 17] = [
+/// (apt-patterns(7)). `usr-is-merged` instead of the program that merges: the bundle is merged.
+const BASE: [&str; 18] = [
     "?essential",
     "?priority(required)",
     "apt",
@@ -87,6 +87,7 @@ const BASE: [&str; 17] = [
     "systemd-resolved",
     "systemd-sysv",
     "udev",
+    "usr-is-merged",
     "zstd",
 ];
 /// Sizes of an image: multiples of this, of this at least.
