@@ -25,8 +25,7 @@ pub(super) struct Control {
     pub(super) files: Vec<(String, u32, Vec<u8>)>,
     /// Its configuration files.
     pub(super) conffiles: BTreeSet<String>,
-    package: String,
-    /// As in `libc6:arm64`, for those that may be installed for several architectures.
+    /// Its name, as in `libc6:arm64` if it may be installed for several architectures.
     full_name: String,
 }
 
@@ -90,8 +89,7 @@ impl Control {
             "its name is {package:?}:{architecture:?}, expected words"
         );
         let is_same = self.field("Multi-Arch") == Some("same");
-        self.full_name = if is_same { format!("{package}:{architecture}") } else { package.clone() };
-        self.package = package;
+        self.full_name = if is_same { format!("{package}:{architecture}") } else { package };
         Ok(())
     }
 
@@ -126,11 +124,11 @@ impl Control {
             };
             match trigger.starts_with('/') {
                 true => {
-                    *all.entry("File".into()).or_default() += &format!("{trigger} {}{flag}\n", self.package)
+                    *all.entry("File".into()).or_default() += &format!("{trigger} {}{flag}\n", self.full_name)
                 }
                 // A name is a file's.
                 false if trigger.contains('/') || trigger.starts_with('.') => {}
-                false => *all.entry(trigger.into()).or_default() += &format!("{}{flag}\n", self.package),
+                false => *all.entry(trigger.into()).or_default() += &format!("{}{flag}\n", self.full_name),
             }
         }
     }

@@ -55,7 +55,11 @@ fn debian(context: &Context) -> anyhow::Result<()> {
     ensure!(meta.len() == 2 << 30 && meta.blocks() * 512 < 3 << 29, "{} blocks", meta.blocks());
     // A file that is there stays as it is.
     let refused = context.hv(&["image", "debian", &first.to_string_lossy()])?;
-    ensure!(refused.code == Some(Exit::Usage as i32) && refused.stderr.contains("exists"), "{}", refused.stderr);
+    ensure!(
+        refused.code == Some(Exit::Usage as i32) && refused.stderr.contains("exists"),
+        "{}",
+        refused.stderr
+    );
     // Above the layer that the first one has left in the cache.
     make(context, &second, &["--include", "file"])?;
     let image = second.to_string_lossy();

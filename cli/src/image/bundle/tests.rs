@@ -134,7 +134,7 @@ fn triggers_are_what_dpkg_would_have_recorded() {
     let records: Vec<_> =
         bundle.iter().filter(|(path, _)| path.starts_with("var/lib/dpkg/hv/triggers/")).collect();
     let records: Vec<_> = records.iter().map(|(path, found)| (&path[25..], &*found.3)).collect();
-    let expected = [("File", "/usr/lib one/noawait\n/etc/x one\n"), ("ldconfig", "one\n")];
+    let expected = [("File", "/usr/lib one:arm64/noawait\n/etc/x one:arm64\n"), ("ldconfig", "one:arm64\n")];
     assert_eq!(records.into_iter().filter(|(name, _)| !name.is_empty()).collect::<Vec<_>>(), expected);
 }
 
