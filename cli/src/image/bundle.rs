@@ -38,7 +38,7 @@ const FOLDER: u32 = 0o755;
 /// Writes the bundle of these package files, with other files of a path and contents.
 ///
 /// # Errors
-/// A package cannot be read, or the bundle not be written.
+/// A package is invalid or unreadable, or a write to the bundle fails.
 pub(super) fn write(
     packages: &[impl AsRef<Path>],
     files: &[(String, String)],

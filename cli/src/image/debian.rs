@@ -110,7 +110,7 @@ fn image_size(text: &str) -> Result<u64, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// The file exists, a package does not, or the image cannot be written.
+/// The file exists, a package does not, or a write to the image fails.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     output::check("image", "hv image debian", &args.file)?;
     ensure!(

@@ -21,7 +21,7 @@ const RELEASE: &str = "/etc/os-release";
 /// Writes the EFI partition of an image, from what is on its root.
 ///
 /// # Errors
-/// The root has no kernel or no boot loader, or the image cannot be written.
+/// The root has no kernel or no boot loader, or a write to the image fails.
 pub(super) fn fill(image: &Path, table: &Table) -> anyhow::Result<()> {
     let read = || {
         let root = Root::find(File::open(image)?)?;

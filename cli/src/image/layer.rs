@@ -100,7 +100,7 @@ impl<'a> Layer<'a> {
     /// Begins or continues the work on it, when no other process works on it.
     ///
     /// # Errors
-    /// The cache cannot be written; or a signal came.
+    /// A write to the cache fails; or a signal came.
     pub(super) fn begin(&self) -> anyhow::Result<Work> {
         let name = format!("{}{UNFINISHED}", self.name);
         let folder = self.cache.entry(&name);
@@ -125,7 +125,7 @@ impl<'a> Layer<'a> {
     /// Gives a layer its name, and removes those that were used longest ago.
     ///
     /// # Errors
-    /// The cache cannot be written.
+    /// A write to the cache fails.
     pub(super) fn publish(
         &self,
         work: Work,
@@ -153,7 +153,7 @@ impl<'a> Layer<'a> {
             &[IMAGE.to_owned(), ABOUT.to_owned()],
         )?;
         self.cache.release(&format!("{}{UNFINISHED}", self.name));
-        // What cannot be removed now is met again by the next run.
+        // The next run tries again what this one could not remove.
         let _ = self.cache.keep_newest(&guard, IMAGES, KEPT);
         Ok(Ready { image: self.cache.entry(&self.name).join(IMAGE), about })
     }

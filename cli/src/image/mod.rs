@@ -40,7 +40,7 @@ enum System {
 /// Runs the command.
 ///
 /// # Errors
-/// The image cannot be made.
+/// Making the image fails.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     match &args.system {
         System::Debian(args) => debian::run(args),

@@ -40,7 +40,7 @@ pub(super) const fn around(root: u64) -> u64 {
 /// e2fsprogs.
 ///
 /// # Errors
-/// The file exists or cannot be written, or mke2fs fails.
+/// The file exists, a write to it fails, or mke2fs fails.
 pub(super) fn make(path: &Path, size: u64, mke2fs: &Path) -> anyhow::Result<Table> {
     let explain = || format!("cannot make {}", path.display());
     let least = around(64 << 20);
@@ -86,7 +86,7 @@ fn partition(mut file: File, size: u64) -> anyhow::Result<Table> {
 /// Writes the EFI partition: a FAT file system with these files, by path.
 ///
 /// # Errors
-/// They do not fit, or the image cannot be written.
+/// They do not fit, or a write to the image fails.
 pub(super) fn write_efi(path: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
     let mut volume = std::io::Cursor::new(vec![0; EFI as usize]);
     // Firmware must read FAT32 on a disk (UEFI, 13.3).
@@ -116,7 +116,7 @@ pub(super) fn write_efi(path: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Res
     Ok(())
 }
 
-/// Makes a hole of a part of a file.
+/// Flags that make a part of a file a hole.
 const HOLE: rustix::fs::FallocateFlags =
     rustix::fs::FallocateFlags::PUNCH_HOLE.union(rustix::fs::FallocateFlags::KEEP_SIZE);
 

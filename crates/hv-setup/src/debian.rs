@@ -90,7 +90,7 @@ impl<'a> Archive<'a> {
     /// those before it. Returns the files of each group with those before it.
     ///
     /// # Errors
-    /// Debian has no such package, or it cannot be downloaded.
+    /// Debian has no such package, or the download fails.
     pub fn download(&self, groups: &[&[&str]]) -> anyhow::Result<Vec<Packages>> {
         let name = self.folder();
         let lock = self.cache.lock()?;

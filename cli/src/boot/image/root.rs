@@ -27,7 +27,7 @@ impl Root {
     /// Finds the root on a disk: the file system that has /etc and /boot.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// There is none, or reading it fails.
     pub(crate) fn find(disk: File) -> anyhow::Result<Self> {
         for part in partitions::find(disk)? {
             let Some(volume) = Volume::open(part)? else { continue };
@@ -42,7 +42,7 @@ impl Root {
     /// Reads a file of up to `most` bytes.
     ///
     /// # Errors
-    /// It is not there, is longer, or cannot be read.
+    /// It is not there or is longer, or reading it fails.
     pub(crate) fn read(&self, path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
         self.0.read(path, most)?.with_context(|| format!("there is no {path}"))
     }
@@ -50,7 +50,7 @@ impl Root {
     /// Reads the newest kernel and its initrd, of up to `most` bytes each.
     ///
     /// # Errors
-    /// There is none, or it cannot be read.
+    /// There is none, or reading it fails.
     pub(crate) fn newest(&self, most: u64) -> anyhow::Result<Installed> {
         let names = self.0.names("boot")?;
         let versions = names.iter().filter_map(|name| name.strip_prefix(KERNEL));
