@@ -1,16 +1,19 @@
-# Makes an installed system of unpacked packages. The agent runs it as root, in the stock initramfs: the root's file
-# system is on /dev/sda2, the bundle is /dev/sdb. $1 is "resume" once the bundle is unpacked. Lines that begin with
-# "step: " are the tool's progress.
+# Makes an installed system of unpacked packages. The agent runs it as root, in the stock initramfs. Of the two disks, the
+# one with partitions is the image, with its root on the second one; the other one is the bundle. $1 is "resume" once the
+# bundle is unpacked. Lines that begin with "step: " are the tool's progress.
 set -e
 say() { echo "step: $*"; }
+# Linux names disks in the order in which they answer.
+image=/dev/sda bundle=/dev/sdb
+[ -b ${image}2 ] || { image=/dev/sdb bundle=/dev/sda; }
 root=/r
 mkdir -p $root
-mount -t ext4 -o noinit_itable,noatime /dev/sda2 $root
+mount -t ext4 -o noinit_itable,noatime ${image}2 $root
 cd $root
 dpkg=var/lib/dpkg
 if [ "$1" != resume ]; then
     say unpacking
-    tar -xf /dev/sdb
+    tar -xf $bundle
     # What is one file for all packages.
     cat $dpkg/hv/status >> $dpkg/status
     for file in $dpkg/hv/triggers/*; do

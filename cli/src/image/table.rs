@@ -70,14 +70,15 @@ fn partition(mut file: File, size: u64) -> anyhow::Result<Table> {
     ProtectiveMBR::with_lb_size(blocks).overwrite_lba0(&mut file)?;
     let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
     let mut table = config.create_from_device(file, None)?;
-    let at = |place: u64| Some(place / BLOCK);
-    let efi = table.add_partition("EFI", EFI, gpt::partition_types::EFI, 0, at(START))?;
     let root = (START + EFI, size - START - EFI - END);
     // The Discoverable Partitions Specification's root for arm64, which systemd finds by itself.
-    let root = table.add_partition("root", root.1, gpt::partition_types::LINUX_ROOT_ARM_64, 0, at(root.0))?;
-    let guid =
-        |number: u32| table.partitions().get(&number).map(|part| part.part_guid.to_string().to_lowercase());
-    let found = guid(efi).zip(guid(root));
+    let kinds = [gpt::partition_types::EFI, gpt::partition_types::LINUX_ROOT_ARM_64];
+    let parts = [("EFI", START, EFI), ("root", root.0, root.1)];
+    for (id, (kind, (name, start, bytes))) in (1..).zip(kinds.into_iter().zip(parts)) {
+        table.add_partition_at(name, id, start / BLOCK, bytes / BLOCK, kind, 0)?;
+    }
+    let guid = |id: u32| table.partitions().get(&id).map(|part| part.part_guid.to_string().to_lowercase());
+    let found = guid(1).zip(guid(2));
     table.write()?;
     let (efi, root) = found.context("the table has lost its partitions")?;
     Ok(Table { efi, root })
