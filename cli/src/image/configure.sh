@@ -1,6 +1,6 @@
 # Makes an installed system of unpacked packages. The agent runs it as root, in the stock initramfs. Of the two disks,
-# the one with partitions is the image, with its root on the second one; the other one is the bundle. $1 is "resume" once
-# the bundle is unpacked. Lines that begin with "step: " are the tool's progress.
+# the one with partitions is the image, with its root on the second one; the other one is the bundle. $1 is "resume"
+# once the bundle is unpacked. Lines that begin with "step: " are the tool's progress.
 set -e
 say() { echo "step: $*"; }
 # Linux names disks in the order in which they answer.
