@@ -122,13 +122,12 @@ impl Control {
                 "interest-noawait" => "/noawait",
                 _ => continue,
             };
-            match trigger.starts_with('/') {
-                true => {
-                    *all.entry("File".into()).or_default() += &format!("{trigger} {}{flag}\n", self.full_name)
-                }
-                // A name is a file's.
-                false if trigger.contains('/') || trigger.starts_with('.') => {}
-                false => *all.entry(trigger.into()).or_default() += &format!("{}{flag}\n", self.full_name),
+            let waits = format!("{}{flag}\n", self.full_name);
+            if trigger.starts_with('/') {
+                *all.entry("File".into()).or_default() += &format!("{trigger} {waits}");
+            } else if !trigger.contains('/') && !trigger.starts_with('.') {
+                // Its name is a file's.
+                *all.entry(trigger.into()).or_default() += &waits;
             }
         }
     }

@@ -11,12 +11,15 @@ const SIZE: u64 = 400 << 20;
 /// Place of the root.
 const ROOT: u64 = 257 << 20;
 
+/// A file: its path and contents.
+type Given = (&'static str, &'static [u8]);
+
 fn mke2fs() -> Option<&'static Path> {
     ["/usr/sbin/mke2fs", "/sbin/mke2fs"].map(Path::new).into_iter().find(|path| path.exists())
 }
 
 /// Makes an image with a root that has these files.
-fn made(folder: &Path, files: &[(&str, &[u8])]) -> Option<(std::path::PathBuf, Table)> {
+fn made(folder: &Path, files: &[Given]) -> Option<(std::path::PathBuf, Table)> {
     let (image, tree) = (folder.join("image"), folder.join("tree"));
     let table = table::make(&image, SIZE, mke2fs()?).unwrap();
     for (path, contents) in files {
@@ -32,7 +35,7 @@ fn made(folder: &Path, files: &[(&str, &[u8])]) -> Option<(std::path::PathBuf, T
     Some((image, table))
 }
 
-const SYSTEM: [(&str, &[u8]); 6] = [
+const SYSTEM: [Given; 6] = [
     ("/etc/os-release", b"ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
     ("/boot/vmlinuz-6.1.0-9", b"old kernel"),
     ("/boot/vmlinuz-6.1.0-10", b"new kernel"),
@@ -80,7 +83,7 @@ fn a_new_image_boots_the_newest_kernel_by_its_entry() {
 #[test]
 fn a_root_that_cannot_boot_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let wrong: [(&[(&str, &[u8])], &str); 4] = [
+    let wrong: [(&[Given], &str); 4] = [
         (&[], "no root file system"),
         (&[SYSTEM[0], ("/boot/x", b"")], "no kernel in /boot"),
         (&[SYSTEM[0], SYSTEM[1]], "there is no /boot/initrd.img-6.1.0-9"),
