@@ -103,8 +103,10 @@ impl<'a> Apt<'a> {
         command.args(["install", "--no-install-recommends", option]).args(packages);
         let done = process::run(&mut command, tick)?;
         if !done.status.success() {
-            let names = packages.join(", ");
-            bail!("cannot download Debian's arm64 packages of {names}: {}", done.complaint("E:"));
+            // Of many, apt names the one that is wrong.
+            let names =
+                if packages.len() > 4 { String::new() } else { format!(" of {}", packages.join(", ")) };
+            bail!("cannot download Debian's arm64 packages{names}: {}", done.complaint("E:"));
         }
         Ok(done.stdout)
     }
