@@ -34,8 +34,10 @@ const GET_ONE: u64 = HypercallInput::from_code(Code::GET_VP_REGISTERS).with_fast
 /// Control word of a fast Set of one register.
 const SET_ONE: u64 = HypercallInput::from_code(Code::SET_VP_REGISTERS).with_fast(true).with_rep_count(1).0;
 
-/// Returns the register with the low half of the value that a fast Get of one register returns.
-const fn value_of_one(convention: Convention) -> usize {
+/// Returns the register with the low half of the value that a fast Get of one register returns: a constant, once it is
+/// inlined. It is not a `const fn`, because mutants of what it calls are chosen at run time.
+#[inline(always)]
+fn value_of_one(convention: Convention) -> usize {
     const INPUT: usize = size_of::<GetVpRegistersInput>() + size_of::<RegisterName>();
     match Parameters::fast(convention, INPUT, size_of::<RegisterValue>()) {
         Ok(Parameters::Fast { output, .. }) => output,
@@ -345,10 +347,7 @@ impl<R: RawMutex> Partition<'_, R> {
         // Only the name's four bytes are input; the rest of the register is ignored.
         let name = RegisterName(x.x(first + 3) as u32);
         let parameters = [x.x(first + 1), x.x(first + 2)];
-        let output = match convention {
-            Convention::Smccc => const { value_of_one(Convention::Smccc) },
-            Convention::Hvc1 => const { value_of_one(Convention::Hvc1) },
-        };
+        let output = value_of_one(convention);
         match self.get_register(host, vp, name) {
             Ok(RegisterValue { low, high }) => {
                 host.observe(&Event::RegisterGet { vp, target: vp, name, value: Ok([low, high]) });
