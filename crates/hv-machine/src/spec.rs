@@ -6,8 +6,9 @@ use crate::smbios::Identity;
 /// Bytes of entropy for a guest.
 pub const RNG_SEED_LEN: usize = 64;
 /// The description of the machine that a guest gets.
+///
+/// Exhaustive on purpose: a host that reports or offers the forms has to name each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Firmware {
     /// ACPI tables and an EFI system table, as from Hyper-V's firmware.
     Acpi,
