@@ -216,7 +216,8 @@ fn a_payload_size_that_no_message_has_is_an_error_and_the_slot_can_be_freed() {
         // Slot 2, written by a hypervisor that is broken or hostile: type 1, size 255.
         messages.write(2 * 256, &[1, 0, 0, 0, 255]);
         let pending = synic.pending(SINT).unwrap();
-        assert_eq!(pending.read(), Err(Malformed { message_type: MessageType(1), size: 255 }));
+        let malformed = pending.read().unwrap_err();
+        assert_eq!((malformed.message_type, malformed.size), (MessageType(1), 255));
         assert_eq!(synic.end(pending), Ok(End::Quiet));
         assert!(synic.pending(SINT).is_none());
     });
