@@ -12,6 +12,7 @@ use hv_tlfs::time::ReferenceTime;
 
 /// Outcome of posting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Posted {
     /// It is in a message slot or in the queue before it.
     Queued,
@@ -23,6 +24,7 @@ pub enum Posted {
 
 /// Time at which a request is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// When the device has returned.
     Now,
@@ -38,6 +40,8 @@ pub enum Start {
 pub const OVERTAKEN: ReferenceTime = ReferenceTime(200_000);
 
 /// Time at which a device may be rescinded by [`BusPort::rescinds`].
+///
+/// Exhaustive on purpose: a port that injects faults names each moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// A channel was opened, and the guest has not been told yet.
@@ -178,6 +182,7 @@ impl Work for Never {
 
 /// Outcome of starting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Started<O> {
     /// The back end is working on it, and [`Bus::completed`](crate::Bus::completed) will be called with the token.
     Pending,

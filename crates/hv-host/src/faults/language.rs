@@ -59,6 +59,7 @@ pub enum Name {
 
 /// Reason why a text is not a valid plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BadPlan {
     /// Number of the clause, counted from 1.
     pub clause: usize,
