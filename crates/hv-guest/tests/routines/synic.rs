@@ -1,7 +1,6 @@
 //! The SynIC of each VP: messages, event flags, sources.
 
 use crate::common::{Guest, VMBUS, everywhere, intid};
-use hv_guest::message::Malformed;
 use hv_guest::registers::{self, Register};
 use hv_guest::synic::{End, SintIndex, SynicError, SynicPages};
 use hv_testbed::{Convention, RAM_BASE};

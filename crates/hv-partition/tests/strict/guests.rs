@@ -19,7 +19,7 @@ use hv_tlfs::time::ReferenceTime;
 pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use hv_trace::Record;
 pub(crate) use hv_vmbus::protocol as bus;
-pub(crate) use hv_vmbus::{CONTENTS_BYTES, Contents, Listed, PagesError, Seen};
+pub(crate) use hv_vmbus::{Contents, Listed, PagesError, Seen};
 pub(crate) use zerocopy::{FromZeros, IntoBytes};
 
 pub(crate) const VPS: usize = 3;
