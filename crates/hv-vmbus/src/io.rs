@@ -44,7 +44,7 @@ impl Place {
 
     /// Returns the position after this many devices and channels.
     #[must_use]
-    pub const fn behind(self, devices: usize, lines: usize) -> Self {
+    pub const fn after(self, devices: usize, lines: usize) -> Self {
         Self { device: self.device + devices as u16, line: self.line + lines as u16 }
     }
 
@@ -167,7 +167,7 @@ pub(crate) struct Run {
     pub(crate) budget: usize,
     /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
-    /// The device takes packets again of a channel that was held.
+    /// The device takes packets from a held channel again.
     pub(crate) resumed: bool,
     /// What the device did so far.
     pub(crate) traffic: Traffic,
@@ -328,7 +328,7 @@ impl<'a, P: BusPort> Context<'a, P> {
         }
     }
 
-    /// Reports something to the observer. Devices have few reports, and many places that make one.
+    /// Reports something to the observer. Not inlined: many places call it, rarely.
     #[inline(never)]
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
         self.env.port.observe(Event::Device { channel: self.env.place.id(channel.index()), note, value });
