@@ -14,7 +14,7 @@ use crate::id::{Channel, DeviceId};
 use crate::line::{Line, Stage, Stall};
 use crate::optional::Optional;
 use crate::pages::Segment;
-use crate::port::BusPort;
+use crate::port::{BusFaults as _, BusPort};
 use crate::protocol::{ChannelId, ChannelOffer};
 use crate::requests::Entry;
 use crate::shared::Shared;
@@ -123,7 +123,7 @@ impl<'a, P: BusPort> Cx<'a, P> {
     #[inline(never)]
     pub(crate) fn env(&'a self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
         let now = self.port.reference_time();
-        let (planned, observed) = (self.port.is_planned(), self.port.sees_packets());
+        let (planned, observed) = (self.port.faults().is_planned(), self.port.sees_packets());
         Env { common: self, place, per, now, limits, planned, observed }
     }
 }
@@ -136,7 +136,8 @@ pub(crate) struct Env<'a, P> {
     pub(crate) per: usize,
     pub(crate) now: ReferenceTime,
     pub(crate) limits: Limits,
-    /// [`BusPort::is_planned`]: asked once, and nothing else of a plan is asked if there is none.
+    /// [`BusFaults::is_planned`](crate::BusFaults::is_planned): asked once, and nothing else of a plan is asked if there
+    /// is none.
     pub(crate) planned: bool,
     /// [`BusPort::sees_packets`].
     pub(crate) observed: bool,
@@ -338,7 +339,7 @@ impl<'a, P: BusPort> Context<'a, P> {
     /// Only a port with injected faults refuses one.
     #[must_use]
     pub fn refuses(&self, version: u32) -> bool {
-        self.lines.first().is_some_and(|line| self.env.port.refuses(&line.offer.interface, version))
+        self.lines.first().is_some_and(|line| self.env.port.faults().refuses(&line.offer.interface, version))
     }
 
     /// Requests sub-channels, and returns how many there will be: the guest may be told that number, and is offered

@@ -10,7 +10,7 @@ use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
 use crate::pages::PagesError;
-use crate::port::{BusPort, Moment};
+use crate::port::{BusFaults as _, BusPort, Moment};
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{
@@ -306,7 +306,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         traffic.packets_in += 1;
         traffic.bytes_in = traffic.bytes_in.saturating_add(len);
         if self.io.env.planned
-            && self.io.env.port.rescinds(&self.io.lines[line].offer.interface, Moment::Packet)
+            && self.io.env.port.faults().rescinds(&self.io.lines[line].offer.interface, Moment::Packet)
         {
             self.io.take_away(line);
         }
@@ -317,7 +317,8 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
 
     /// Returns true while no packets are taken.
     fn is_paused(&self) -> bool {
-        self.io.env.shared.paused.load(Ordering::Relaxed) || self.io.env.planned && self.io.env.port.is_mute()
+        self.io.env.shared.paused.load(Ordering::Relaxed)
+            || self.io.env.planned && self.io.env.port.faults().is_mute()
     }
 
     fn put_back(&mut self, line: usize, raw: &crate::ring::Packet) {
