@@ -255,22 +255,19 @@ fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report
 
 /// Builds the guest.
 fn build(args: &Args, kernel: Vec<u8>, initrd: Option<Vec<u8>>) -> anyhow::Result<Image> {
-    Ok(hv_machine::build(Spec {
-        platform: &platform(args.services().has(Service::Video)),
-        kernel,
-        initrd,
-        append: args.command_line(),
-        memory: args.memory,
-        vps: args.vps,
-        firmware: args.firmware.into(),
-        vmbus_intid: VMBUS_INTID,
-        stimer_intid: STIMER_INTID,
-        identity: Identity {
-            uuid: args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes),
-            azure: args.azure,
-        },
-        rng_seed: seed(args.deterministic)?,
-    })?)
+    let platform = platform(args.services().has(Service::Video));
+    let uuid = args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes);
+    Ok(hv_machine::build(
+        Spec::new(&platform, kernel, seed(args.deterministic)?)
+            .with_initrd(initrd)
+            .with_append(args.command_line())
+            .with_memory(args.memory)
+            .with_vps(args.vps)
+            .with_firmware(args.firmware.into())
+            .with_vmbus_intid(VMBUS_INTID)
+            .with_stimer_intid(STIMER_INTID)
+            .with_identity(Identity::DEFAULT.with_uuid(uuid).with_azure(args.azure)),
+    )?)
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {

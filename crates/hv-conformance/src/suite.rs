@@ -20,6 +20,7 @@ pub(crate) const GUEST_ID: u64 =
 
 /// Statistics of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Totals {
     /// Cases that passed.
     pub passed: u32,
@@ -31,6 +32,7 @@ pub struct Totals {
 
 /// Description of a run, reported before the first case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Setting<'a> {
     /// Number of cases that will run.
     pub cases: u32,

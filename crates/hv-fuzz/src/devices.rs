@@ -20,8 +20,8 @@ use hv_vmbus::protocol::storage::{Operation, Packet};
 use hv_vmbus::protocol::{Guid, PacketType, vss::Operation as VssOperation};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Seen, Slot, Start, Started,
-    Token,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Seen, Slot,
+    Start, Started, Token,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -134,6 +134,12 @@ impl BusPort for Partition {
         self.judge(&BusEvent::Packet(*packet));
     }
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Partition {
     fn is_planned(&self) -> bool {
         self.mishap.get() != 0
     }

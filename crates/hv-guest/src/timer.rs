@@ -52,6 +52,7 @@ impl Schedule {
 
 /// Reason why a timer is not running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TimerError {
     /// The partition may not use synthetic timers.
     Unavailable,

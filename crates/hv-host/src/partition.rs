@@ -26,7 +26,7 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// then pass it the guest's traps.
 ///
 /// Chapters, the files that add methods to it and so import this one: `calls`, `deadline`, `delivery`, `events`,
-/// `expiry`, `flush`, `frame`, `hypercall`, `overlays`, `registers`, `save`, `smccc`, `traps`.
+/// `expiry`, `flush`, `frame`, `hypercall`, `one`, `overlays`, `registers`, `save`, `smccc`, `traps`.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],

@@ -11,7 +11,7 @@ use hv_tlfs::vmbus::{
     OpenChannel, TargetInfo, Version, guid,
 };
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, Contents, DeviceId, Event, Pages, Posted, Slot, Started, Token,
+    Backend, Bus, BusFaults, BusPort, Config, Contents, DeviceId, Event, Pages, Posted, Slot, Started, Token,
 };
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromZeros, IntoBytes};
@@ -82,21 +82,27 @@ impl BusPort for Host {
         }
     }
 
-    fn refuses(&self, interface: &Guid, version: u32) -> bool {
-        *interface == guid::NETWORK && version > self.newest.get()
-    }
-
     fn sees_packets(&self) -> bool {
         self.observed.get()
-    }
-
-    fn is_planned(&self) -> bool {
-        false
     }
 
     fn contents(&self, contents: &Contents<'_>) {
         let Contents { from_guest, part, len, bytes, .. } = *contents;
         self.shown.borrow_mut().push((from_guest, part, len, bytes.to_vec()));
+    }
+
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
+    fn is_planned(&self) -> bool {
+        false
+    }
+
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        *interface == guid::NETWORK && version > self.newest.get()
     }
 }
 

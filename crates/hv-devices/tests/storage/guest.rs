@@ -60,10 +60,6 @@ impl BusPort for Host {
     }
 
     fn observe(&self, _: Event) {}
-
-    fn is_planned(&self) -> bool {
-        false
-    }
 }
 
 impl Backend<Request> for Host {

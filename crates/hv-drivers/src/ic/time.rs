@@ -18,6 +18,7 @@ const EPOCH_1970: u64 = 116_444_736_000_000_000;
 
 /// The host's time at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sample {
     /// 100 ns since the year 1601.
     pub host_time: u64,

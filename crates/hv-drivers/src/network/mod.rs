@@ -168,6 +168,7 @@ pub struct Counts {
 
 /// Pages of a card's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sizes {
     /// Of each ring.
     pub ring: usize,
@@ -181,6 +182,29 @@ impl Default for Sizes {
     /// Returns rings of 64 KiB, a receive buffer for some 140 frames of 1500 bytes, a send buffer for 42.
     fn default() -> Self {
         Self { ring: 16, receive: 64, send: 64 }
+    }
+}
+
+impl Sizes {
+    /// Sets the size of each ring.
+    #[must_use]
+    pub const fn with_ring(mut self, ring: usize) -> Self {
+        self.ring = ring;
+        self
+    }
+
+    /// Sets the size of the receive buffer.
+    #[must_use]
+    pub const fn with_receive(mut self, receive: usize) -> Self {
+        self.receive = receive;
+        self
+    }
+
+    /// Sets the size of the send buffer.
+    #[must_use]
+    pub const fn with_send(mut self, send: usize) -> Self {
+        self.send = send;
+        self
     }
 }
 

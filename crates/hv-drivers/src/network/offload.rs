@@ -39,6 +39,7 @@ const UDP_SUM: usize = 6;
 
 /// Kinds of checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Checksums {
     /// Of IPv4 headers.
     pub ipv4: bool,
@@ -57,6 +58,41 @@ impl Checksums {
     pub const NONE: Self = Self { ipv4: false, tcp4: false, udp4: false, tcp6: false, udp6: false };
     /// All of them.
     pub const ALL: Self = Self { ipv4: true, tcp4: true, udp4: true, tcp6: true, udp6: true };
+
+    /// Sets whether the headers of IPv4 are among them.
+    #[must_use]
+    pub const fn with_ipv4(mut self, ipv4: bool) -> Self {
+        self.ipv4 = ipv4;
+        self
+    }
+
+    /// Sets whether TCP over IPv4 is among them.
+    #[must_use]
+    pub const fn with_tcp4(mut self, tcp4: bool) -> Self {
+        self.tcp4 = tcp4;
+        self
+    }
+
+    /// Sets whether UDP over IPv4 is among them.
+    #[must_use]
+    pub const fn with_udp4(mut self, udp4: bool) -> Self {
+        self.udp4 = udp4;
+        self
+    }
+
+    /// Sets whether TCP over IPv6 is among them.
+    #[must_use]
+    pub const fn with_tcp6(mut self, tcp6: bool) -> Self {
+        self.tcp6 = tcp6;
+        self
+    }
+
+    /// Sets whether UDP over IPv6 is among them.
+    #[must_use]
+    pub const fn with_udp6(mut self, udp6: bool) -> Self {
+        self.udp6 = udp6;
+        self
+    }
 
     /// Returns those of them that a card can compute for every frame: for headers with options as well, which the stack
     /// may send in any frame after it was told of a checksum. Linux asks for the options of TCP too

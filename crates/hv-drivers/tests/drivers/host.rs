@@ -24,8 +24,8 @@ use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start, Started,
-    Token, Work as _,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start,
+    Started, Token, Work as _,
 };
 
 use super::ram::Ram;
@@ -110,6 +110,12 @@ impl BusPort for Host {
 
     fn observe(&self, _: Event) {}
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
     fn starts(&self, _: DeviceId) -> Start {
         match self.plan.starts() {
             faults::Start::Now => Start::Now,

@@ -36,7 +36,7 @@ fn dirt(corners: [u32; 4]) -> Vec<u8> {
 /// Observes a host's answer to a request for a version.
 fn answered(m: &TestMachine<'_>, version: u32, accepted: u8) {
     let answer = message(2, &[&version.to_le_bytes()[..], &[accepted, 1]].concat());
-    show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&answer) });
+    show(m, &in_band(&answer).with_from_guest(false).with_transaction(0));
 }
 
 /// Runs a guest that has agreed on version 3.5, and sends these.
