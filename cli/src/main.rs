@@ -16,6 +16,7 @@ mod machine;
 mod machines;
 mod name;
 mod net;
+mod random;
 mod read_at;
 mod report;
 mod rules;

@@ -101,7 +101,7 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
         Ok(Err(lost)) => {
             state.lost = true;
             let _ = match lost {
-                Lost::Frame => writeln!(Log, "the sockets' port is lost: what the tool sent is not a frame"),
+                Lost::Frame => writeln!(Log, "the sockets' port is lost: invalid frame from the tool"),
                 Lost::Broken(broken) => writeln!(Log, "the sockets' port is lost: {broken}"),
             };
         }

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use entries::{Entry, Found};
+use config::Entry;
+use entries::Found;
 use volume::Volume;
 
 use crate::{interrupt, ui};

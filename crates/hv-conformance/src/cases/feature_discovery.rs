@@ -184,7 +184,7 @@ fn a_32_bit_function_is_no_hypercall(cx: &Cx<'_>) -> Outcome {
 
 fn the_function_is_in_w0(cx: &Cx<'_>) -> Outcome {
     let x = with_function(cx, u64::from(HYPERCALL) | 0xdead_beef << 32);
-    check!(x.is_some_and(|x| x[0] & 0xffff == 0 && x[6] == crate::suite::GUEST_ID));
+    check!(x.is_some_and(|x| x[0] & 0xffff == 0 && x[6] == crate::facts::GUEST_ID));
     Ok(())
 }
 
