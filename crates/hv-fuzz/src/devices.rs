@@ -15,7 +15,7 @@ use hv_devices::{
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_vmbus::protocol::storage::{Operation, Packet};
 use hv_vmbus::protocol::{Guid, PacketType, vss::Operation as VssOperation};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
@@ -233,7 +233,7 @@ fn fresh() -> TestBus {
         Set {
             disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
             shutdown: Slot::offering(Shutdown::new(), shutdown::OFFER),
-            time: Slot::offering(TimeSync::new(1 << 50), time_sync::OFFER),
+            time: Slot::offering(TimeSync::new(FileTime(1 << 50)), time_sync::OFFER),
             heartbeat: Slot::offering(Heartbeat::new(), heartbeat::OFFER),
             kvp: Slot::offering(Kvp::new(), kvp::OFFER),
             vss: Slot::offering(Vss::new(), vss::OFFER),
