@@ -2,7 +2,6 @@
 
 mod devices;
 mod machine;
-#[allow(dead_code, reason = "not every program that has this module runs threads")]
 mod threads;
 
 use std::cell::Cell;
@@ -136,7 +135,6 @@ pub(crate) fn with<R>(
 ///
 /// # Panics
 /// If one of these calls had another result than it must have.
-#[allow(dead_code, reason = "not every program that has this module runs threads")]
 pub(crate) fn with_threads<R>(
     config: Config,
     vps: usize,
@@ -198,7 +196,6 @@ fn run_on_machine<R>(
 impl InProcess<'_> {
     /// Has this many VPs read their indices, each held inside the partition until all are there. Returns false if they
     /// do not get there at the same time.
-    #[allow(dead_code, reason = "not every program that has this module runs threads")]
     pub(crate) fn meet_inside(&self, vps: u32) -> bool {
         self.machine.meeting.call(vps);
         self.own_calls();
@@ -206,7 +203,6 @@ impl InProcess<'_> {
     }
 
     /// Returns how many rounds of calls of its own a VP has made.
-    #[allow(dead_code, reason = "not every program that has this module runs threads")]
     pub(crate) fn rounds(&self, vp: usize) -> u64 {
         self.machine.door(vp).rounds()
     }
