@@ -162,7 +162,7 @@ impl Run {
         let _ = self.port.memory.store_release(page * 4096, (write + packet.len() as u32) % size);
     }
 
-    /// Executes a step of the guest's.
+    /// Executes a step of the guest.
     fn guest(&mut self, input: &mut Input<'_>) {
         let channel = 1 + input.below(STREAMS) as u32;
         let id = ChannelId(channel);
@@ -207,7 +207,7 @@ impl Run {
         }
     }
 
-    /// Executes a step of the host's, which keeps to the rules.
+    /// Executes a step of the host, which keeps to the rules.
     fn host(&mut self, input: &mut Input<'_>) {
         let Self { bus, port, streams, requests, next, .. } = self;
         let pick = streams.keys().nth(input.below(STREAMS + 1)).copied();

@@ -130,8 +130,8 @@ pub(crate) fn with<R>(
     run_on_machine(config, &SuiteHost::new(vps), convention, test)
 }
 
-/// Does the same as [`with`], by the wall's clock and with a thread for each VP. All of them run side by side: those to
-/// which the suite gives no work make calls of their own. The calling thread is VP 0.
+/// Does the same as [`with`], by the wall's clock and with a thread for each VP. All of them run concurrently: those to
+/// which the suite gives no work make background calls. The calling thread is VP 0.
 ///
 /// # Panics
 /// If one of these calls had another result than it must have.
@@ -161,7 +161,7 @@ pub(crate) fn with_threads<R>(
             test(env)
         })
     });
-    assert_eq!(machine.take_failures(), [""; 0], "calls that VPs made of their own accord");
+    assert_eq!(machine.take_failures(), [""; 0], "background calls of the VPs");
     result
 }
 

@@ -62,7 +62,7 @@ hv_vmbus::devices! {
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
-/// The partition, and what stands behind the disks.
+/// The partition, and the back end of the disks.
 pub(crate) struct Host {
     pub(crate) ram: &'static Ram,
     pub(crate) disks: Mutex<Vec<Vec<u8>>>,
