@@ -129,7 +129,7 @@ impl Guest {
     }
 }
 
-/// Builds a packet of the guest's, as it stands in the ring.
+/// Builds a packet from the guest, as it stands in the ring.
 fn packet(vstor: &Packet, data: Option<(u32, u64)>) -> Vec<u8> {
     let mut ranges = Vec::new();
     if let Some((len, page)) = data {

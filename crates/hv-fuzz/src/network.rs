@@ -148,7 +148,7 @@ impl Backend<Request> for Host {
 struct Guest {
     bus: Bus<Lock, Card>,
     host: Host,
-    /// Packets of the host's that the guest has not completed.
+    /// Packets from the host that the guest has not completed.
     outstanding: BTreeSet<u64>,
     /// Something writes to the rings: what is in them means nothing.
     hostile: bool,

@@ -21,7 +21,7 @@ mod kvm {
     use std::io::{Read as _, Write as _};
 
     use hv_kvm::vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
-    use hv_kvm::{KvmVm, Layout, Machine, Observer, Outcome, Vm as _};
+    use hv_kvm::{KvmVm, Layout, Machine, Observer, RunOutcome, Vm as _};
     use hv_machine::{RNG_SEED_LEN, Spec};
     use hv_partition::{
         Bus, BusEvent, BusObserver, Config, DeviceId, Event, HostBackend, Never, Pages, Partition, Started,
@@ -90,7 +90,7 @@ mod kvm {
         let partition = Partition::new(config.hypervisor, &states, &[], &bus);
         hv_kvm::enter_sandbox(&[])?;
         match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
-            Outcome::PowerOff => Ok(()),
+            RunOutcome::PowerOff => Ok(()),
             outcome => Err(format!("the guest ended with {outcome:?}").into()),
         }
     }

@@ -23,7 +23,7 @@ mod kvm {
 
     use hv_conformance::loopback;
     use hv_kvm::vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
-    use hv_kvm::{KvmVm, Layout, Machine, Observer, Outcome, Vm as _};
+    use hv_kvm::{KvmVm, Layout, Machine, Observer, RunOutcome, Vm as _};
     use hv_machine::{Firmware, RNG_SEED_LEN, Spec};
     use hv_partition::{
         Bus, BusObserver, Config, DeviceId, HostBackend, Never, Pages, Partition, Port, PortTarget, Started,
@@ -97,7 +97,7 @@ mod kvm {
         let partition = Partition::new(config.hypervisor, &states, &PORTS, &bus);
         hv_kvm::enter_sandbox(&[])?;
         match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
-            Outcome::PowerOff => Ok(()),
+            RunOutcome::PowerOff => Ok(()),
             outcome => Err(format!("the guest ended with {outcome:?}").into()),
         }
     }

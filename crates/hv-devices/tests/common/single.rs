@@ -80,7 +80,7 @@ impl Backend<Never> for Host {
     }
 }
 
-/// Posts a message of the guest's.
+/// Posts a message from the guest.
 pub(crate) fn post<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host, message: &[u8])
 where
     Host: Backend<D::Request>,

@@ -32,7 +32,7 @@ pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 /// What an observer is shown: from the guest, part, size, and beginning.
 pub(crate) type Shown = (bool, u8, u32, Vec<u8>);
 
-/// The partition, and what stands behind the card.
+/// The partition, and the back end of the card.
 pub(crate) struct Host {
     pub(crate) memory: Memory,
     /// Frames that came from the guest.
@@ -140,7 +140,7 @@ pub(crate) struct Guest {
     next: u64,
 }
 
-/// A packet of the host's.
+/// A packet from the host.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) kind: u16,
@@ -347,7 +347,7 @@ impl Guest {
         }
     }
 
-    /// Takes the next packet of the host's on a channel.
+    /// Takes the next packet from the host on a channel.
     pub(crate) fn take(&mut self, channel: u32) -> Option<Packet> {
         let ring = ring_of(channel) + RING_PAGES / 2;
         let (write, read) = (self.ring_word(ring, 0), self.ring_word(ring, 4));

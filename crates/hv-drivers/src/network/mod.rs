@@ -118,7 +118,7 @@ pub trait Frames {
     /// Returns the address.
     fn mac(&self) -> [u8; 6];
 
-    /// Returns the bytes of a frame behind its header at most.
+    /// Returns the maximum payload size of a frame.
     fn mtu(&self) -> usize;
 
     /// Returns true if the link is up.
@@ -356,7 +356,7 @@ fn share<'t, D: Dma, C: Conduit, W: Wake>(
 
 impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
     /// Begins with a channel that was just opened, buffers that were shared for it, and a page for control messages.
-    /// `mtu` is the number of bytes behind a frame's header that the guest wants at most; the card may have fewer.
+    /// `mtu` is the number of bytes after a frame's header that the guest wants at most; the card may have fewer.
     pub const fn new(
         channel: Channel<'t, D, C>,
         buffers: Buffers<'t, D>,
@@ -440,7 +440,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
         core::mem::take(&mut self.changed)
     }
 
-    /// Returns the maximum length of a frame, its header counted.
+    /// Returns the maximum length of a frame, including its header.
     fn longest(&self) -> usize {
         usize::from(self.mtu) + ETHERNET_HEADER
     }

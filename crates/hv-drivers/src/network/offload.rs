@@ -157,7 +157,7 @@ impl Checksums {
     }
 
     /// Returns what the card is to compute for a frame, and the sum that its TCP or UDP header begins with, with the
-    /// place of that. `None`: nothing, or it is not a frame whose headers can be told.
+    /// place of that. `None`: nothing, or it is not a frame whose headers can be parsed.
     fn of(self, frame: &[u8]) -> Option<(TransmitChecksum, Option<(usize, u16)>)> {
         let word = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
         let at = if word(12)? == VLAN { 18 } else { 14 };
@@ -302,7 +302,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
 
     /// Takes the card's answer to what it can.
     pub(super) fn capabilities_answered(&mut self, answer: &[u8]) {
-        // Without room for the information there is no use of it.
+        // Without room for the information it cannot be used.
         let room = self.section as usize >= FRAME_AT + self.longest();
         self.checksums = if room { self.checksums.judge(answer) } else { Checksums::NONE };
     }
@@ -420,7 +420,7 @@ mod tests {
             assert!(info.ip_header_checksum() && !info.tcp_checksum() && sum.is_none());
         }
         assert_eq!(Checksums { udp4: true, ..Checksums::NONE }.of(&good), None);
-        // TCP over IPv6; behind a header for each hop, routing, fragment or destination options.
+        // TCP over IPv6; after a header for each hop, routing, fragment or destination options.
         let v6 = changed(&[(12, 0x86), (13, 0xdd), (17, 0), (20, TCP)]);
         let v6 = [&v6[..18], &[0, 20], &v6[20..], &[0; 20]].concat();
         assert_eq!(Checksums::ALL.of(&v6).unwrap().1.map(|(place, _)| place), Some(70));

@@ -38,7 +38,7 @@ fn close(world: &'static World, mut client: TestClient, card: TestCard) {
     assert_eq!(world.host.ram.live(), 0);
 }
 
-/// Builds a frame of this length to everyone, whose bytes tell their places.
+/// Builds a frame of this length to everyone, whose bytes encode their offsets.
 pub(crate) fn frame(len: usize, seed: u8) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|n| (n as u8).wrapping_mul(7) ^ seed).collect();
     frame[..6].fill(0xff);

@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::BALLOON_PAGES, |m| giving_up(m, &[1 << 40, 512 << 40]), |m| giving_up(m, &[512 << 40])),
 ];
 
-/// Builds a message of these words behind its header.
+/// Builds a message of these words after its header.
 fn message(kind: u16, words: &[u64]) -> Vec<u8> {
     let head = [kind, 8 + words.len() as u16 * 8, 1, 0].map(u16::to_le_bytes).concat();
     [head, words.iter().flat_map(|word| word.to_le_bytes()).collect()].concat()

@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
 /// The beginning of the description of a device.
 const INFO: [u32; 4] = [2, 102, 32, 0];
 
-/// Builds a message behind its pipe header, of this length.
+/// Builds a message after its pipe header, of this length.
 fn message(words: &[u32], bytes: u32) -> Vec<u8> {
     [1, bytes].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::VIDEO_DIRT, |m| said(m, &[location(), situation(640, 480, 2560), dirt([0, 0, 641, 8])]), right),
 ];
 
-/// Builds a message behind its pipe header, as Linux does, in a packet, which has whole words of 8 bytes.
+/// Builds a message after its pipe header, as Linux does, in a packet, which has whole words of 8 bytes.
 fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     let head = [1, size, kind, size].map(u32::to_le_bytes).concat();

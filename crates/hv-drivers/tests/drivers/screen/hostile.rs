@@ -51,7 +51,7 @@ fn scripted() -> (Scripted, ScriptedCard<'static>, Window<'static>) {
     (screen, end, memory)
 }
 
-/// Builds a message of the host's.
+/// Builds a message from the host.
 fn told(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     [words(&[1, size, kind, size]), body.to_vec()].concat()
