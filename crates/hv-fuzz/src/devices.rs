@@ -139,7 +139,7 @@ impl BusPort for DevicePort {
     }
 }
 
-impl BusFaults for Partition {
+impl BusFaults for DevicePort {
     fn is_planned(&self) -> bool {
         self.mishap.get() != 0
     }
