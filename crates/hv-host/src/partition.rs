@@ -128,9 +128,9 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     }
 
     /// Reports that the VP has stopped after [`Action::VpOff`](crate::Action::VpOff), and its CPU can be started again.
-    /// Its timers stop. Its SynIC is unchanged until the VP starts again: Linux stops all other VPs when it crashes, and
-    /// then waits for VMBus's last answer in the message page of the VP that made the connection (6.12, drivers/hv,
-    /// `vmbus_wait_for_unload`).
+    /// Its timers stop. Its SynIC is unchanged until the VP starts again: Linux stops all other VPs when it crashes,
+    /// and then waits for VMBus's last answer in the message page of the VP that made the connection (6.12,
+    /// drivers/hv, `vmbus_wait_for_unload`).
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.set_offline(&self.context(host, vp));
