@@ -187,7 +187,7 @@ static void use_disk(void)
         sectors[at] = pattern(0, at);
     good("hv_storage_write", hv_storage_write(&storage, &disk, 0, sectors, BLOCK));
     good("hv_storage_flush", hv_storage_flush(&storage, &disk));
-    check("hv_storage_read behind the end", hv_storage_read(&storage, &disk, disk.blocks, sectors, BLOCK) == HV_E_RANGE);
+    check("hv_storage_read beyond the end", hv_storage_read(&storage, &disk, disk.blocks, sectors, BLOCK) == HV_E_RANGE);
 
     /* ANCHOR: flight */
     /* Eight writes in flight, then eight reads of the same. */

@@ -134,23 +134,27 @@ void wait_for_interrupt(void)
     __asm__ volatile("wfi; msr daifclr, #2; isb; msr daifset, #2" : : : "memory");
 }
 
-/* CPUs */
+/* CPUs. Source: Arm Power State Coordination Interface (DEN0022), "PSCI function IDs". */
+
+#define PSCI_CPU_OFF 0x84000002
+#define PSCI_SYSTEM_OFF 0x84000008
+#define PSCI_CPU_ON_64 0xc4000003
 
 uint64_t smc_call(uint64_t function, uint64_t a, uint64_t b, uint64_t c);
 extern char secondary_start[];
 
-int start_cpu(uint32_t cpu) { return (int)smc_call(0xc4000003, cpu, (uint64_t)secondary_start, cpu); }
+int start_cpu(uint32_t cpu) { return (int)smc_call(PSCI_CPU_ON_64, cpu, (uint64_t)secondary_start, cpu); }
 
 void cpu_off(void)
 {
     for (;;)
-        smc_call(0x84000002, 0, 0, 0);
+        smc_call(PSCI_CPU_OFF, 0, 0, 0);
 }
 
 void machine_off(void)
 {
     for (;;)
-        smc_call(0x84000008, 0, 0, 0);
+        smc_call(PSCI_SYSTEM_OFF, 0, 0, 0);
 }
 
 /* Device tree */

@@ -17,6 +17,7 @@ mod machine;
 mod machines;
 mod name;
 mod net;
+mod random;
 mod read_at;
 mod report;
 mod rules;

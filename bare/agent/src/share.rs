@@ -22,7 +22,7 @@ use crate::link;
 /// Bytes of a reply's head (Linux, include/uapi/linux/fuse.h, `struct fuse_out_header`).
 const HEAD: usize = 16;
 
-/// Mounts a folder of the host's at a path, which is made if it is not there. When the connection to the tool ends, the
+/// Mounts a host folder at a path, which is made if it is not there. When the connection to the tool ends, the
 /// folder is unmounted, and whoever waits for something of it gets an error.
 ///
 /// # Errors
@@ -55,7 +55,7 @@ pub(crate) fn mount(index: u32, writable: bool, path: &[u8]) -> io::Result<()> {
     let path = path.to_owned();
     thread::spawn(move || {
         let _ = pass_replies(socket, fuse);
-        // A process that waits for a reply would wait for ever.
+        // A process that waits for a reply would wait forever.
         if mounted.load(Ordering::Acquire) {
             let _ = rustix::mount::unmount(&path, UnmountFlags::FORCE | UnmountFlags::DETACH);
         }

@@ -142,7 +142,7 @@ impl State {
                 return false;
             }
             let Ok(space) = self.incoming.space() else {
-                self.lose(host, &"what the tool sent is not a frame");
+                self.lose(host, &"invalid frame from the tool");
                 return false;
             };
             if !space.is_empty() {

@@ -9,6 +9,7 @@ use core::fmt::{self, Write};
 use core::marker::PhantomData;
 
 use arm_sysregs::el1::registers::MpidrEl1;
+use arm_sysregs::el2::registers::CnthpCtlEl2;
 use hv_partition::faults::Injector;
 use hv_partition::strict::Finding;
 use hv_trace::{Fault, What};
@@ -17,9 +18,12 @@ use hv_wire::platform::MAX_VPS;
 use crate::arch::{mrs, msr};
 use crate::backtrace::{self, Left};
 use crate::hypervisor::{Hypervisor, Requests};
-use crate::report::VpCounts;
+use crate::report::{OwnVp, VpCounts};
 use crate::stacks;
 use crate::trace::{self, Ring};
+
+/// ICH_VTR_EL2.ListRegs: the number of list registers less one; there are 16 at most (Arm ARM; arm-sysregs lacks it).
+const LIST_REGS: u64 = 0xf;
 
 /// A VP's general registers while its CPU is at EL2, and the CPU itself: at the top of the CPU's stack, where vectors.s
 /// stores the registers.
@@ -69,16 +73,13 @@ impl ThisCpu {
     ///
     /// This code runs on the CPU with this number, for which none was made before.
     pub(crate) unsafe fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
-        // SAFETY: the caller promises that this runs on the CPU with this number, once, so once for its VP; the result
-        // stays on the CPU, since `Self` is neither `Send` nor `Sync`.
-        let counts = unsafe { VpCounts::new(index) };
-        // SAFETY: the caller promises that this runs on the CPU with this number, once, so once for its VP; the result
-        // stays on the CPU, since `Self` is neither `Send` nor `Sync`.
-        let ring = unsafe { Ring::new(&hypervisor.info, index) };
+        // SAFETY: the caller promises that this runs on the CPU with this number, once.
+        let counts = VpCounts::new(unsafe { OwnVp::new(index) });
+        let ring = Ring::new(&hypervisor.info, counts.vp());
         Self {
             hypervisor,
             index,
-            lists: u32::MAX >> (31 - (mrs!("ich_vtr_el2") & 0xf)),
+            lists: u32::MAX >> (31 - (mrs!("ich_vtr_el2") & LIST_REGS)),
             observed: ring.is_some() || hypervisor.judge.is_some() || hypervisor.injector.is_some(),
             counts,
             ring,
@@ -113,8 +114,8 @@ impl ThisCpu {
     /// Programs this CPU's timer with the VP's deadline, or the next look at the faults that have times: a guest that
     /// sleeps has no other exit.
     pub(crate) fn program_timer(&self) {
-        // CNTHP_CTL_EL2: ENABLE, IMASK clear.
-        const ON: u64 = 1;
+        // IMASK is clear.
+        const ON: u64 = CnthpCtlEl2::ENABLE.bits();
         let deadline = self.requests().deadline();
         match if self.observed { self.or_next_look(deadline) } else { deadline } {
             None => msr!("cnthp_ctl_el2", 0),

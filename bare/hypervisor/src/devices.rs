@@ -5,7 +5,7 @@ use hv_devices::{
     Balloon, Fcopy, Heartbeat, Keyboard, Kvp, Mouse, Network, Shutdown, Storage, TimeSync, Video, Vss,
     network,
 };
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
 use hv_wire::platform::MAX_VPS;
@@ -36,7 +36,7 @@ hv_vmbus::devices! {
     /// The integration services, the input devices, dynamic memory and video. New ones are all zeros.
     pub(crate) struct Services {
         pub(crate) shutdown: Slot<Lock, Shutdown> = Slot::new(Shutdown::new()),
-        pub(crate) time_sync: Slot<Lock, TimeSync> = Slot::new(TimeSync::new(0)),
+        pub(crate) time_sync: Slot<Lock, TimeSync> = Slot::new(TimeSync::new(FileTime(0))),
         pub(crate) heartbeat: Slot<Lock, Heartbeat> = Slot::new(Heartbeat::every(ReferenceTime::ZERO)),
         pub(crate) kvp: Slot<Lock, Kvp> = Slot::new(Kvp::new()),
         pub(crate) vss: Slot<Lock, Vss> = Slot::new(Vss::new()),

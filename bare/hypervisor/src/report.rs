@@ -3,6 +3,7 @@
 //! Each VP has its own report, which only its CPU writes ([`VpCounts`]), so counting needs no lock and no atomic.
 #![expect(unsafe_code, reason = "the reports are fixed addresses")]
 
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -54,22 +55,49 @@ pub(crate) fn queued(ahead: u32) {
     longest.fetch_max(ahead, Ordering::Relaxed);
 }
 
+/// The VP of the CPU that runs this code. Neither `Send` nor `Sync`, and there is one for each VP: it is a part of the
+/// CPU's only `ThisCpu`.
+pub(crate) struct OwnVp {
+    index: usize,
+    here: PhantomData<*mut ()>,
+}
+
+impl OwnVp {
+    /// Makes the VP with this number.
+    ///
+    /// # Safety
+    ///
+    /// This code runs on the CPU with this number, and none was made for it before.
+    pub(crate) unsafe fn new(index: usize) -> Self {
+        Self { index, here: PhantomData }
+    }
+
+    /// Returns the number of the VP, and of its CPU.
+    #[inline(always)]
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+}
+
 /// The report of this CPU's VP, in the memory that the tool reads. It stays on the CPU.
 ///
 /// Each method borrows the report for itself, and calls nothing meanwhile that could come back here.
 pub(crate) struct VpCounts {
-    vp: usize,
+    vp: OwnVp,
     report: NonNull<VpReport>,
 }
 
 impl VpCounts {
-    /// Takes the report of a VP.
-    ///
-    /// # Safety
-    ///
-    /// This code runs on the VP's CPU, and none was made for this VP before.
-    pub(crate) unsafe fn new(vp: usize) -> Self {
-        Self { vp, report: memory::vp_report(vp) }
+    /// Takes the report of the CPU's own VP.
+    pub(crate) fn new(vp: OwnVp) -> Self {
+        let report = memory::vp_report(vp.index());
+        Self { vp, report }
+    }
+
+    /// Returns the VP.
+    #[inline(always)]
+    pub(crate) fn vp(&self) -> &OwnVp {
+        &self.vp
     }
 
     /// Returns the report itself.
@@ -81,7 +109,8 @@ impl VpCounts {
     #[inline(always)]
     unsafe fn report(&self) -> &mut VpReport {
         // SAFETY: the region is ours, mapped, aligned, of this size (asserted in hv-wire), and any bytes are valid. No
-        // other CPU reaches it: there is one `VpCounts` for it, which is neither `Send` nor `Sync`. The caller promises
+        // other CPU reaches it: there is one `VpCounts` for it, since there is one `OwnVp`, and neither is `Send` nor
+        // `Sync`. The caller promises
         // that no earlier reference is in use.
         unsafe { &mut *self.report.as_ptr() }
     }
@@ -165,7 +194,9 @@ impl VpCounts {
                 }
             }
             Event::Smccc { function, result, .. } => self.smccc(function, result),
-            Event::Crash { control, ref parameters, text, .. } => crash(self.vp, control, parameters, text),
+            Event::Crash { control, ref parameters, text, .. } => {
+                crash(self.vp.index(), control, parameters, text)
+            }
             _ => {}
         }
     }

@@ -10,6 +10,7 @@ use hv_devices::shutdown::Action;
 use hv_devices::{
     Heartbeat, balloon, fcopy, heartbeat, keyboard, kvp, mouse, shutdown, time_sync, video, vss,
 };
+use hv_tlfs::time::FileTime;
 use hv_tlfs::vmbus::kvp::{Operation, Pool};
 use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_wire::control::{
@@ -48,7 +49,8 @@ pub(crate) fn offer(host: &FaultyEmbedder<'_>, services: &Services) {
             };
         }
         offer!(Shutdown, &services.shutdown, shutdown::OFFER, |_device| ());
-        offer!(TimeSync, &services.time_sync, time_sync::OFFER, |device| device.set_origin(info.host_time));
+        offer!(TimeSync, &services.time_sync, time_sync::OFFER, |device| device
+            .set_origin(FileTime(info.host_time)));
         offer!(Heartbeat, &services.heartbeat, heartbeat::OFFER, |device| *device = Heartbeat::new());
         offer!(Kvp, &services.kvp, kvp::OFFER, |_device| ());
         offer!(Vss, &services.vss, vss::OFFER, |_device| ());
@@ -194,7 +196,7 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
         }
         ToHypervisor::TimeSync { now } => vmbus.with(&services.time_sync, |device, io| {
             if now != 0 {
-                device.set_origin(now.wrapping_sub(io.now().ticks()));
+                device.set_origin(FileTime(now).wrapping_sub(io.now()));
             }
             device.sync(io)
         }),

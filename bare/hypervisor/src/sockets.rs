@@ -101,7 +101,7 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
         Ok(Err(lost)) => {
             state.lost = true;
             let _ = match lost {
-                Lost::Frame => writeln!(Log, "the sockets' port is lost: what the tool sent is not a frame"),
+                Lost::Frame => writeln!(Log, "the sockets' port is lost: invalid frame from the tool"),
                 Lost::Broken(broken) => writeln!(Log, "the sockets' port is lost: {broken}"),
             };
         }
@@ -133,7 +133,7 @@ impl State {
             }
             let Some((head, body)) = self.incoming.frame() else { continue };
             budget = budget.saturating_sub(body.len() + LEAST);
-            // A message that this hypervisor does not know is none of its streams'.
+            // A message that this hypervisor does not know belongs to none of its streams.
             let refused = ToSockets::decode(&head, body).and_then(|message| obey(device, io, &message));
             if let Some(request) = refused
                 && let Some(len) = (FromSockets::Refused { request }).encode(0, &mut self.outgoing)

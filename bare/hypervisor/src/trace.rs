@@ -14,6 +14,7 @@ use hv_trace::{Raw, Record, Trap, What};
 use hv_wire::{BootFlags, BootInfo, Place, TraceRing};
 
 use crate::arch::mrs;
+use crate::report::OwnVp;
 use crate::syndrome;
 
 /// A VP's ring. It stays on the VP's CPU, the only writer.
@@ -25,12 +26,9 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    /// Returns the ring of a VP, in a traced run.
-    ///
-    /// # Safety
-    ///
-    /// This code runs on the VP's CPU, and none was made for this VP before.
-    pub(crate) unsafe fn new(info: &BootInfo, vp: usize) -> Option<Self> {
+    /// Returns the ring of the CPU's own VP, in a traced run.
+    pub(crate) fn new(info: &BootInfo, vp: &OwnVp) -> Option<Self> {
+        let vp = vp.index();
         let share = TraceRing::share_of(info.trace_size, info.vps);
         let capacity = TraceRing::capacity_of(share);
         let on = info.flags & BootFlags::TRACE != 0 && capacity != 0 && vp < info.vps as usize;
@@ -76,7 +74,7 @@ impl Ring {
         let raw = Record { time: mrs!("cntpct_el0"), vp: self.vp, what }.encode();
         let place = self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<Raw>() as u64;
         // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes; no
-        // other CPU writes there (`new`), and the tool does not read a record before `head` is past it.
+        // other CPU writes there, since a ring is made of an `OwnVp` and stays on its CPU, and the tool does not read a record before `head` is past it.
         unsafe { (place as *mut Raw).write_volatile(raw) };
         head.store(number + 1, Ordering::Release);
         true

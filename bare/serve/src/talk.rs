@@ -14,7 +14,8 @@ type Talk = Stream<'static, Pool, Either>;
 /// The connection: it is too large for a stack.
 static STREAM: Mutex<Option<Talk>> = Mutex::new(None);
 
-/// Continues with the connection, or takes the next one. Its stack is that of a stream, so it is none of its caller's.
+/// Continues with the connection, or takes the next one. Its stack is that of a stream, so it is not part of the
+/// caller's.
 #[inline(never)]
 pub(crate) fn poll(client: &mut Client<'static, Either>, os: &Os<'_, '_>, answered: u32) {
     let mut place = STREAM.lock();

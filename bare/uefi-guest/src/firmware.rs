@@ -149,7 +149,7 @@ pub(crate) fn option(name: &str) -> Option<&'static str> {
         if options.is_null() {
             return (bytes, 0);
         }
-        // SAFETY: this number of bytes is there. They may not be text: anything else is none of our options.
+        // SAFETY: this number of bytes is there. They may not be text: anything else is not one of our options.
         let length = unsafe { narrow(options.cast(), size as usize / 2, &mut bytes) }.len();
         (bytes, length)
     });

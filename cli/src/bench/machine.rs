@@ -45,19 +45,17 @@ pub(super) struct Guest {
 impl Setup {
     /// Boots a guest to its end: with or without the hypervisor, in counted instructions or wall-clock time.
     pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
-        let mut image = hv_machine::build(Spec {
-            platform: &VIRT,
-            kernel: Input::from(&*guest.kernel).read("kernel", longest(MEMORY))?,
-            initrd: guest.initrd.clone(),
-            append: guest.append.clone(),
-            memory: MEMORY,
-            vps: guest.vps,
-            firmware: guest.firmware,
-            vmbus_intid: VMBUS_INTID,
-            stimer_intid: STIMER_INTID,
-            identity: Identity::DEFAULT,
-            rng_seed: [0x5a; RNG_SEED_LEN],
-        })?;
+        let kernel = Input::from(&*guest.kernel).read("kernel", longest(MEMORY))?;
+        let mut image = hv_machine::build(
+            Spec::new(&VIRT, kernel, [0x5a; RNG_SEED_LEN])
+                .with_initrd(guest.initrd.clone())
+                .with_append(&*guest.append)
+                .with_memory(MEMORY)
+                .with_vps(guest.vps)
+                .with_firmware(guest.firmware)
+                .with_vmbus_intid(VMBUS_INTID)
+                .with_stimer_intid(STIMER_INTID),
+        )?;
         if !hosted {
             take_identity(&mut image)?;
         }

@@ -95,44 +95,57 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         output::check_unless_stdout("figures", "--json", file)?;
     }
     let earlier = args.compare.as_ref().map(compare::read).transpose()?;
-    let needs = |group| wanted.iter().any(|line| line.group == group);
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
-    let toolchain = target::prepare()?;
     let setup = Setup { qemu: qemu.clone(), hypervisor: hypervisor.path().to_owned() };
-
-    let mut figures: Vec<Figure> = Vec::new();
-    if [Group::OneVp, Group::Network, Group::ManyVps, Group::Memory].into_iter().any(needs) {
-        let program = bare::build(&toolchain, "bench")?;
-        let _task = ui::Task::quiet("Counting instructions");
-        for group in [Group::OneVp, Group::Network, Group::ManyVps].into_iter().filter(|group| needs(*group))
-        {
-            figures.extend(programs::run(&setup, &program, group, &args.filter)?);
-        }
-        if needs(Group::Memory) {
-            figures.extend(programs::sizes(&setup, &program)?);
-        }
-    }
-    if needs(Group::Drivers) {
-        let program = bare::build(&toolchain, "bench-drivers")?;
-        figures.extend(programs::run(&setup, &program, Group::Drivers, "")?);
-    }
-    if needs(Group::LinuxDrivers) {
-        figures.extend(linux::drivers(&setup, &bare::build(&toolchain, "cost-init")?)?);
-    }
-    if needs(Group::VirtualBoot) || needs(Group::WallBoot) {
-        let init = bare::build(&toolchain, "bench-init")?;
-        let wall = if needs(Group::WallBoot) { args.runs } else { 0 };
-        figures.extend(linux::run(&setup, &init, needs(Group::VirtualBoot), wall)?);
-    }
-    figures.retain(|(name, _)| name.contains(&args.filter));
-
+    let figures = measure(args, &setup, |group| wanted.iter().any(|line| line.group == group))?;
     let missing =
         wanted.iter().map(|line| line.name).filter(|name| figures.iter().all(|(had, _)| had != name));
     let missing = missing.collect();
     let table = Table::new(&qemu.version, figures, missing)?;
-    let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&table)? + "\n");
-    let written = match &args.json {
+    let written = write(args, &table);
+    let Some(earlier) = earlier else { return written.map(|()| Exit::Success) };
+    let compared = Compared::new(&earlier, &table, args.tolerance);
+    ui::lines(&compared.to_string());
+    written?;
+    Ok(if compared.is_worse() { Exit::Failed } else { Exit::Success })
+}
+
+/// Builds the programs of the groups that are needed, and returns the figures that they give.
+fn measure(args: &Args, setup: &Setup, needs: impl Fn(Group) -> bool) -> anyhow::Result<Vec<Figure>> {
+    let toolchain = target::prepare()?;
+    let mut figures: Vec<Figure> = Vec::new();
+    if [Group::OneVp, Group::Network, Group::ManyVps, Group::Memory].into_iter().any(&needs) {
+        let program = bare::build(&toolchain, "bench")?;
+        let _task = ui::Task::quiet("Counting instructions");
+        for group in [Group::OneVp, Group::Network, Group::ManyVps].into_iter().filter(|group| needs(*group))
+        {
+            figures.extend(programs::run(setup, &program, group, &args.filter)?);
+        }
+        if needs(Group::Memory) {
+            figures.extend(programs::sizes(setup, &program)?);
+        }
+    }
+    if needs(Group::Drivers) {
+        let program = bare::build(&toolchain, "bench-drivers")?;
+        figures.extend(programs::run(setup, &program, Group::Drivers, "")?);
+    }
+    if needs(Group::LinuxDrivers) {
+        figures.extend(linux::drivers(setup, &bare::build(&toolchain, "cost-init")?)?);
+    }
+    if needs(Group::VirtualBoot) || needs(Group::WallBoot) {
+        let init = bare::build(&toolchain, "bench-init")?;
+        let wall = if needs(Group::WallBoot) { args.runs } else { 0 };
+        figures.extend(linux::run(setup, &init, needs(Group::VirtualBoot), wall)?);
+    }
+    figures.retain(|(name, _)| name.contains(&args.filter));
+    Ok(figures)
+}
+
+/// Writes the table to the file that was asked for, and shows it unless that is stdout.
+fn write(args: &Args, table: &Table) -> anyhow::Result<()> {
+    let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(table)? + "\n");
+    match &args.json {
         Some(file) if file.as_os_str() == "-" => {
             ui::out(&json()?);
             Ok(())
@@ -146,10 +159,5 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             ui::out(&table.to_string());
             Ok(())
         }
-    };
-    let Some(earlier) = earlier else { return written.map(|()| Exit::Success) };
-    let compared = Compared::new(&earlier, &table, args.tolerance);
-    ui::lines(&compared.to_string());
-    written?;
-    Ok(if compared.is_worse() { Exit::Failed } else { Exit::Success })
+    }
 }

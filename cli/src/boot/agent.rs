@@ -13,7 +13,7 @@ use hv_wire::control::{AGENT_PORT, SHARE_PORT};
 
 use super::args::{Action, Args};
 use super::plan::Plan;
-use super::{open, start, summarize};
+use super::run::{open, start, summarize};
 use crate::control::Services;
 use crate::exit::Exit;
 use crate::net::NetOption;
@@ -144,7 +144,8 @@ pub(crate) fn run_agent(
     begin: impl FnOnce(UnixListener, Vec<UnixListener>),
 ) -> anyhow::Result<Ended> {
     let mut kept = open(args)?;
-    let mut plan = Plan::resolve(args, &mut kept)?;
+    let mut plan = Plan::resolve(args)?;
+    plan.record(&mut kept);
     if let Some(silence) = &mut plan.settings.silence {
         silence.speaks = ready;
     }

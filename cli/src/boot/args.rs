@@ -6,12 +6,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::ValueEnum;
+use hv_machine::ALIGN_2M;
 use hv_machine::words::{is_given, split};
-use hv_machine::{ALIGN_2M, Firmware};
-use hv_tlfs::rules::Severity;
-use serde::{Deserialize, Serialize};
 
-use crate::control::Services;
+use crate::control::{Services, machine_name};
 use crate::disks::DiskOption;
 use crate::exit;
 use crate::input::Input;
@@ -23,6 +21,7 @@ use crate::net::NetOption;
 use crate::setup::size::exact;
 use crate::setup::stock::Stock;
 use crate::setup::value;
+use crate::snapshot::{FirmwareKind, Strict};
 use crate::{terminal, trace};
 
 /// Boot a kernel in a Hyper-V partition and report what it did
@@ -145,7 +144,7 @@ pub(crate) struct Args {
     pub(super) control: Option<Option<PathBuf>>,
     /// Name of the machine for `hv ctl` and `hv ps`, with all that --control gives [default: vm1, vm2 and so on,
     /// without it]
-    #[arg(long, value_name = "NAME", group = CONTROLLED)]
+    #[arg(long, value_name = "NAME", group = CONTROLLED, value_parser = machine_name)]
     pub(super) name: Option<Name>,
     /// Give the guest Hyper-V sockets, as Unix sockets in this folder of mode 0700: host programs
     /// connect to DIR/vsock and send CONNECT PORT; the guest's connections to port P go
@@ -301,55 +300,6 @@ pub(crate) enum Action {
     Wait,
     /// A shell on the console
     Shell,
-}
-
-/// The level from which a broken rule is a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Strict {
-    /// Violations of the interface's rules
-    Error,
-    /// Also what works here but may fail elsewhere
-    Warning,
-    /// Also what is allowed but not what a careful guest does
-    Note,
-    /// No level: broken rules are only reported
-    #[value(hide = true)]
-    Report,
-}
-
-impl Strict {
-    /// Returns the lowest severity that counts as a failure.
-    pub(super) const fn fails_from(self) -> Option<Severity> {
-        match self {
-            Self::Error => Some(Severity::Error),
-            Self::Warning => Some(Severity::Warning),
-            Self::Note => Some(Severity::Note),
-            Self::Report => None,
-        }
-    }
-}
-
-/// The description of the machine for the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum FirmwareKind {
-    /// ACPI tables with Hyper-V's identity and the VMBus device
-    Acpi,
-    /// A device tree with a VMBus node, as supported by Linux 7.0 and later
-    Dt,
-    /// Both: a device tree that also leads to the ACPI tables, for programs that start another one
-    Both,
-}
-
-impl From<FirmwareKind> for Firmware {
-    fn from(kind: FirmwareKind) -> Self {
-        match kind {
-            FirmwareKind::Acpi => Self::Acpi,
-            FirmwareKind::Dt => Self::DeviceTree,
-            FirmwareKind::Both => Self::Both,
-        }
-    }
 }
 
 impl Args {

@@ -1,19 +1,17 @@
-//! The parts of the guest: the user's files, each read once, and the stock ones.
+//! The user's files, each read once, and the guest with the user's own kernel.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hv_machine::initrd::Module;
-use hv_machine::{Identity, Image, RNG_SEED_LEN, Spec, linux, words};
-use hv_wire::control::Service;
+use hv_machine::{Image, linux, words};
 
 use super::args::{Args, OWN_ROOT};
+use super::guest::{about, build, stock_initrd, wanted};
 use super::image::System;
 use super::modules::Modules;
 use crate::input::{self, Input};
-use crate::machine::load::{STIMER_INTID, VMBUS_INTID};
-use crate::machine::platform::{longest, platform};
+use crate::machine::platform::longest;
 use crate::setup::cache::Cache;
 use crate::setup::stock;
 use crate::symbols::Symbols;
@@ -36,20 +34,40 @@ const IMAGES: [&str; 10] = [
     "vmlinuz",
 ];
 
-/// The files that the user gave.
-#[derive(Debug)]
+/// What the user's own files give.
 pub(super) struct Given {
-    /// The kernel, unpacked, and its description.
-    kernel: Option<(Vec<u8>, report::Kernel)>,
-    initrd: Option<Vec<u8>>,
-    modules: Option<Vec<Module>>,
+    /// The guest with the user's own kernel, and the kernel's description.
+    pub(super) own: Option<(Image, report::Kernel)>,
+    pub(super) initrd: Option<Vec<u8>>,
+    pub(super) modules: Option<Vec<Module>>,
     /// Names for guest addresses: those given by the user, else those of an ELF kernel.
     pub(super) symbols: Symbols,
 }
 
-impl Given {
+/// Takes the system of a disk, with the disk's name, or else reads the user's files; and builds the guest with the
+/// user's own kernel, if there is one.
+pub(super) fn read(args: &Args, system: Option<(System, PathBuf)>) -> anyhow::Result<Given> {
+    let files = match system {
+        Some((system, disk)) => Files::of_system(system, &disk, args)?,
+        None => Files::read(args)?,
+    };
+    let own = files.image(args)?;
+    let Files { initrd, modules, symbols, .. } = files;
+    Ok(Given { own, initrd, modules, symbols })
+}
+
+/// The files that the user gave.
+struct Files {
+    /// The kernel, unpacked, and its description.
+    kernel: Option<(Vec<u8>, report::Kernel)>,
+    initrd: Option<Vec<u8>>,
+    modules: Option<Vec<Module>>,
+    symbols: Symbols,
+}
+
+impl Files {
     /// Reads the files.
-    pub(super) fn read(args: &Args) -> anyhow::Result<Self> {
+    fn read(args: &Args) -> anyhow::Result<Self> {
         let longest = longest(args.memory);
         let tree = args.tree.as_deref();
         let symbols = match &args.symbols {
@@ -64,17 +82,10 @@ impl Given {
             (None, Some(tree)) => Some(Input::File(image_in(tree)?)),
             (None, None) => None,
         };
-        let kernel = match file {
-            Some(file) => {
-                let packed = file.read("kernel", longest)?;
-                let container = hv_machine::kernel_container(&packed);
-                let kernel = hv_machine::unpack_kernel(packed, args.memory)
-                    .with_context(|| format!("cannot use the kernel {file}"))?;
-                let about = about(file.name(), container, &kernel);
-                Some((kernel, about))
-            }
-            None => None,
-        };
+        let packed = file.map(|file| anyhow::Ok((file.read("kernel", longest)?, file))).transpose()?;
+        let kernel = packed
+            .map(|(packed, file)| unpack(packed, file.name(), &format!("the kernel {file}"), args))
+            .transpose()?;
         let version = kernel.as_ref().and_then(|(kernel, _)| linux::version(kernel));
         let modules = match (&args.modules, tree) {
             (Some(folder), _) => {
@@ -95,20 +106,18 @@ impl Given {
     }
 
     /// Takes the system of a disk, `name`.
-    pub(super) fn of_system(system: System, name: &Path, args: &Args) -> anyhow::Result<Self> {
+    fn of_system(system: System, name: &Path, args: &Args) -> anyhow::Result<Self> {
         let System { path, kernel, initrd, .. } = system;
         let path = format!("{}:{path}", name.display());
-        let container = hv_machine::kernel_container(&kernel);
-        let kernel = hv_machine::unpack_kernel(kernel, args.memory)
-            .with_context(|| format!("cannot use the kernel {path}"))?;
+        let what = format!("the kernel {path}");
+        let kernel = unpack(kernel, path, &what, args)?;
         let symbols = args.symbols.as_ref().map(Symbols::read).transpose()?;
-        let symbols = symbols.unwrap_or_else(|| own_symbols(&kernel));
-        let about = about(path, container, &kernel);
-        Ok(Self { kernel: Some((kernel, about)), initrd, modules: None, symbols })
+        let symbols = symbols.unwrap_or_else(|| own_symbols(&kernel.0));
+        Ok(Self { kernel: Some(kernel), initrd, modules: None, symbols })
     }
 
     /// Builds the guest with the user's own kernel, and describes the kernel.
-    pub(super) fn own(&self, args: &Args) -> anyhow::Result<Option<(Image, report::Kernel)>> {
+    fn image(&self, args: &Args) -> anyhow::Result<Option<(Image, report::Kernel)>> {
         let Some((kernel, about)) = &self.kernel else { return Ok(None) };
         let build = |initrd| {
             build(args, kernel.clone(), initrd)
@@ -119,7 +128,7 @@ impl Given {
             None if self.wants_stock_initrd(args, kernel) => {
                 // Errors in the kernel are reported before anything is fetched.
                 build(None)?;
-                self.stock_initrd(args, kernel)?
+                self.initrd_of_stock(args, kernel)?
             }
             None => None,
         };
@@ -135,7 +144,7 @@ impl Given {
 
     /// Builds the stock initramfs for the user's own kernel. If it was not requested and is not available, the kernel
     /// gets none.
-    fn stock_initrd(&self, args: &Args, kernel: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
+    fn initrd_of_stock(&self, args: &Args, kernel: &[u8]) -> anyhow::Result<Option<Vec<u8>>> {
         let busybox = match Cache::open().and_then(|cache| stock::busybox(&cache)) {
             Err(error) if args.run.is_empty() && args.agent.is_none() && self.modules.is_none() => {
                 ui::note(&format!(
@@ -153,41 +162,22 @@ impl Given {
                  not connect: give --tree the built kernel tree, or --modules the folder of its modules",
             );
         }
-        Ok(Some(hv_machine::initrd::stock(&read(&busybox)?, modules, args.agent.as_deref())?))
+        stock_initrd(args, &busybox, modules).map(Some)
     }
+}
 
-    /// Builds the guest with a stock kernel, and describes the kernel.
-    pub(super) fn stock(
-        &self,
-        args: &Args,
-        kernel: &stock::Kernel,
-        busybox: &Path,
-    ) -> anyhow::Result<(Image, report::Kernel)> {
-        let initrd = match (&self.initrd, &self.modules) {
-            (Some(initrd), _) => Some(initrd.clone()),
-            (None, _) if args.no_initrd => None,
-            (None, Some(modules)) => {
-                Some(hv_machine::initrd::stock(&read(busybox)?, modules, args.agent.as_deref())?)
-            }
-            (None, None) => {
-                let folder = kernel.modules.first().and_then(|file| file.parent());
-                let folder =
-                    folder.with_context(|| format!("{} contains no Hyper-V modules", kernel.package))?;
-                let mut modules = Modules::open(folder, None)?;
-                // Those of devices are unpacked when one is asked for.
-                if !args.device_modules().is_empty() || !args.load.iter().all(|name| modules.knows(name)) {
-                    modules = Modules::open(&stock::drivers(&Cache::open()?, args.stock())?, None)?;
-                }
-                let modules = modules.load(&wanted(args, &modules))?;
-                Some(hv_machine::initrd::stock(&read(busybox)?, &modules, args.agent.as_deref())?)
-            }
-        };
-        let packed = read(&kernel.image)?;
-        let container = hv_machine::kernel_container(&packed);
-        let image = build(args, packed, initrd)?;
-        let about = about(kernel.image.display().to_string(), container, image.kernel());
-        Ok((image, report::Kernel { package: Some(kernel.package.clone()), ..about }))
-    }
+/// Unpacks a kernel and describes it; `what` names it in errors.
+fn unpack(
+    packed: Vec<u8>,
+    path: String,
+    what: &str,
+    args: &Args,
+) -> anyhow::Result<(Vec<u8>, report::Kernel)> {
+    let container = hv_machine::kernel_container(&packed);
+    let kernel =
+        hv_machine::unpack_kernel(packed, args.memory).with_context(|| format!("cannot use {what}"))?;
+    let about = about(path, container, &kernel);
+    Ok((kernel, about))
 }
 
 /// Finds the kernel in a built tree.
@@ -216,13 +206,6 @@ fn modules_in(tree: &Path, version: Option<&str>, args: &Args) -> anyhow::Result
     modules.load(&wanted(args, &modules)).map(Some)
 }
 
-/// Returns the modules to load: those that were asked for, and those of the guest's devices where they are not part of
-/// the kernel.
-fn wanted(args: &Args, modules: &Modules) -> Vec<String> {
-    let devices = args.device_modules().into_iter().filter(|name| modules.knows(name)).map(str::to_owned);
-    args.load.iter().cloned().chain(devices).collect()
-}
-
 /// Warns if a module belongs to another kernel, which rejects it.
 fn warn_of_versions(version: &str, modules: &[Module]) {
     for module in modules.iter().filter(|module| !module.version.is_empty() && module.version != version) {
@@ -241,64 +224,9 @@ fn own_symbols(kernel: &[u8]) -> Symbols {
     })
 }
 
-/// Describes an unpacked kernel, except for its page size.
-fn about(path: String, container: Option<&'static str>, kernel: &[u8]) -> report::Kernel {
-    report::Kernel {
-        path,
-        package: None,
-        format: if hv_machine::is_aarch64_elf(kernel) { "ELF64" } else { "Image" }.into(),
-        container: container.map(Into::into),
-        version: linux::version(kernel).map(str::to_owned),
-        page_size_bytes: None,
-    }
-}
-
-/// Builds the guest.
-fn build(args: &Args, kernel: Vec<u8>, initrd: Option<Vec<u8>>) -> anyhow::Result<Image> {
-    Ok(hv_machine::build(Spec {
-        platform: &platform(args.services().has(Service::Video)),
-        kernel,
-        initrd,
-        append: args.command_line(),
-        memory: args.memory,
-        vps: args.vps,
-        firmware: args.firmware.into(),
-        vmbus_intid: VMBUS_INTID,
-        stimer_intid: STIMER_INTID,
-        identity: Identity {
-            uuid: args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes),
-            azure: args.azure,
-        },
-        rng_seed: seed(args.deterministic)?,
-    })?)
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    input::read(file, input::LONGEST).with_context(|| format!("cannot read {}", file.display()))
-}
-
-/// Returns entropy for the guest.
-fn seed(deterministic: bool) -> anyhow::Result<[u8; RNG_SEED_LEN]> {
-    if deterministic { Ok([0x5a; RNG_SEED_LEN]) } else { random() }
-}
-
-/// Returns unpredictable bytes.
-pub(crate) fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    random.context("cannot read /dev/urandom")?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_fixed_seed_is_the_same_each_time_and_a_random_one_is_not() {
-        assert_eq!(seed(true).unwrap(), seed(true).unwrap());
-        assert_ne!(seed(false).unwrap(), seed(false).unwrap());
-    }
 
     #[test]
     fn a_tree_gives_its_plainest_kernel() {
@@ -321,17 +249,5 @@ mod tests {
         std::fs::write(tree.path().join("modules.order"), "fs/xfs/xfs.o\n").unwrap();
         assert_eq!(modules_in(tree.path(), None, &args).unwrap(), None);
         assert!(modules_in(tree.path(), None, &Args::of_words("--load hv_utils")).is_err());
-    }
-
-    #[test]
-    fn what_devices_need_is_loaded_where_it_is_there() {
-        let tree = tempfile::tempdir().unwrap();
-        std::fs::write(tree.path().join("modules.order"), "a/hv_vmbus.o\nb/hv_storvsc.o\nc/ext4.o\n")
-            .unwrap();
-        let modules = Modules::open(tree.path(), None).unwrap();
-        let wanted = |words: &str| wanted(&Args::of_words(words), &modules);
-        assert_eq!(wanted(""), ["hv_vmbus"]);
-        assert_eq!(wanted("--disk a"), ["hv_vmbus", "hv_storvsc"]);
-        assert_eq!(wanted("--disk a --append root=/dev/sda"), ["hv_vmbus", "hv_storvsc", "ext4"]);
     }
 }

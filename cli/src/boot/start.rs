@@ -7,15 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context as _;
 use hv_wire::control::AGENT_PORT;
 
-use super::resume::Options;
 use crate::machine::{Backing, Ram, Running, Saved, Settings, Sink};
 use crate::report::{About, Start};
-use crate::snapshot::{Cached, Versions, What};
+use crate::snapshot::{Cached, Options, Versions, WITHOUT_PORT, What};
 use crate::sockets::{Beginning, First};
 use crate::{interrupt, ui};
-
-/// Why a machine cannot be saved that has no control port.
-pub(super) const WITHOUT_PORT: &str = "it has no control port";
 
 /// A machine that has just begun.
 pub(super) struct Begun {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use clap::ValueEnum;
 use hv_conformance::report::{Report, Run};
-use hv_machine::{Firmware, Identity, Image, RNG_SEED_LEN, Spec};
+use hv_machine::{Firmware, Image, RNG_SEED_LEN, Spec};
 use hv_wire::control::Service;
 use hv_wire::{BootDisk, BootFlags, BootInfo, platform};
 use zerocopy::FromZeros as _;
@@ -259,19 +259,15 @@ fn image(args: &Args, kernel: Vec<u8>, shape: &Shape) -> anyhow::Result<Image> {
     if !args.filter.is_empty() {
         append.push_str(&format!(" conformance.filter={}", args.filter));
     }
-    Ok(hv_machine::build(Spec {
-        platform: &VIRT,
-        kernel,
-        initrd: None,
-        append,
-        memory: MEMORY,
-        vps: shape.vps,
-        firmware: Firmware::DeviceTree,
-        vmbus_intid: VMBUS_INTID,
-        stimer_intid: STIMER_INTID,
-        identity: Identity::DEFAULT,
-        rng_seed: [0x5a; RNG_SEED_LEN],
-    })?)
+    Ok(hv_machine::build(
+        Spec::new(&VIRT, kernel, [0x5a; RNG_SEED_LEN])
+            .with_append(append)
+            .with_memory(MEMORY)
+            .with_vps(shape.vps)
+            .with_firmware(Firmware::DeviceTree)
+            .with_vmbus_intid(VMBUS_INTID)
+            .with_stimer_intid(STIMER_INTID),
+    )?)
 }
 
 /// Returns the boot information: connections for messages and events that the guest sends to itself, and the devices.

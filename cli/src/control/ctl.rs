@@ -15,6 +15,7 @@ use super::target::Target;
 use super::typing;
 use crate::disks::{DiskOption, Mode};
 use crate::exit::Exit;
+use crate::machines::Name;
 use crate::output;
 use crate::setup::value;
 
@@ -297,8 +298,17 @@ pub(super) fn absolute(file: &Path) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
+/// Parses the name of a machine that is to be: a word that `hv ctl` takes as a machine.
+pub(crate) fn machine_name(text: &str) -> Result<Name, String> {
+    let name: Name = text.parse()?;
+    if is_command(text) {
+        return Err(format!("{text} is a command of `hv ctl`; expected another word"));
+    }
+    Ok(name)
+}
+
 /// Returns true if a word is a command of `hv ctl`, and so not taken as a machine.
-pub(crate) fn is_command(word: &str) -> bool {
+fn is_command(word: &str) -> bool {
     let all = <What as clap::Subcommand>::augment_subcommands(clap::Command::new("ctl"));
     word == "help" || all.find_subcommand(word).is_some()
 }
@@ -314,6 +324,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_no_name_of_a_machine() {
+        assert_eq!(machine_name("web").unwrap().as_str(), "web");
+        assert!(machine_name("a b").unwrap_err().contains("expected at most 32"));
+        for command in ["status", "disk", "type", "help"] {
+            assert!(machine_name(command).unwrap_err().contains("is a command of"), "{command}");
+        }
+    }
 
     #[test]
     fn the_machine_may_be_left_out() {

@@ -19,7 +19,7 @@ pub(crate) mod snapshot;
 mod target;
 mod typing;
 
-pub(crate) use ctl::{Args, is_command, run};
+pub(crate) use ctl::{Args, machine_name, run};
 pub(crate) use memory::Memory;
-pub(crate) use serve::{Controlled, Server};
+pub(crate) use serve::{Controlled, Server, Serving};
 pub(crate) use services::{Services, host_time};

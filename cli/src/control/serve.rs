@@ -6,18 +6,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hv_tlfs::vmbus::ic::Status;
 use hv_tlfs::vmbus::kvp::Operation;
 use hv_tlfs::vmbus::vss;
 use hv_wire::control::{DriverState, Refusal, Service, ToHypervisor};
 
-use super::lines::{
-    DriverStateName, Ending, Failure, Given, LONGEST, Line, Reason, Reply, Request, ServiceLine,
-};
+use super::lines::{DriverStateName, Failure, Given, LONGEST, Line, Reason, Reply, Request, ServiceLine};
 use super::memory::Memory;
-use super::pairs::{Addresses, Pair, PoolName, wide};
 use super::pointing;
 use super::port::{Answer, ControlPort, NoAnswer};
 use super::services::{driver, host_time, name};
@@ -30,14 +27,14 @@ use crate::snapshot::Saver;
 mod files;
 mod machine;
 mod snapshot;
+mod task;
+
+use task::Task;
 
 /// Clients at a time.
 const CLIENTS: usize = 16;
 /// How long a resumed guest may take to set its clock.
 const TIME: Duration = Duration::from_secs(10);
-/// Pairs of a list at most.
-const PAIRS: u32 = 4096;
-
 /// The server's socket, before the machine is there.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -155,35 +152,8 @@ fn serve(
 
 /// Carries a request out.
 fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Result<Given, Failure> {
-    let end = Instant::now().checked_add(line.timeout);
-    let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
-    let ask = |service: Service, request: &ToHypervisor<'_>| {
-        let answer = port.ask(request, left()).map_err(|why| no_answer(why, service))?;
-        judge(service, answer)
-    };
-    let pairs = |operation: Operation, pool: PoolName, key: &str, value: &str| {
-        let (key, value) = (wide(key), wide(value));
-        let pool = pool.pool().0;
-        ask(
-            Service::Kvp,
-            &ToHypervisor::Kvp { operation: operation.0, pool, index: 0, key: &key, value: &value },
-        )
-    };
-    let list = |pool: PoolName| {
-        let mut found = Vec::new();
-        for index in 0..PAIRS {
-            let (operation, pool) = (Operation::ENUMERATE.0, pool.pool().0);
-            match ask(Service::Kvp, &ToHypervisor::Kvp { operation, pool, index, key: &[], value: &[] }) {
-                Ok(Answer::Pair { key, value_type, value }) => {
-                    found.push(Pair::read(&key, value_type, &value));
-                }
-                Ok(_) => return Err(malformed(Service::Kvp)),
-                Err(Failure { reason: Reason::NotFound, .. }) => break,
-                Err(failure) => return Err(failure),
-            }
-        }
-        Ok(found)
-    };
+    let task = Task::new(port, line.timeout);
+    let left = || task.left();
     match &line.request {
         // A snapshot is the client's affair: see `serve`.
         Request::DiskAdd { .. }
@@ -193,60 +163,19 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
         Request::Rescind { device } => machine::rescind(port, *device, left()),
         Request::Net { link } => machine::net(port, *link, left()),
         Request::Memory {} => machine::memory(port, left()).map(Given::Memory),
-        Request::Screenshot { file } => {
-            let file = Path::new(file);
-            if !file.is_absolute() {
-                let what = format!("{} is not an absolute path", file.display());
-                return Err(Failure::new(Reason::InvalidRequest, what));
-            }
-            let picture = match ask(Service::Video, &ToHypervisor::Screen {})? {
-                Answer::Screen(picture) => picture,
-                _ => return Err(malformed(Service::Video)),
-            };
-            picture.write(&port.memory, file).map(Given::Picture)
-        }
         Request::MemorySet { bytes } => machine::resize(port, *bytes, left).map(Given::Memory),
-        Request::Status {} => match port.ask(&ToHypervisor::Status {}, left()) {
-            Ok(Answer::Status(states)) => {
-                machine::with_memory(port, services(&states), left()).map(Given::Services)
-            }
-            Ok(_) => Err(Failure::new(Reason::Malformed, "the hypervisor answered with something else")),
-            Err(why) => Err(no_answer(why, Service::Shutdown)),
-        },
-        Request::Shutdown { action, force } => {
-            let action = match action {
-                Ending::Off => 0,
-                Ending::Restart => 1,
-                Ending::Hibernate => 2,
-            };
-            ask(Service::Shutdown, &ToHypervisor::Shutdown { action, force: *force }).map(|_| Given::Done {})
-        }
-        // Linux knows the pairs of its own service in a list alone, and a get of others lacks the beginning of the
-        // value.
-        Request::KvpGet { pool, key } => {
-            let found = list(*pool)?.into_iter().find(|pair| pair.key == *key);
-            found.map(Given::Pair).ok_or_else(|| Failure::new(Reason::NotFound, "the guest has no such key"))
-        }
-        Request::KvpSet { pool, key, value } => {
-            pairs(Operation::SET, *pool, key, value).map(|_| Given::Done {})
-        }
-        Request::KvpDelete { pool, key } => pairs(Operation::DELETE, *pool, key, "").map(|_| Given::Done {}),
-        Request::KvpList { pool } => list(*pool).map(Given::Pairs),
-        Request::Addresses { adapter } => {
-            let key = wide(adapter);
-            let operation = Operation::GET_IP_INFO.0;
-            let request = ToHypervisor::Kvp { operation, pool: 0, index: 0, key: &key, value: &[] };
-            match ask(Service::Kvp, &request)? {
-                Answer::Addresses(bytes) => {
-                    Addresses::read(&bytes).map(Given::Addresses).ok_or_else(|| malformed(Service::Kvp))
-                }
-                _ => Err(malformed(Service::Kvp)),
-            }
-        }
+        Request::Screenshot { file } => task.screenshot(Path::new(file)),
+        Request::Status {} => task.status(),
+        Request::Shutdown { action, force } => task.shutdown(*action, *force),
+        Request::KvpGet { pool, key } => task.pair(*pool, key).map(Given::Pair),
+        Request::KvpSet { pool, key, value } => task.change(Operation::SET, *pool, key, value),
+        Request::KvpDelete { pool, key } => task.change(Operation::DELETE, *pool, key, ""),
+        Request::KvpList { pool } => task.pairs(*pool).map(Given::Pairs),
+        Request::Addresses { adapter } => task.addresses(adapter),
         Request::Time {} => {
             // A deterministic run has a time of its own.
             let now = if fixed { 0 } else { host_time(false) };
-            ask(Service::TimeSync, &ToHypervisor::TimeSync { now }).map(|_| Given::Done {})
+            task.tell(Service::TimeSync, &ToHypervisor::TimeSync { now })
         }
         Request::Type { text } => type_text(port, text, left),
         Request::Fcopy { file, to, overwrite, create_path } => {
@@ -256,13 +185,12 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
         Request::Mouse { x, y, scroll, click } => {
             let states = pointing::states(*x, *y, *scroll, *click)
                 .map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
-            ask(Service::Mouse, &ToHypervisor::Point { states: &states }).map(|_| Given::Done {})
+            task.tell(Service::Mouse, &ToHypervisor::Point { states: &states })
         }
-        Request::Freeze {} | Request::Thaw {} => {
-            let freeze = matches!(line.request, Request::Freeze {});
-            let operation = if freeze { vss::Operation::FREEZE } else { vss::Operation::THAW };
-            ask(Service::Vss, &ToHypervisor::Vss { operation: operation.0 }).map(|_| Given::Done {})
+        Request::Freeze {} => {
+            task.tell(Service::Vss, &ToHypervisor::Vss { operation: vss::Operation::FREEZE.0 })
         }
+        Request::Thaw {} => task.tell(Service::Vss, &ToHypervisor::Vss { operation: vss::Operation::THAW.0 }),
     }
 }
 

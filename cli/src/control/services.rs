@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hv_tlfs::time::FileTime;
 use hv_wire::MAX_CONTROLLERS;
 use hv_wire::control::Service;
 use serde::{Deserialize, Serialize};
@@ -153,16 +154,13 @@ impl FromStr for Services {
     }
 }
 
-/// 1970-01-01 00:00, in 100 ns since the year 1601.
-const EPOCH: u64 = 116_444_736_000_000_000;
-
-/// Returns the host's time now, in 100 ns since the year 1601; with `fixed` that of every deterministic run: QEMU's
+/// Returns the host's time now, as the number of a [`FileTime`]; with `fixed` that of every deterministic run: QEMU's
 /// `-rtc`.
 pub(crate) fn host_time(fixed: bool) -> u64 {
     /// 2026-01-01 00:00.
     const FIXED: Duration = Duration::from_secs(1_767_225_600);
     let since = if fixed { FIXED } else { SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() };
-    EPOCH + since.as_secs() * 10_000_000 + u64::from(since.subsec_nanos()) / 100
+    FileTime::from_unix(since).0
 }
 
 #[cfg(test)]

@@ -308,9 +308,9 @@ mod tests {
         assert!(refused(&|bad| bad.disks[1].lun = bad.disks[0].lun).contains("two disks at 0:0"));
         for at in [100, ROOM, !4095] {
             let judged = refused(&|bad| bad.disks[2].place = SavedPlace::Window(at));
-            assert!(judged.contains("not a place"), "{judged}");
+            assert!(judged.contains("cannot hold a disk"), "{judged}");
         }
-        assert!(refused(&|bad| bad.disks[0].place = SavedPlace::Window(0)).contains("not a place"));
+        assert!(refused(&|bad| bad.disks[0].place = SavedPlace::Window(0)).contains("cannot hold a disk"));
         assert!(refused(&|bad| bad.backings[0].name = WINDOW.into()).contains("two windows"));
     }
 }

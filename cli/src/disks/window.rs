@@ -57,9 +57,8 @@ impl Window {
     pub(super) fn retake(&mut self, at: u64, bytes: u64) -> Result<(), String> {
         let end = at.checked_add(bytes).filter(|end| *end <= self.size && at.is_multiple_of(image::PAGE));
         let end = end.filter(|end| self.taken.iter().all(|part| part.end <= at || *end <= part.start));
-        let end = end.ok_or_else(|| {
-            format!("{bytes} bytes at {at} of the hot-plug room are not a place for a disk")
-        })?;
+        let end =
+            end.ok_or_else(|| format!("{bytes} bytes at {at} of the hot-plug room cannot hold a disk"))?;
         room::extend(&self.file, at, bytes)?;
         let place = self.taken.partition_point(|part| part.start < at);
         self.taken.insert(place, at..end);

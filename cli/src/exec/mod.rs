@@ -295,9 +295,7 @@ fn reasons(
             let what = match progress {
                 Progress::None => "the guest's agent had not connected",
                 Progress::Ready => "the command had not ended",
-                Progress::Invalid => {
-                    "the guest's agent sent what is not a message of the protocol, or is out of turn"
-                }
+                Progress::Invalid => "invalid or unexpected message from the guest's agent",
             };
             let above = if lines.is_empty() {
                 "it has printed nothing on its console"

@@ -17,8 +17,8 @@ use super::input::{self, Credit};
 use super::junit::Transcript;
 use super::terminal::Terminal;
 use super::{FAILED, NO_PROGRAM, NOT_FOUND};
-use crate::boot;
 use crate::interrupt::{self, Undo};
+use crate::random;
 use crate::terminal::{LineEnds, Raw};
 use crate::ui::{self, Screen, Stream};
 
@@ -282,7 +282,7 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
 
 /// Gives the guest the time, and entropy that no other guest has.
 fn renew(mouth: &Mouth) -> io::Result<()> {
-    let entropy = boot::random::<AGENT_ENTROPY>().map_err(io::Error::other)?;
+    let entropy = random::bytes::<AGENT_ENTROPY>().map_err(io::Error::other)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     say(mouth, &ToAgent::Renew { seconds: now.as_secs(), nanoseconds: now.subsec_nanos(), entropy: &entropy })
 }

@@ -98,6 +98,30 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     line
 }
 
+/// Returns the command line of a run, as a user would type it.
+pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
+    let quote = |word: &std::ffi::OsStr| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
+        if word.chars().all(plain) { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
+    let gdb = settings.gdb.as_ref().map(|address| address.words("SOCKET"));
+    let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
+    let control = settings.control.then_some("CONTROL");
+    let sockets = settings.sockets.then_some("SOCKETS");
+    let capture = settings.network.as_ref().and_then(|network| network.capture.as_ref()).map(|_| "CAPTURE");
+    let monitor = settings.monitor.then_some("MONITOR");
+    let gdb = gdb.as_deref();
+    let files =
+        Files { ram: "RAM", backings: &backings, control, sockets, capture, gdb, monitor, incoming: false };
+    let mut line = quote(settings.qemu.path.as_os_str());
+    for word in arguments(settings, &files, size) {
+        line.push(' ');
+        line.push_str(&quote(&word));
+    }
+    line
+}
+
 /// Adds QEMU's user network and its card.
 fn network_card(network: &Network, capture: Option<&str>, add: &mut dyn FnMut(&[&str])) {
     let mut user = "user,id=net".to_owned();

@@ -21,11 +21,12 @@ use crate::net::Network;
 use crate::setup::qemu::Qemu;
 
 pub(crate) use backing::Backing;
+pub(crate) use command::command_line;
 pub(crate) use console::{Console, KEPT as CONSOLE_KEPT, Sink};
 pub(crate) use keyboard::{Begin, Typing, is_piped};
 pub(crate) use qmp::{LARGEST_STATE, Qmp};
 pub(crate) use ram::{PIECE, Ram};
-pub(crate) use run::{End, Outcome, Running, Saved, command_line};
+pub(crate) use run::{End, Outcome, Running, Saved};
 pub(crate) use silence::Silence;
 
 /// Start address of a machine without a hypervisor: above what QEMU puts at the start of RAM, below the guest's RAM.

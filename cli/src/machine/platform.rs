@@ -7,30 +7,30 @@ use crate::input;
 
 /// The address window for VMBus devices is part of the range that QEMU reserves for PCI, below RAM. Guest memory is
 /// QEMU's memory below its second PCI window, less what the hypervisor uses.
-pub(crate) const VIRT: Platform = Platform {
-    ram_base: platform::GUEST_RAM_BASE,
-    max_memory: 255 << 30,
-    max_vps: platform::MAX_VPS as u32,
-    distributor: platform::GICD_BASE..platform::GICD_BASE + platform::GICD_SIZE,
-    redistributors: platform::GICR_BASE,
-    redistributor_stride: platform::GICR_STRIDE,
-    uart: platform::UART_BASE..platform::UART_BASE + platform::UART_SIZE,
-    uart_intid: platform::UART_INTID,
-    vmbus_window: 0x1000_0000..0x3000_0000,
-    timers: Timers {
-        virtual_el1: platform::VIRTUAL_TIMER_INTID,
-        physical_el1: platform::PHYSICAL_TIMER_INTID,
-        physical_el2: platform::HYPERVISOR_TIMER_INTID,
-    },
-    pmu_intid: platform::PMU_INTID,
-    taken_intids: &[platform::MAINTENANCE_INTID],
-};
+pub(crate) const VIRT: Platform = Platform::new(
+    platform::GUEST_RAM_BASE,
+    platform::GICD_BASE..platform::GICD_BASE + platform::GICD_SIZE,
+    platform::GICR_BASE,
+    platform::UART_BASE..platform::UART_BASE + platform::UART_SIZE,
+    platform::UART_INTID,
+    0x1000_0000..0x3000_0000,
+)
+.with_max_memory(255 << 30)
+.with_max_vps(platform::MAX_VPS as u32)
+.with_redistributor_stride(platform::GICR_STRIDE)
+.with_timers(Timers::new(
+    platform::VIRTUAL_TIMER_INTID,
+    platform::PHYSICAL_TIMER_INTID,
+    platform::HYPERVISOR_TIMER_INTID,
+))
+.with_pmu_intid(platform::PMU_INTID)
+.with_taken_intids(&[platform::MAINTENANCE_INTID]);
 
 /// Returns the machine as the guest sees it. With a screen, the window for VMBus devices is its memory: wherever a
 /// guest places that, it is there.
 pub(crate) fn platform(has_screen: bool) -> Platform {
     let window = platform::VIDEO_WINDOW..platform::VIDEO_WINDOW + platform::VIDEO_BYTES;
-    Platform { vmbus_window: if has_screen { window } else { VIRT.vmbus_window }, ..VIRT }
+    if has_screen { VIRT.with_vmbus_window(window) } else { VIRT }
 }
 
 /// Returns the maximum size of a kernel or initrd for a guest with this much memory.

@@ -171,7 +171,7 @@ impl Qmp {
         loop {
             if let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();
-                return serde_json::from_slice(&line).context("QEMU's monitor sends what is not JSON");
+                return serde_json::from_slice(&line).context("QEMU's monitor sent invalid JSON");
             }
             interrupt::check()?;
             ensure!(self.bytes.len() < LONGEST, "QEMU's monitor sends a line of more than {LONGEST} bytes");
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_qemu_that_ends_or_talks_nonsense_is_an_error() {
         for (said, expected) in
-            [("", "QEMU has ended"), ("no JSON\n", "not JSON"), ("{\"x\": 1}\n", "greets with")]
+            [("", "QEMU has ended"), ("no JSON\n", "invalid JSON"), ("{\"x\": 1}\n", "greets with")]
         {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             theirs.write_all(said.as_bytes()).unwrap();

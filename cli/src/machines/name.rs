@@ -32,9 +32,6 @@ impl FromStr for Name {
                 "expected at most {LONGEST} letters, digits, - and _, beginning with a letter or a digit"
             ));
         }
-        if crate::control::is_command(text) {
-            return Err(format!("{text} is a command of `hv ctl`; expected another word"));
-        }
         Ok(Self(text.to_owned()))
     }
 }

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use crate::exit::Exit;
 use crate::machine::Outcome;
 use crate::symbols::Symbols;
-use crate::trace::Kept;
 pub(crate) use ending::trouble;
 use ending::{broken, judge};
 use findings::Finding;
@@ -64,6 +63,19 @@ pub(crate) struct About {
     pub(crate) qemu: Qemu,
     /// Size of the guest's RAM in bytes.
     pub(crate) memory_bytes: u64,
+}
+
+/// The trace that a run has written.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct KeptTrace {
+    /// The file.
+    pub(crate) file: String,
+    /// Records in it.
+    pub(crate) records: u64,
+    /// Records lost because a ring was full.
+    pub(crate) dropped: u64,
+    /// Records for which the file had no room.
+    pub(crate) left_out: u64,
 }
 
 /// A kernel file.
@@ -140,7 +152,7 @@ pub(crate) struct Summary {
     /// The rules of the fault plan; empty without `--inject`.
     faults: Vec<PlanRule>,
     /// `None` without a trace.
-    trace: Option<Kept>,
+    trace: Option<KeptTrace>,
     /// Console bytes that were not shown, because the reader did not take them in time.
     console_dropped_bytes: u64,
     /// Maximum number of VPs served at a lock of the hypervisor ahead of a later one.
@@ -320,7 +332,7 @@ impl Summary {
     }
 
     /// Adds the warnings about the trace.
-    pub(crate) fn set_trace(&mut self, trace: Kept) {
+    pub(crate) fn set_trace(&mut self, trace: KeptTrace) {
         if trace.dropped != 0 {
             self.warnings.push(format!(
                 "the trace lacks {} records: raise --trace-buffer, or use a faster host",

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::findings::Finding;
 use super::places::IN_MODULE;
-use super::{Checked, PlanRule, Summary, Synic, fired};
+use super::{Checked, Crash, PlanRule, Summary, Synic, fired};
 use crate::setup::size::size;
 use crate::ui::{one_line, printable};
 
@@ -15,13 +15,25 @@ const CRASH_LINES: usize = 32;
 
 impl Display for Summary {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let named =
-            |name: Option<&str>, number: u32| name.map_or_else(|| format!("{number:#x}"), str::to_owned);
-        let calls: Vec<_> = self.hypercalls.iter().map(|call| (named(call.name, call.code), call)).collect();
-        let registers: Vec<_> =
-            self.registers.iter().map(|register| (named(register.name, register.number), register)).collect();
-        let names = calls.iter().map(|(name, _)| name).chain(registers.iter().map(|(name, _)| name));
-        let wide = names.map(String::len).max().unwrap_or(0);
+        self.write_run(f)?;
+        self.write_calls(f)?;
+        if !self.synic.is_empty() {
+            writeln!(f, "\n  SynIC")?;
+        }
+        for vp in &self.synic {
+            writeln!(f, "    {vp}")?;
+        }
+        if let Some(crash) = &self.crash {
+            crash.write(f)?;
+        }
+        self.write_rules(f)?;
+        self.write_warnings(f)
+    }
+}
+
+impl Summary {
+    /// Writes the end of the run, and what the guest and its devices are.
+    fn write_run(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let time = self.run_ms.map_or_else(String::new, |ms| format!(" after {ms} ms"));
         writeln!(f, "\nreport{}", self.tag.as_ref().map_or_else(String::new, |tag| format!(" {tag}")))?;
         writeln!(f, "  exit         {}{time} ({})", self.exit, one_line(&self.explanation))?;
@@ -50,6 +62,18 @@ impl Display for Summary {
             let dropped = size(self.console_dropped_bytes);
             writeln!(f, "  console      {dropped} not shown, because it was not read in time")?;
         }
+        Ok(())
+    }
+
+    /// Writes the tables of hypercalls and of VP registers.
+    fn write_calls(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let named =
+            |name: Option<&str>, number: u32| name.map_or_else(|| format!("{number:#x}"), str::to_owned);
+        let calls: Vec<_> = self.hypercalls.iter().map(|call| (named(call.name, call.code), call)).collect();
+        let registers: Vec<_> =
+            self.registers.iter().map(|register| (named(register.name, register.number), register)).collect();
+        let names = calls.iter().map(|(name, _)| name).chain(registers.iter().map(|(name, _)| name));
+        let wide = names.map(String::len).max().unwrap_or(0);
         if !self.hypercalls.is_empty() {
             writeln!(f, "\n  {:wide$} {:>8} {:>8} {:>8}", "hypercall", "code", "count", "failed")?;
         }
@@ -63,26 +87,11 @@ impl Display for Summary {
             let (gets, sets) = (register.gets, register.sets);
             writeln!(f, "  {name:wide$} {:>#8x} {gets:>8} {sets:>8}", register.number)?;
         }
-        if !self.synic.is_empty() {
-            writeln!(f, "\n  SynIC")?;
-        }
-        for vp in &self.synic {
-            writeln!(f, "    {vp}")?;
-        }
-        if let Some(crash) = &self.crash {
-            writeln!(f, "\n  crash reported by VP {} with control {}", crash.vp, crash.control)?;
-            for (number, parameter) in crash.parameters.iter().enumerate() {
-                writeln!(f, "    P{number} {parameter}")?;
-            }
-            let lines: Vec<&str> = crash.text.lines().collect();
-            let hidden = lines.len().saturating_sub(CRASH_LINES);
-            if hidden > 0 {
-                writeln!(f, "    | ({hidden} lines before)")?;
-            }
-            for line in &lines[hidden..] {
-                writeln!(f, "    | {}", printable(line))?;
-            }
-        }
+        Ok(())
+    }
+
+    /// Writes the broken rules and the injected faults.
+    fn write_rules(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if !self.findings.is_empty() {
             writeln!(f, "\n  broken rules")?;
         }
@@ -96,6 +105,11 @@ impl Display for Summary {
             let said = fired(*count);
             writeln!(f, "    {rule}: {}", if *count == 0 { said.to_uppercase() } else { said })?;
         }
+        Ok(())
+    }
+
+    /// Writes the first warnings, and the number of the others.
+    fn write_warnings(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if !self.warnings.is_empty() {
             writeln!(f, "\n  warnings")?;
         }
@@ -104,6 +118,25 @@ impl Display for Summary {
         }
         if self.warnings.len() > WARNINGS {
             writeln!(f, "    and {} more, which --json shows", self.warnings.len() - WARNINGS)?;
+        }
+        Ok(())
+    }
+}
+
+impl Crash {
+    /// Writes the crash, with the end of its text.
+    fn write(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n  crash reported by VP {} with control {}", self.vp, self.control)?;
+        for (number, parameter) in self.parameters.iter().enumerate() {
+            writeln!(f, "    P{number} {parameter}")?;
+        }
+        let lines: Vec<&str> = self.text.lines().collect();
+        let hidden = lines.len().saturating_sub(CRASH_LINES);
+        if hidden > 0 {
+            writeln!(f, "    | ({hidden} lines before)")?;
+        }
+        for line in &lines[hidden..] {
+            writeln!(f, "    | {}", printable(line))?;
         }
         Ok(())
     }

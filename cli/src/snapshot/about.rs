@@ -6,8 +6,7 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::Key;
-use crate::boot::Options;
+use super::{Key, Options};
 use crate::disks::SavedDisks;
 use crate::report::Kernel;
 use crate::setup::cache::sha256;

@@ -11,10 +11,12 @@ mod cache;
 mod file;
 mod folder;
 mod key;
+mod options;
 mod save;
 
 pub(crate) use about::{About, Versions};
 pub(crate) use cache::{Cached, SNAPSHOT};
 pub(crate) use folder::Folder;
 pub(crate) use key::{Inputs, Key};
-pub(crate) use save::{Made, Saver, Unsaved, What};
+pub(crate) use options::{FirmwareKind, Options, Strict};
+pub(crate) use save::{Made, Saver, Unsaved, WITHOUT_PORT, What};

@@ -5,11 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::folder::Unfinished;
-use super::{About, Versions};
-use crate::boot::Options;
+use super::{About, Options, Versions};
 use crate::disks::Live;
 use crate::machine::{Backing, Qmp, Ram, Saved};
 use crate::report::Kernel;
+
+/// Why a machine cannot be saved that has no control port.
+pub(crate) const WITHOUT_PORT: &str = "it has no control port";
 
 /// What the saver of a machine needs to know.
 pub(crate) struct What {

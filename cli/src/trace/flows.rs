@@ -60,24 +60,8 @@ impl Flows {
         let mut ends = Ends::default();
         let vp = record.vp;
         match record.what {
-            What::MessageQueued { target, sint } => {
-                let flow = self.new_flow(&mut ends);
-                self.queued.entry((target, sint)).or_default().push_back(flow);
-                ends.through.push(flow);
-            }
-            What::MessageDropped { target, sint, place } => {
-                let waits = self.queued.get_mut(&(target, sint));
-                ends.end.extend(waits.and_then(|waits| waits.remove(place.into())));
-            }
-            What::MessageDelivered { target, sint, message_type, ref payload, .. } => {
-                let waited = self.queued.get_mut(&(target, sint)).and_then(VecDeque::pop_front);
-                // The number of the timer is the first field of its message.
-                let timer = payload.first_word().filter(|_| message_type == MessageType::TIMER_EXPIRED);
-                let timer = timer.and_then(|timer| u8::try_from(timer).ok());
-                let armed = || timer.and_then(|timer| self.timers.remove(&(target, timer)));
-                let flow = waited.or_else(armed).unwrap_or_else(|| self.new_flow(&mut ends));
-                self.effects.insert(vp, ((target, Cause::Message(sint)), flow));
-                ends.through.push(flow);
+            What::MessageQueued { .. } | What::MessageDropped { .. } | What::MessageDelivered { .. } => {
+                self.message(record, &mut ends);
             }
             What::EventFlag { target, sint, was_set: false, .. } => {
                 let flow = self.new_flow(&mut ends);
@@ -89,28 +73,8 @@ impl Flows {
                 self.timers.insert((target, timer), flow);
                 ends.through.push(flow);
             }
-            What::Interrupt { target: to, intid, cause } => {
-                let effect = self.effects.remove(&vp).filter(|(effect, _)| *effect == (to, cause));
-                let timer = match cause {
-                    Cause::Timer(timer) => self.timers.remove(&(to, timer)),
-                    _ => None,
-                };
-                let flow = effect.map(|(_, flow)| flow).or(timer);
-                let flow = flow.unwrap_or_else(|| self.new_flow(&mut ends));
-                self.asserted.entry(target(to, intid)).or_insert(flow);
-                ends.through.push(flow);
-            }
-            What::Forwarded { intid } => {
-                let flow = self.new_flow(&mut ends);
-                self.asserted.entry(target(vp, intid)).or_insert(flow);
-                ends.through.push(flow);
-            }
-            What::SystemRegister { iss, value } if words::generates_sgi(iss.into()) => {
-                for to in sgi_targets(vp, value) {
-                    let flow = self.new_flow(&mut ends);
-                    self.asserted.entry((to, (value >> 24 & 0xf) as u32)).or_insert(flow);
-                    ends.through.push(flow);
-                }
+            What::Interrupt { .. } | What::Forwarded { .. } | What::SystemRegister { .. } => {
+                self.assertion(record, &mut ends);
             }
             What::Injected { intid, .. } => ends.end.extend(self.asserted.remove(&target(vp, intid))),
             What::Packet { .. } | What::Contents { .. } => {
@@ -137,6 +101,64 @@ impl Flows {
             _ => {}
         }
         ends
+    }
+
+    /// Takes the next record of a message.
+    fn message(&mut self, record: &Record, ends: &mut Ends) {
+        let vp = record.vp;
+        match record.what {
+            What::MessageQueued { target, sint } => {
+                let flow = self.new_flow(ends);
+                self.queued.entry((target, sint)).or_default().push_back(flow);
+                ends.through.push(flow);
+            }
+            What::MessageDropped { target, sint, place } => {
+                let waits = self.queued.get_mut(&(target, sint));
+                ends.end.extend(waits.and_then(|waits| waits.remove(place.into())));
+            }
+            What::MessageDelivered { target, sint, message_type, ref payload, .. } => {
+                let waited = self.queued.get_mut(&(target, sint)).and_then(VecDeque::pop_front);
+                // The number of the timer is the first field of its message.
+                let timer = payload.first_word().filter(|_| message_type == MessageType::TIMER_EXPIRED);
+                let timer = timer.and_then(|timer| u8::try_from(timer).ok());
+                let armed = || timer.and_then(|timer| self.timers.remove(&(target, timer)));
+                let flow = waited.or_else(armed).unwrap_or_else(|| self.new_flow(ends));
+                self.effects.insert(vp, ((target, Cause::Message(sint)), flow));
+                ends.through.push(flow);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the next record that may be of an interrupt's assertion.
+    fn assertion(&mut self, record: &Record, ends: &mut Ends) {
+        let vp = record.vp;
+        match record.what {
+            What::Interrupt { target: to, intid, cause } => {
+                let effect = self.effects.remove(&vp).filter(|(effect, _)| *effect == (to, cause));
+                let timer = match cause {
+                    Cause::Timer(timer) => self.timers.remove(&(to, timer)),
+                    _ => None,
+                };
+                let flow = effect.map(|(_, flow)| flow).or(timer);
+                let flow = flow.unwrap_or_else(|| self.new_flow(ends));
+                self.asserted.entry(target(to, intid)).or_insert(flow);
+                ends.through.push(flow);
+            }
+            What::Forwarded { intid } => {
+                let flow = self.new_flow(ends);
+                self.asserted.entry(target(vp, intid)).or_insert(flow);
+                ends.through.push(flow);
+            }
+            What::SystemRegister { iss, value } if words::generates_sgi(iss.into()) => {
+                for to in sgi_targets(vp, value) {
+                    let flow = self.new_flow(ends);
+                    self.asserted.entry((to, (value >> 24 & 0xf) as u32)).or_insert(flow);
+                    ends.through.push(flow);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Drops what is pending for a VP when it goes offline.

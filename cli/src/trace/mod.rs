@@ -27,7 +27,6 @@ use std::path::Path;
 use anyhow::Context as _;
 use check::Checked;
 use convert::Written;
-use serde::Serialize;
 
 pub(crate) use args::{Args, run};
 pub(crate) use collect::{Collector, Region};
@@ -35,24 +34,12 @@ pub(crate) use collect::{Collector, Region};
 use crate::input::Input;
 use crate::machine::{Outcome, Ram};
 use crate::output::Pending;
+use crate::report::KeptTrace;
 use crate::symbols::Symbols;
 use perfetto::{NamedPlace, PlanRule, Run};
 
 /// Least maximum size of a trace in bytes: what is not records has a place in it.
 pub(crate) const LEAST: u64 = 1 << 20;
-
-/// Summary of a trace for `hv boot`.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Kept {
-    /// The file.
-    pub(crate) file: String,
-    /// Records in it.
-    pub(crate) records: u64,
-    /// Records lost because a ring was full.
-    pub(crate) dropped: u64,
-    /// Records for which the file had no room.
-    pub(crate) left_out: u64,
-}
 
 /// What is known about a run besides its outcome.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +59,7 @@ pub(crate) fn keep(
     outcome: &Outcome,
     about: &About<'_>,
     (file, limit): (&Path, u64),
-) -> anyhow::Result<Kept> {
+) -> anyhow::Result<KeptTrace> {
     let recording = collector.finish()?;
     let run = Run {
         version: hv_trace::VERSION,
@@ -100,7 +87,7 @@ pub(crate) fn keep(
         convert::write(&mut out, run, limit, recording.merged()?).with_context(explain)?;
     let out = out.into_inner().map_err(|error| error.into_error());
     out.and_then(Pending::commit).with_context(explain)?;
-    Ok(Kept { file: file.display().to_string(), records, dropped, left_out })
+    Ok(KeptTrace { file: file.display().to_string(), records, dropped, left_out })
 }
 
 /// Returns the name of an address in a guest with this VBAR_EL1.

@@ -1,5 +1,6 @@
 //! Names for the numbers in a record that are not from the ABI.
 
+use hv_cpu::gic::{gicd, gicr};
 use hv_tlfs::rules::RULES;
 use hv_trace::{Cause, Fault, Payload, SmcccConduit, Trap};
 use hv_wire::platform::{
@@ -85,58 +86,55 @@ pub(super) const fn generates_sgi(iss: u64) -> bool {
 }
 
 /// Registers that the distributor and a redistributor's SGI frame have at the same offsets.
-///
-/// Source: Arm IHI 0069, "The GIC Distributor register map" and "The GIC Redistributor register map".
-const SHARED: [(u64, &str); 13] = [
-    (0x80, "IGROUPR"),
-    (0x100, "ISENABLER"),
-    (0x180, "ICENABLER"),
-    (0x200, "ISPENDR"),
-    (0x280, "ICPENDR"),
-    (0x300, "ISACTIVER"),
-    (0x380, "ICACTIVER"),
-    (0x400, "IPRIORITYR"),
-    (0x800, "ITARGETSR"),
-    (0xc00, "ICFGR"),
-    (0xd00, "IGRPMODR"),
-    (0xe00, "NSACR"),
-    (0xf00, "SGIR"),
+const SHARED: [(u32, &str); 13] = [
+    (gicd::IGROUPR, "IGROUPR"),
+    (gicd::ISENABLER, "ISENABLER"),
+    (gicd::ICENABLER, "ICENABLER"),
+    (gicd::ISPENDR, "ISPENDR"),
+    (gicd::ICPENDR, "ICPENDR"),
+    (gicd::ISACTIVER, "ISACTIVER"),
+    (gicd::ICACTIVER, "ICACTIVER"),
+    (gicd::IPRIORITYR, "IPRIORITYR"),
+    (gicd::ITARGETSR, "ITARGETSR"),
+    (gicd::ICFGR, "ICFGR"),
+    (gicd::IGRPMODR, "IGRPMODR"),
+    (gicd::NSACR, "NSACR"),
+    (gicd::SGIR, "SGIR"),
 ];
 /// Registers of the distributor only.
-const DISTRIBUTOR: [(u64, &str); 4] = [(0, "CTLR"), (4, "TYPER"), (8, "IIDR"), (0xc, "TYPER2")];
+const DISTRIBUTOR: [(u32, &str); 4] =
+    [(gicd::CTLR, "CTLR"), (gicd::TYPER, "TYPER"), (gicd::IIDR, "IIDR"), (gicd::TYPER2, "TYPER2")];
 /// Registers of a redistributor's first frame.
-const REDISTRIBUTOR: [(u64, &str); 7] = [
-    (0, "CTLR"),
-    (4, "IIDR"),
-    (8, "TYPER"),
-    (0x10, "STATUSR"),
-    (0x14, "WAKER"),
-    (0x70, "PROPBASER"),
-    (0x78, "PENDBASER"),
+const REDISTRIBUTOR: [(u32, &str); 7] = [
+    (gicr::CTLR, "CTLR"),
+    (gicr::IIDR, "IIDR"),
+    (gicr::TYPER, "TYPER"),
+    (gicr::STATUSR, "STATUSR"),
+    (gicr::WAKER, "WAKER"),
+    (gicr::PROPBASER, "PROPBASER"),
+    (gicr::PENDBASER, "PENDBASER"),
 ];
-/// Offset of a redistributor's SGI frame.
-const SGI_FRAME: u64 = 0x1_0000;
 
 /// Names a register of the interrupt controller by its address. Registers with several words have one name.
 pub(super) fn gic_register(address: u64) -> String {
-    let exact = |table: &[(u64, &'static str)], offset| {
+    let exact = |table: &[(u32, &'static str)], offset| {
         table.iter().find(|(start, _)| *start == offset).map(|(_, name)| *name)
     };
-    let shared = |offset: u64| {
+    let shared = |offset: u32| {
         let row = SHARED.iter().rev().find(|(start, _)| *start <= offset && offset < 0x1000);
         row.map(|(_, name)| *name)
     };
     let (block, offset, name) = if let Some(offset) = within(address, GICD_BASE, GICD_SIZE) {
         let name = match offset {
-            0x6000..0x8000 => Some("IROUTER"),
-            0xffd0.. => Some("ID"),
+            gicd::IROUTER..gicd::IROUTER_END => Some("IROUTER"),
+            gicd::ID.. => Some("ID"),
             _ => exact(&DISTRIBUTOR, offset).or_else(|| shared(offset)),
         };
         ("GICD", offset, name)
     } else if let Some(offset) = within(address, GICR_BASE, GICR_STRIDE * MAX_VPS as u64) {
-        let name = match offset % GICR_STRIDE {
-            0xffd0..SGI_FRAME => Some("ID"),
-            frame @ SGI_FRAME.. => shared(frame - SGI_FRAME),
+        let name = match offset % GICR_STRIDE as u32 {
+            gicd::ID..gicr::SGI_FRAME => Some("ID"),
+            frame @ gicr::SGI_FRAME.. => shared(frame - gicr::SGI_FRAME),
             frame => exact(&REDISTRIBUTOR, frame),
         };
         ("GICR", offset, name)
@@ -147,8 +145,9 @@ pub(super) fn gic_register(address: u64) -> String {
 }
 
 /// Returns the offset of an address in a window.
-fn within(address: u64, base: u64, size: u64) -> Option<u64> {
-    address.checked_sub(base).filter(|offset| *offset < size)
+fn within(address: u64, base: u64, size: u64) -> Option<u32> {
+    let offset = address.checked_sub(base).filter(|offset| *offset < size)?;
+    u32::try_from(offset).ok()
 }
 
 /// Names an undefined action of a guest.

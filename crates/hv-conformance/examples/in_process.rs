@@ -3,6 +3,7 @@
 //! `hv conformance --mutants` runs it against wrong hosts. Once a case has failed, the hosts that follow run only the
 //! cases that all hosts before have skipped: they too may find the mutant.
 
+#[expect(dead_code, reason = "this program runs no threads")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -1,7 +1,7 @@
 //! The table of cases.
 
-use crate::cx::Cx;
-use crate::outcome::Outcome;
+#[cfg(feature = "run")]
+use crate::{cx::Cx, outcome::Outcome};
 
 /// A case: a function that checks one rule.
 #[derive(Clone, Copy)]

@@ -1,6 +1,7 @@
 //! What the suite learns about the host before the first case: its initial state and its features.
 
 use hv_tlfs::features::{Enlightenments, Features, HypervisorVersion, ImplementationLimits};
+use hv_tlfs::guest_id::{GuestOsId, OpenSourceOs};
 use hv_tlfs::register::{RegisterName, RegisterValue};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::SINT_COUNT;
@@ -8,6 +9,10 @@ use hv_tlfs::timer::STIMER_COUNT;
 
 use crate::cx::Cx;
 use crate::env::MAX_VPS;
+
+/// Guest OS id that the suite writes: open source, no known system, version 1.
+pub(crate) const GUEST_ID: u64 =
+    GuestOsId(0).with_open_source(true).with_os_type(OpenSourceOs(0x7f)).with_version(1).0;
 
 /// The value of a register, or the status of the failed read.
 pub(crate) type Read = Result<u64, HvStatus>;

@@ -1,9 +1,9 @@
 //! Test cases that check whether a host implements Hyper-V's guest interface on ARM64.
 //!
 //! Each case is a function that checks one rule, is named after it, and cites its source: [`cases`] lists them. They
-//! run wherever [`Env`] is implemented: in a guest at EL1, or in process over a model of the host. [`run`] runs them
-//! and reports to a [`Sink`]; [`protocol`] is a sink that writes lines to a console, and parses them on the other side;
-//! `report` (a feature) turns those into text, TAP, JUnit XML or JSON.
+//! run wherever [`Env`] is implemented: in a guest at EL1, or in process over a model of the host. [`run`](run()) runs
+//! them and reports to a [`Sink`]; [`protocol`] is a sink that writes lines to a console, and parses them on the other
+//! side; `report` (a feature) turns those into text, TAP, JUnit XML or JSON.
 //!
 //! # The rules of the suite
 //!
@@ -20,16 +20,19 @@
 //! - Before each case all registers that the suite writes are reset.
 #![cfg_attr(not(any(test, feature = "report", feature = "mutants")), no_std)]
 #![forbid(unsafe_code)]
-// Without the feature `run` nothing calls the cases, so that they are not compiled to code.
-#![cfg_attr(not(feature = "run"), allow(dead_code, unused_imports))]
 
 #[macro_use]
+#[cfg_attr(not(feature = "run"), allow(dead_code, reason = "checks are for the cases"))]
 mod outcome;
 #[macro_use]
 mod case;
+// Without the feature `run`, the list alone is used: nothing calls the cases, which are then not compiled to code.
+#[cfg_attr(not(feature = "run"), allow(dead_code, reason = "the list alone is used"))]
 mod cases;
+#[cfg_attr(not(feature = "run"), allow(dead_code, reason = "for the cases"))]
 mod cx;
 mod env;
+#[cfg_attr(not(feature = "run"), allow(dead_code, reason = "for the cases"))]
 mod facts;
 pub mod loopback;
 #[cfg(feature = "mutants")]
@@ -37,11 +40,13 @@ pub mod mutants;
 pub mod protocol;
 #[cfg(feature = "report")]
 pub mod report;
+#[cfg(feature = "run")]
+mod run;
 mod suite;
 
 pub use case::Case;
 pub use env::{Convention, CrashReport, Env, Exception, MAX_VPS, PAGES};
 pub use outcome::{Failure, Outcome, Stop};
 #[cfg(feature = "run")]
-pub use suite::run;
+pub use run::run;
 pub use suite::{Setting, Sink, Totals, cases, matches};

@@ -44,6 +44,7 @@ impl Word for Result<u64, HvStatus> {
 
 /// A failed check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The check, as in the source.
     pub what: &'static str,

@@ -80,8 +80,8 @@ fn the_host_model_conforms_in_threads_by_the_wall_clock() {
         let totals = support::with_threads(Config::new(FREQUENCY), vps, convention, |env| {
             let totals = run(env, "", &mut log);
             for vp in 1..vps {
-                println!("VP {vp} made {} rounds of calls beside the suite", env.rounds(vp));
-                assert!(env.rounds(vp) > 100, "VP {vp} ran beside the suite");
+                println!("VP {vp} made {} rounds of calls alongside the suite", env.rounds(vp));
+                assert!(env.rounds(vp) > 100, "VP {vp} ran alongside the suite");
             }
             totals
         });

@@ -114,6 +114,8 @@ impl Debug {
 }
 
 /// What determines the state on entry to a handler at EL1.
+///
+/// Exhaustive on purpose: a field that a caller left out would give a wrong PSTATE.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Entry {
     /// SCTLR_EL1.

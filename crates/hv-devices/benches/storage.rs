@@ -49,10 +49,6 @@ impl BusPort for Host {
     }
 
     fn observe(&self, _: Event) {}
-
-    fn is_planned(&self) -> bool {
-        false
-    }
 }
 
 impl Backend<Request> for Host {
@@ -133,7 +129,7 @@ impl Guest {
     }
 }
 
-/// Builds a packet of the guest's, as it stands in the ring.
+/// Builds a packet from the guest, as it stands in the ring.
 fn packet(vstor: &Packet, data: Option<(u32, u64)>) -> Vec<u8> {
     let mut ranges = Vec::new();
     if let Some((len, page)) = data {

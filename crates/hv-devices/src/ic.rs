@@ -23,7 +23,7 @@ pub const READY: u32 = 2;
 /// Note for the observer: the guest has selected a version of the service. The value is the version: major number in
 /// bits 31 to 16, minor number below.
 pub const AGREED: u32 = 3;
-/// Note for the observer: a packet of the guest's had no meaning, and was ignored. The value is its length in bytes,
+/// Note for the observer: a packet from the guest had no meaning, and was ignored. The value is its length in bytes,
 /// without the descriptor.
 pub const IGNORED: u32 = 5;
 

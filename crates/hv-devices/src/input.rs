@@ -47,7 +47,7 @@ pub(crate) trait Event: Copy + Debug + FromBytes + IntoBytes + Immutable + 'stat
     /// Returns true if the protocol has such an event.
     fn is_valid(&self) -> bool;
 
-    /// Parses a message of the guest's.
+    /// Parses a message from the guest.
     fn hear<M: GuestMemory>(packet: &mut Packet<'_, M>) -> Heard;
 
     /// Answers a request for a version, and describes the device if that is part of the protocol.

@@ -60,7 +60,7 @@ const VERSIONS: [Version; 6] =
 pub mod note {
     /// The guest has initialized the card: version of NVSP.
     pub const READY: u32 = 1;
-    /// A message of the guest's was rejected: its NVSP status, or the RNDIS status of the answer.
+    /// A message from the guest was rejected: its NVSP status, or the RNDIS status of the answer.
     pub const REFUSED: u32 = 2;
     /// There is room for frames again, after [`Received::Later`](super::Received::Later).
     pub const ROOM: u32 = 3;
@@ -73,7 +73,7 @@ pub mod part {
     /// The message of a frame: its header, and the information about the frame if that follows. Its size is that of the
     /// data from it on.
     pub const MESSAGE: u8 = 1;
-    /// The frame itself. One of the guest's is shown as it was when its headers were judged, before the card has
+    /// The frame itself. One from the guest is shown as it was when its headers were judged, before the card has
     /// finished it.
     pub const FRAME: u8 = 2;
 }
@@ -129,9 +129,9 @@ pub struct Counts {
     pub sent: u64,
     /// Their bytes.
     pub bytes_sent: u64,
-    /// Frames of the guest's that were dropped: the link was down, or the back end lost them.
+    /// Frames from the guest that were dropped: the link was down, or the back end lost them.
     pub send_discards: u64,
-    /// Messages of the guest's that were invalid.
+    /// Messages from the guest that were invalid.
     pub send_errors: u64,
     /// Frames that the guest got.
     pub received: u64,
@@ -269,8 +269,8 @@ impl Network {
         if self.longest == 0 { DEFAULT_FRAME } else { self.longest }
     }
 
-    /// Returns the maximum length of a frame for the guest. One whose own frames are shorter receives those of Ethernet
-    /// anyway, as with any card: QEMU's user network sends long segments of TCP whatever the guest's are.
+    /// Returns the maximum length of a frame for the guest. A guest with a smaller MTU still receives full Ethernet
+    /// frames, as with any card: QEMU's user network sends long segments of TCP whatever the guest's are.
     const fn longest_received(&self) -> u32 {
         if self.longest() < DEFAULT_FRAME { DEFAULT_FRAME } else { self.longest() }
     }

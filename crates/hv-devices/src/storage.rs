@@ -128,13 +128,13 @@ struct Unit {
 /// Room for a disk.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-enum Place {
+enum Bay {
     /// All zeros, as required of a new controller: it is part of a bare-metal host's static.
     Free = 0,
     Taken(Unit),
 }
 
-impl Place {
+impl Bay {
     const fn unit(&self) -> Option<&Unit> {
         match self {
             Self::Free => None,
@@ -164,7 +164,7 @@ enum State {
 /// A controller with up to `DISKS` disks.
 #[derive(Clone, Copy, Debug)]
 pub struct Storage<const DISKS: usize> {
-    units: [Place; DISKS],
+    units: [Bay; DISKS],
     state: State,
     /// The negotiated version; 0 for none.
     version: u16,
@@ -203,7 +203,7 @@ impl<const DISKS: usize> Storage<DISKS> {
     /// Creates a controller without disks.
     #[must_use]
     pub const fn new() -> Self {
-        Self { units: [Place::Free; DISKS], state: State::Start, version: 0, announce: false }
+        Self { units: [Bay::Free; DISKS], state: State::Start, version: 0, announce: false }
     }
 
     /// Attaches a disk, before the guest runs or while it does. `backend` is the back end's number for it. Call
@@ -216,7 +216,7 @@ impl<const DISKS: usize> Storage<DISKS> {
             return Err(AttachError::Occupied);
         }
         let place = self.units.iter_mut().find(|place| place.unit().is_none()).ok_or(AttachError::Full)?;
-        *place = Place::Taken(Unit { target, lun, backend, disk });
+        *place = Bay::Taken(Unit { target, lun, backend, disk });
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl<const DISKS: usize> Storage<DISKS> {
         let is_there = |unit: &Unit| (unit.target, unit.lun) == (target, lun);
         let place = self.units.iter_mut().find(|place| place.unit().is_some_and(is_there))?;
         let backend = place.unit().map(|unit| unit.backend);
-        *place = Place::Free;
+        *place = Bay::Free;
         backend
     }
 
@@ -236,7 +236,7 @@ impl<const DISKS: usize> Storage<DISKS> {
 
     /// Returns the back end's number for the disk at an address.
     pub fn backend(&self, target: u8, lun: u8) -> Option<u16> {
-        let mut units = self.units.iter().filter_map(Place::unit);
+        let mut units = self.units.iter().filter_map(Bay::unit);
         units.find(|unit| (unit.target, unit.lun) == (target, lun)).map(|unit| unit.backend)
     }
 
@@ -259,7 +259,7 @@ impl<const DISKS: usize> Storage<DISKS> {
     }
 
     fn unit(&mut self, path: u8, target: u8, lun: u8) -> Option<&mut Unit> {
-        let mut units = self.units.iter_mut().filter_map(Place::unit_mut);
+        let mut units = self.units.iter_mut().filter_map(Bay::unit_mut);
         units.find(|unit| (0, unit.target, unit.lun) == (path, target, lun))
     }
 
@@ -297,7 +297,7 @@ impl<const DISKS: usize> Storage<DISKS> {
                 }
             }
             Operation::RESET_BUS | Operation::RESET_ADAPTER => {
-                self.units.iter_mut().filter_map(Place::unit_mut).for_each(|unit| unit.disk.reset());
+                self.units.iter_mut().filter_map(Bay::unit_mut).for_each(|unit| unit.disk.reset());
             }
             Operation::RESET_LUN => {
                 let Ok(request) = ScsiRequest::read_from_bytes(&vstor.body) else {

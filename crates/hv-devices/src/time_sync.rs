@@ -5,7 +5,7 @@
 
 use crate::ic::{self, Heard, Ic, Link, Refused, Service, State};
 use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_tlfs::vmbus::ic::{
     MessageType, TIME_SYNC_SAMPLE, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version,
 };
@@ -19,9 +19,6 @@ pub const OFFER: ChannelOffer = ic::offer(
     Guid::new(0x2dd1_ce17, 0x079e, 0x403c, [0xb3, 0x52, 0xa1, 0x92, 0x1e, 0xe2, 0x07, 0xee]),
 );
 
-/// The host's time at 1970-01-01 00:00: 100 ns since the year 1601.
-pub const EPOCH_1970: u64 = 116_444_736_000_000_000;
-
 /// Time between two samples.
 const INTERVAL: ReferenceTime = ReferenceTime(50_000_000);
 
@@ -31,8 +28,8 @@ pub type TimeSync = Ic<Clock>;
 /// What is the service's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// The host's time at reference time 0: 100 ns since the year 1601.
-    origin: u64,
+    /// The host's time at reference time 0.
+    origin: FileTime,
     /// Reference time of the next message.
     next: ReferenceTime,
     /// The guest's clock was set: the next message is a sample.
@@ -40,20 +37,20 @@ pub struct Clock {
 }
 
 impl TimeSync {
-    /// Creates the service of a host whose time was `origin` at reference time 0, in 100 ns since the year 1601.
+    /// Creates the service of a host whose time was `origin` at reference time 0.
     #[must_use]
-    pub const fn new(origin: u64) -> Self {
+    pub const fn new(origin: FileTime) -> Self {
         Self::with(Clock { origin, next: ReferenceTime::ZERO, synced: false })
     }
 
     /// Sets the host's time at reference time 0.
-    pub const fn set_origin(&mut self, origin: u64) {
+    pub const fn set_origin(&mut self, origin: FileTime) {
         self.own.origin = origin;
     }
 
     /// Returns the host's time at reference time 0.
     #[must_use]
-    pub const fn origin(&self) -> u64 {
+    pub const fn origin(&self) -> FileTime {
         self.own.origin
     }
 
@@ -77,17 +74,17 @@ impl TimeSync {
 impl Clock {
     fn send<P: BusPort>(&mut self, link: &mut Link<Self>, io: &mut Io<'_, P, Never>) {
         let now = io.now();
-        let host = self.origin.wrapping_add(now.ticks());
+        let host = self.origin.wrapping_add(now);
         let flag = if self.synced { TIME_SYNC_SAMPLE } else { TIME_SYNC_SYNC };
         let sent = if link.version().is_some_and(|version| version.major >= 4) {
             let mut body = TimeSyncRef::new_zeroed();
-            body.parent_time = host.into();
+            body.parent_time = host.0.into();
             body.reference_time = now.ticks().into();
             body.flags = flag;
             link.ask(io, &[body.as_bytes()])
         } else {
             let mut body = Old::new_zeroed();
-            body.parent_time = host.into();
+            body.parent_time = host.0.into();
             body.flags = flag;
             link.ask(io, &[body.as_bytes()])
         };
@@ -136,13 +133,13 @@ impl Service for Clock {
     }
 
     fn save(&self, w: &mut Writer<'_>) {
-        w.u64(self.origin);
+        w.u64(self.origin.0);
         w.u64(self.next.ticks());
         w.flag(self.synced);
     }
 
     fn restore(&mut self, r: &mut Reader<'_>) -> Result<(), RestoreError> {
-        (self.origin, self.next) = (r.u64()?, ReferenceTime(r.u64()?));
+        (self.origin, self.next) = (FileTime(r.u64()?), ReferenceTime(r.u64()?));
         self.synced = r.flag("state of time synchronization")?;
         Ok(())
     }

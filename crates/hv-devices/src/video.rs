@@ -164,7 +164,7 @@ impl Video {
         left.is_some_and(|left| left >= VRAM_BYTES.into())
     }
 
-    /// Handles a message of the guest's; `None` if it is none that the version has.
+    /// Handles a message from the guest; `None` if it is none that the version has.
     fn hear<P: BusPort>(
         &mut self,
         packet: &mut Packet<'_, P::Memory>,

@@ -240,13 +240,8 @@ pub fn client(data: &[u8]) {
 
 /// Executes one step of the storage driver.
 fn drive<'h>(scsi: &mut Scsi<'h>, host: Host<'h>, input: &mut Input<'_>) {
-    let disk = Disk {
-        address: Address { path: 0, target: 0, lun: input.byte() },
-        block_size: 512,
-        blocks: 1 << 20,
-        read_only: false,
-        max_discard: 64,
-    };
+    let address = Address { path: 0, target: 0, lun: input.byte() };
+    let disk = Disk::new(address, 512, 1 << 20).with_max_discard(64);
     let tag = input.byte();
     let mut looks = 2;
     let mut wait = || {

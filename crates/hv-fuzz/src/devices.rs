@@ -15,13 +15,13 @@ use hv_devices::{
 };
 use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_vmbus::protocol::storage::{Operation, Packet};
 use hv_vmbus::protocol::{Guid, PacketType, vss::Operation as VssOperation};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Seen, Slot, Start, Started,
-    Token,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Seen, Slot,
+    Start, Started, Token,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -68,7 +68,7 @@ hv_vmbus::devices! {
 type TestBus = Bus<Lock, Set, 13, 256>;
 
 /// The partition, the back end, and the strict mode's judge.
-struct Partition {
+struct DevicePort {
     memory: Memory,
     time: u64,
     received: RefCell<Vec<u8>>,
@@ -82,7 +82,7 @@ struct Partition {
     mishap: Cell<u8>,
 }
 
-impl Partition {
+impl DevicePort {
     fn judge(&self, event: &BusEvent<'_>) {
         self.judge.borrow_mut().bus_event(event, &mut |finding| assert!(!finding.rule.id.is_empty()));
     }
@@ -97,7 +97,7 @@ impl Partition {
     }
 }
 
-impl BusPort for Partition {
+impl BusPort for DevicePort {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
@@ -134,6 +134,12 @@ impl BusPort for Partition {
         self.judge(&BusEvent::Packet(*packet));
     }
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for DevicePort {
     fn is_planned(&self) -> bool {
         self.mishap.get() != 0
     }
@@ -160,13 +166,13 @@ impl BusPort for Partition {
     }
 }
 
-impl Backend<Never> for Partition {
+impl Backend<Never> for DevicePort {
     fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
         match *request {}
     }
 }
 
-impl Backend<Discard> for Partition {
+impl Backend<Discard> for DevicePort {
     fn start(&self, _: DeviceId, token: Token, _: &Discard, data: Pages<'_>) -> Started<()> {
         assert!(data.is_empty());
         match self.mode.get() & 3 {
@@ -180,7 +186,7 @@ impl Backend<Discard> for Partition {
     }
 }
 
-impl Backend<Request> for Partition {
+impl Backend<Request> for DevicePort {
     /// Checks that a request lies on the disk, and its data in the guest's memory, whatever the guest does.
     fn start(
         &self,
@@ -233,7 +239,7 @@ fn fresh() -> TestBus {
         Set {
             disks: Slot::offering(controller, storage::offer_of(CONTROLLERS[0])),
             shutdown: Slot::offering(Shutdown::new(), shutdown::OFFER),
-            time: Slot::offering(TimeSync::new(1 << 50), time_sync::OFFER),
+            time: Slot::offering(TimeSync::new(FileTime(1 << 50)), time_sync::OFFER),
             heartbeat: Slot::offering(Heartbeat::new(), heartbeat::OFFER),
             kvp: Slot::offering(Kvp::new(), kvp::OFFER),
             vss: Slot::offering(Vss::new(), vss::OFFER),
@@ -250,7 +256,7 @@ fn fresh() -> TestBus {
 pub fn devices(data: &[u8]) {
     let mut input = Input::new(data);
     let bus = fresh();
-    let mut port = Partition {
+    let mut port = DevicePort {
         memory: Memory::by_pages(),
         time: 0,
         received: RefCell::default(),
@@ -276,13 +282,13 @@ pub fn devices(data: &[u8]) {
     ends(&bus, &mut port);
 }
 
-fn open(bus: &TestBus, port: &Partition, channel: u32) {
+fn open(bus: &TestBus, port: &DevicePort, channel: u32) {
     let _ = bus.message(4, &messages::gpadl(channel, channel + 100, &messages::ring_pages()), port);
     let _ = bus.message(4, &messages::open(channel, channel + 100, 0, SPLIT), port);
 }
 
 /// Brings the controller to where commands are taken.
-fn initialize(bus: &TestBus, port: &Partition) {
+fn initialize(bus: &TestBus, port: &DevicePort) {
     for (operation, word) in [(7_u32, 0_u16), (9, 0x0602), (10, 0), (8, 0)] {
         let mut packet = Packet::new_zeroed();
         packet.header.operation = Operation(operation);
@@ -306,7 +312,7 @@ fn put(memory: &Memory, kind: PacketType, flags: u16, id: u64, ranges: &[u8], pa
 }
 
 /// Takes everything out of the ring from the host.
-fn take(bus: &TestBus, port: &Partition, channel: u32) {
+fn take(bus: &TestBus, port: &DevicePort, channel: u32) {
     let pages = messages::ring_pages();
     let Ok(ring) = Ring::new(&port.memory, &pages[SPLIT as usize..]) else { return };
     let Ok(mut consumer) = Consumer::attach(&ring) else { return };
@@ -318,7 +324,7 @@ fn take(bus: &TestBus, port: &Partition, channel: u32) {
     }
 }
 
-fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>) {
+fn step(bus: &TestBus, port: &mut DevicePort, channel: u32, input: &mut Input<'_>) {
     match input.below(16) {
         0..=3 => {
             drivers::srb(port, input);
@@ -365,7 +371,7 @@ fn step(bus: &TestBus, port: &mut Partition, channel: u32, input: &mut Input<'_>
 }
 
 /// Completes a request that is in flight, any of them.
-fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
+fn complete(bus: &TestBus, port: &DevicePort, input: &mut Input<'_>) {
     let discard = port.discards.borrow_mut().pop();
     if let Some(token) = discard {
         assert_eq!(bus.completed(&bus.devices().balloon, token, (), port), Ok(()), "it was in flight");
@@ -388,7 +394,7 @@ fn complete(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
 }
 
 /// Makes a request of the embedder to a service, or takes an outcome.
-fn ask(bus: &TestBus, port: &Partition, input: &mut Input<'_>) {
+fn ask(bus: &TestBus, port: &DevicePort, input: &mut Input<'_>) {
     let devices = bus.devices();
     let key: &[u8] = b"k\0e\0y\0\0\0";
     let _ = match input.below(18) {
@@ -460,7 +466,7 @@ fn look(picture: Option<video::Picture>, changed: video::ScreenArea) {
 }
 
 /// Checks that a guest is left alone when it unloads, and everything that it lent comes back, whatever it does.
-fn ends(bus: &TestBus, port: &mut Partition) {
+fn ends(bus: &TestBus, port: &mut DevicePort) {
     port.memory.calm();
     port.mode.set(0);
     port.mishap.set(0);

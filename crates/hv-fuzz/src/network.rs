@@ -14,8 +14,8 @@ use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{ChannelId, CloseChannel, GpadlId, GpadlTeardown, MessageHeader, MessageType};
 use hv_trace::Record;
 use hv_vmbus::{
-    Backend, Bus, BusPort, CONTENTS_BYTES, Config, Contents, DeviceId, Event, Pages, Posted, Seen, Slot,
-    Started, Token,
+    Backend, Bus, BusFaults, BusPort, CONTENTS_BYTES, Config, Contents, DeviceId, Event, Pages, Posted, Seen,
+    Slot, Started, Token,
 };
 use zerocopy::IntoBytes as _;
 
@@ -98,10 +98,6 @@ impl BusPort for Host {
         true
     }
 
-    fn is_planned(&self) -> bool {
-        self.mood.get() & 8 != 0
-    }
-
     fn packet(&self, packet: &Seen<'_>) {
         assert!(packet.payload.len() == hv_vmbus::SEEN_BYTES.min(packet.len as usize));
         self.judge(&BusEvent::Packet(*packet));
@@ -110,6 +106,16 @@ impl BusPort for Host {
     fn contents(&self, contents: &Contents<'_>) {
         assert!(contents.bytes.len() <= CONTENTS_BYTES.min(contents.len as usize), "{contents:?}");
         self.judge(&BusEvent::Contents(*contents));
+    }
+
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
+    fn is_planned(&self) -> bool {
+        self.mood.get() & 8 != 0
     }
 }
 
@@ -142,7 +148,7 @@ impl Backend<Request> for Host {
 struct Guest {
     bus: Bus<Lock, Card>,
     host: Host,
-    /// Packets of the host's that the guest has not completed.
+    /// Packets from the host that the guest has not completed.
     outstanding: BTreeSet<u64>,
     /// Something writes to the rings: what is in them means nothing.
     hostile: bool,

@@ -28,14 +28,14 @@ type Lock = spin::Mutex<()>;
 type Small = Bus<Lock, Slot<Lock, Sockets<STREAMS, OUTPUT>, STREAMS>, 4, 32>;
 
 /// The partition.
-struct Partition {
+struct SocketPort {
     memory: Memory,
     now: ReferenceTime,
     /// Number of messages that still fit.
     room: Cell<usize>,
 }
 
-impl BusPort for Partition {
+impl BusPort for SocketPort {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
@@ -63,7 +63,7 @@ impl BusPort for Partition {
     fn observe(&self, _: Event) {}
 }
 
-impl Backend<Never> for Partition {
+impl Backend<Never> for SocketPort {
     fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
         match *request {}
     }
@@ -84,7 +84,7 @@ struct Known {
 /// A bus, and what its host knows.
 struct Run {
     bus: Small,
-    port: Partition,
+    port: SocketPort,
     streams: BTreeMap<StreamId, Known>,
     requests: Vec<u32>,
     next: u32,
@@ -162,7 +162,7 @@ impl Run {
         let _ = self.port.memory.store_release(page * 4096, (write + packet.len() as u32) % size);
     }
 
-    /// Executes a step of the guest's.
+    /// Executes a step of the guest.
     fn guest(&mut self, input: &mut Input<'_>) {
         let channel = 1 + input.below(STREAMS) as u32;
         let id = ChannelId(channel);
@@ -207,7 +207,7 @@ impl Run {
         }
     }
 
-    /// Executes a step of the host's, which keeps to the rules.
+    /// Executes a step of the host, which keeps to the rules.
     fn host(&mut self, input: &mut Input<'_>) {
         let Self { bus, port, streams, requests, next, .. } = self;
         let pick = streams.keys().nth(input.below(STREAMS + 1)).copied();
@@ -314,7 +314,7 @@ pub fn sockets(data: &[u8]) {
     let input = &mut Input::new(data);
     let mut run = Run {
         bus: Small::new(Config::DEFAULT, Slot::new(Sockets::new())),
-        port: Partition { memory: Memory::new(), now: ReferenceTime::ZERO, room: Cell::new(usize::MAX) },
+        port: SocketPort { memory: Memory::new(), now: ReferenceTime::ZERO, room: Cell::new(usize::MAX) },
         streams: BTreeMap::new(),
         requests: Vec::new(),
         next: 0,

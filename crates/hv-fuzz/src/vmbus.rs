@@ -25,7 +25,7 @@ type Lock = spin::Mutex<()>;
 type Small = Bus<Lock, [Slot<Lock, Any>; 4], 4, 64>;
 
 /// The partition, from the server's point of view.
-struct Partition {
+struct ServerPort {
     memory: Memory,
     time: u64,
     /// Number of messages that still fit.
@@ -33,13 +33,13 @@ struct Partition {
     received: RefCell<Vec<Vec<u8>>>,
 }
 
-impl Backend<Never> for Partition {
+impl Backend<Never> for ServerPort {
     fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
         match *request {}
     }
 }
 
-impl BusPort for Partition {
+impl BusPort for ServerPort {
     type Memory = Memory;
 
     fn memory(&self) -> &Memory {
@@ -82,7 +82,7 @@ fn fresh() -> Small {
 }
 
 /// Offers a device in a free place; does nothing if there is none, or if such a device is already offered.
-fn offer(server: &Small, offer: Offer, port: &Partition) {
+fn offer(server: &Small, offer: Offer, port: &ServerPort) {
     let free = |slot: &Slot<Lock, Any>| {
         let put = server.with(slot, port, |device, io| {
             let vacant = io.vacant().is_some();
@@ -98,7 +98,7 @@ fn offer(server: &Small, offer: Offer, port: &Partition) {
     }
 }
 
-fn saved(server: &Small, port: &Partition) -> Vec<u8> {
+fn saved(server: &Small, port: &ServerPort) -> Vec<u8> {
     let mut image = Vec::new();
     let outcome = server.save(port, &mut Writer::new(&mut |part| image.extend_from_slice(part)));
     assert_eq!(outcome, Ok(()), "nothing is in flight");
@@ -110,7 +110,7 @@ pub fn vmbus(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
     let mut server = fresh();
-    let mut port = Partition {
+    let mut port = ServerPort {
         memory: Memory::by_pages(),
         time: 0,
         room: Cell::new(usize::MAX),
@@ -139,7 +139,7 @@ pub fn vmbus(data: &[u8]) {
 }
 
 /// Returns true if the host changed its offers.
-fn step(server: &mut Small, port: &mut Partition, input: &mut Input<'_>) -> bool {
+fn step(server: &mut Small, port: &mut ServerPort, input: &mut Input<'_>) -> bool {
     match input.below(16) {
         0..=4 => {
             let connection = input.of(&[4, 4, 4, 1, 2, 0x2001]);
@@ -201,18 +201,18 @@ fn poke(memory: &Memory, input: &mut Input<'_>) {
     let _ = memory.store_release(page * 4096 + at, value);
 }
 
-fn connect(server: &mut Small, port: &mut Partition) {
+fn connect(server: &mut Small, port: &mut ServerPort) {
     let _ = server.message(4, &messages::contact(0x5_0003, 1), port);
     let _ = server.message(4, &messages::request_offers(), port);
 }
 
-fn open(server: &mut Small, port: &mut Partition, channel: u32) {
+fn open(server: &mut Small, port: &mut ServerPort, channel: u32) {
     let _ = server.message(4, &messages::gpadl(channel, 77, &messages::ring_pages()), port);
     let _ = server.message(4, &messages::open(channel, 77, 0, SPLIT), port);
 }
 
 /// Checks that an idle guest is left alone: devices that are due run, and come to an end.
-fn check_deadline(server: &mut Small, port: &mut Partition) {
+fn check_deadline(server: &mut Small, port: &mut ServerPort) {
     port.memory.calm();
     port.room.set(usize::MAX);
     server.flush(port);
@@ -226,7 +226,7 @@ fn check_deadline(server: &mut Small, port: &mut Partition) {
 }
 
 /// Checks that a guest that keeps the rules is served after any other.
-fn check_service(server: &mut Small, port: &mut Partition) {
+fn check_service(server: &mut Small, port: &mut ServerPort) {
     use hv_partition::GuestMemory as _;
     for page in messages::ring_pages() {
         let _ = port.memory.write(page * 4096, &[0; 4096]);
@@ -249,7 +249,7 @@ fn check_service(server: &mut Small, port: &mut Partition) {
 }
 
 /// Returns the kinds of the messages received; an UNLOAD_RESPONSE ends the previous ones.
-fn kinds(port: &mut Partition) -> Vec<u8> {
+fn kinds(port: &mut ServerPort) -> Vec<u8> {
     let kinds: Vec<u8> = port.received.borrow().iter().map(|message| message[0]).collect();
     if kinds == [17] {
         port.received.borrow_mut().clear();

@@ -217,7 +217,7 @@ struct hv_net_info {
   uint8_t up;
   // Not 0: `hv_net_send` has room for a frame.
   uint8_t can_send;
-  // Bytes of a frame behind its header of 14 bytes at most.
+  // Maximum payload size of a frame: the bytes after its header of 14 bytes.
   uint32_t mtu;
   // Version of the card's protocol, NVSP: 0x60001 is 6.1.
   uint32_t version;

@@ -98,6 +98,7 @@ pub unsafe extern "C" fn hv_do_rep_hypercall(
         Err(RepError::Status { error, completed }) => (error.status(), completed),
         Err(RepError::Stuck { completed }) => (hv_tlfs::status::HvStatus::TIME_OUT, completed),
         Err(RepError::Shape) => (hv_tlfs::status::HvStatus::INVALID_HYPERCALL_INPUT, 0),
+        Err(_) => (hv_tlfs::status::HvStatus::OPERATION_FAILED, 0),
     };
     HypercallOutput::from_status(status).with_reps_completed(done as u16).bits()
 }

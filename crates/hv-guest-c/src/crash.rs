@@ -16,6 +16,7 @@ fn outcome<T>(result: Result<T, CrashError>) -> u64 {
         Err(CrashError::Already) => HvStatus::OBJECT_IN_USE.0,
         Err(CrashError::Unsupported) => HvStatus::FEATURE_UNAVAILABLE.0,
         Err(CrashError::Hypervisor(error)) => error.status().0,
+        Err(_) => HvStatus::OPERATION_FAILED.0,
     })
 }
 

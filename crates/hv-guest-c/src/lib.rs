@@ -5,7 +5,7 @@
 //! status. What a kernel has to provide (address translation, interrupt control) is in [`hv_guest_os`].
 //!
 //! C has no handles, so unlike `hv-guest` this crate has global state, all of it in `os.rs`, `interrupts.rs` and
-//! `time.rs`. VMBus and its devices (`vmbus/`, with a header of their own) stand in objects of the kernel's.
+//! `time.rs`. VMBus and its devices (`vmbus/`, with a header of their own) live in the kernel's objects.
 
 #![cfg_attr(not(test), no_std)]
 

@@ -123,6 +123,7 @@ pub unsafe extern "C" fn hv_guest_init(os: *const hv_guest_os, guest_id: u64) ->
         Ok(hv) => hv,
         Err(detect::IdentifyError::ZeroId) => return u64::from(HvStatus::INVALID_PARAMETER.0),
         Err(detect::IdentifyError::Hypervisor(error)) => return u64::from(error.status().0),
+        Err(_) => return u64::from(HvStatus::OPERATION_FAILED.0),
     };
     let told = hv.information();
     ms_hyperv.features.store(told.features.privileges.bits() as u32, Ordering::Relaxed);

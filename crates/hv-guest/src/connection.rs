@@ -14,6 +14,7 @@ use crate::page::CallPage;
 
 /// Reason why a message was not posted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PostError {
     /// The payload is longer than 240 bytes.
     TooLong,

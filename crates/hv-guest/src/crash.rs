@@ -36,6 +36,7 @@ pub enum Reported {
 
 /// Reason why there is no report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CrashError {
     /// A crash was already reported, by another CPU or earlier.
     Already,

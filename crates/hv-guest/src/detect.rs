@@ -74,6 +74,7 @@ pub fn device_tree<C: Conduit>(conduit: C, compatible: &[u8]) -> Option<Detected
 
 /// Reason why a guest could not identify itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum IdentifyError {
     /// The id is zero, which stands for a guest that has not identified itself.
     ZeroId,

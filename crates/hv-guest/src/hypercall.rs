@@ -128,6 +128,7 @@ pub struct Rep<'a, H, E, T> {
 
 /// Reason why a rep hypercall stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RepError {
     /// The hypervisor rejected an element, or the whole call.
     Status {

@@ -79,6 +79,7 @@ pub struct Message {
 
 /// The hypervisor gave a payload size above the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Malformed {
     /// The type of the message.
     pub message_type: MessageType,

@@ -20,6 +20,7 @@ use crate::vp_map::{Entry, MapError, VpMap};
 /// What the hypervisor reports about itself and about the privileges of this partition.
 #[doc(alias = "ms_hyperv_info")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Information {
     /// Privileges and features.
     pub features: Features,
@@ -99,6 +100,7 @@ impl<const CPUS: usize> Default for VpMap<CPUS> {
 
 /// Reason why there is no handle for a VP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum VpError {
     /// The VP map rejected the CPU.
     Map(MapError),

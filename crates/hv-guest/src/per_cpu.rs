@@ -48,6 +48,7 @@ cpu_bound! {
 
 /// Reason why a value was not stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PutError {
     /// The CPU number is too high.
     NoSuchCpu,

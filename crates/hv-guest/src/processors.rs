@@ -110,6 +110,7 @@ pub unsafe fn start_vp(
 
 /// A device interrupt, for [`retarget_interrupt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeviceInterrupt {
     /// The logical id of the device, assigned by the host.
     pub device: u64,
@@ -119,6 +120,14 @@ pub struct DeviceInterrupt {
     pub msi_data: u32,
     /// The interrupt to raise.
     pub vector: u32,
+}
+
+impl DeviceInterrupt {
+    /// Returns the interrupt `vector` of a device, whose MSI writes `msi_data` to `msi_address`.
+    #[must_use]
+    pub const fn new(device: u64, msi_address: u64, msi_data: u32, vector: u32) -> Self {
+        Self { device, msi_address, msi_data, vector }
+    }
 }
 
 /// Retargets a device interrupt to one VP of a set, or with `multicast` to all of them.

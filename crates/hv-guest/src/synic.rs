@@ -24,6 +24,7 @@ use crate::registers::{self, Register};
 
 /// Reason why a SynIC could not be enabled or disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SynicError {
     /// Message page and event flags page are the same page, or an address is not a multiple of 4096.
     Pages,

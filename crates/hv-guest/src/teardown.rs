@@ -67,6 +67,7 @@ pub fn partition(conduit: &(impl Conduit + ?Sized)) -> Result<(), HvError> {
 
 /// Reason why a partition could not be left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LeaveError {
     /// CPUs are still in the VP map: they may have a SynIC, which could not be disabled afterwards.
     CpusOnline(usize),

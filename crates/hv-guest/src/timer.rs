@@ -30,28 +30,29 @@ use crate::synic::Synic;
 pub enum Schedule {
     /// Once, at this reference time; immediately if that is in the past.
     Once(ReferenceTime),
-    /// Periodically, with this period in units of 100 ns, starting now. Expiries missed while the VP did not run are
+    /// Periodically, with this period, starting now. Expiries missed while the VP did not run are
     /// made up for, or skipped.
-    Every(u64),
+    Every(ReferenceTime),
     /// Periodically, but a missed expiry is late or skipped, and later ones do not move.
-    EveryLazily(u64),
+    EveryLazily(ReferenceTime),
 }
 
 impl Schedule {
     /// Returns the bits of the configuration, and the count. Returns `None` for a period of 0.
     fn parts(self) -> Option<(StimerConfig, u64)> {
-        let (config, count) = match self {
+        let (config, period) = match self {
             // A count of 0 would stop the timer; time 1 is in the past as well.
             Self::Once(time) => return Some((StimerConfig(0), time.ticks().max(1))),
             Self::Every(period) => (StimerConfig(0).with_periodic(true), period),
             Self::EveryLazily(period) => (StimerConfig(0).with_periodic(true).with_lazy(true), period),
         };
-        (count != 0).then_some((config, count))
+        (period != ReferenceTime::ZERO).then_some((config, period.ticks()))
     }
 }
 
 /// Reason why a timer is not running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TimerError {
     /// The partition may not use synthetic timers.
     Unavailable,
@@ -74,7 +75,7 @@ impl fmt::Display for TimerError {
             Self::NoDirectMode => "the hypervisor has no direct synthetic timers",
             Self::InUse => "the timer is in use",
             Self::SourceZero => "source 0 is not a valid target of a timer; use 1 to 15",
-            Self::NoPeriod => "a timer period of 0 is invalid; use at least 1",
+            Self::NoPeriod => "a timer period of 0 is invalid; use at least 100 ns",
             Self::Hypervisor(error) => return error.fmt(f),
         })
     }
@@ -263,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_period_of_0_is_an_error() {
-        assert_eq!(Schedule::Every(0).parts(), None);
-        assert_eq!(Schedule::EveryLazily(0).parts(), None);
-        assert_eq!(Schedule::EveryLazily(7).parts(), Some((StimerConfig(0b110), 7)));
+        assert_eq!(Schedule::Every(ReferenceTime::ZERO).parts(), None);
+        assert_eq!(Schedule::EveryLazily(ReferenceTime::ZERO).parts(), None);
+        assert_eq!(Schedule::EveryLazily(ReferenceTime(7)).parts(), Some((StimerConfig(0b110), 7)));
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Entry(pub(crate) AtomicU32);
 
 /// Reason why a CPU could not be recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MapError {
     /// The map has no such CPU.
     NoSuchCpu,

@@ -83,7 +83,7 @@ impl<R: RawMutex> Partition<'_, R> {
         self.find_vp(caller, header.vp_index)
     }
 
-    // Out of line: its loop needs the registers that the way of all calls has in use.
+    // Out of line: its loop needs the registers that the common call path uses.
     #[inline(never)]
     pub(crate) fn get_registers<H: Host, X: Registers>(&self, frame: &mut CallFrame<'_, H, X>) -> Outcome {
         let header = frame.read::<GetVpRegistersInput>(0).and_then(|h| self.check_header(frame.vp, &h));

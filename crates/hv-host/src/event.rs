@@ -39,6 +39,8 @@ pub enum SmcccConduit {
 }
 
 /// The cause of an interrupt.
+///
+/// Exhaustive on purpose: a recorder has to have a form for every cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// A message was put into a slot of this SINT.
@@ -52,6 +54,8 @@ pub enum Cause {
 }
 
 /// A state change of a synthetic timer.
+///
+/// Exhaustive on purpose: a recorder has to have a form for every change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerEvent {
     /// It will expire at this reference time.

@@ -35,7 +35,8 @@ pub(crate) enum Parameters {
 
 impl Parameters {
     /// Locates a fast call's parameters with these sizes.
-    pub(crate) const fn fast(convention: Convention, input: usize, output: usize) -> Result<Self, HvStatus> {
+    #[inline]
+    pub(crate) fn fast(convention: Convention, input: usize, output: usize) -> Result<Self, HvStatus> {
         let (input, output) = (input.next_multiple_of(PAIR), output.next_multiple_of(PAIR));
         if input + output > FAST_BYTES {
             return Err(HvStatus::INVALID_HYPERCALL_INPUT);

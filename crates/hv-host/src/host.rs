@@ -113,6 +113,8 @@ impl<H: Host> Host for &H {
 }
 
 /// The scope of a flush. `address_space` is the translation table base; `None` means every address space.
+///
+/// Exhaustive on purpose: a scope that an embedder ignored would leave stale translations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
     /// All translations.
@@ -157,6 +159,8 @@ pub struct Retarget<'a> {
 }
 
 /// What the embedder does with the calling VP.
+///
+/// Exhaustive on purpose: an embedder has to perform every action, so a new one must not compile unnoticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {

@@ -42,6 +42,7 @@ mod general;
 mod host;
 mod hypercall;
 mod image;
+mod one;
 mod overlay;
 mod overlays;
 mod partition;

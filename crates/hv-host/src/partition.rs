@@ -26,7 +26,7 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 /// then pass it the guest's traps.
 ///
 /// Chapters, the files that add methods to it and so import this one: `calls`, `deadline`, `delivery`, `events`,
-/// `expiry`, `flush`, `frame`, `hypercall`, `overlays`, `registers`, `save`, `smccc`, `traps`.
+/// `expiry`, `flush`, `frame`, `hypercall`, `one`, `overlays`, `registers`, `save`, `smccc`, `traps`.
 pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],
@@ -127,10 +127,10 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         }
     }
 
-    /// Reports that the VP has stopped after [`Action::VpOff`], and its CPU can be started again. Its timers stop. Its
-    /// SynIC is unchanged until the VP starts again: Linux stops all other VPs when it crashes, and then waits for
-    /// VMBus's last answer in the message page of the VP that made the connection (6.12, drivers/hv,
-    /// `vmbus_wait_for_unload`).
+    /// Reports that the VP has stopped after [`Action::VpOff`](crate::Action::VpOff), and its CPU can be started again.
+    /// Its timers stop. Its SynIC is unchanged until the VP starts again: Linux stops all other VPs when it crashes,
+    /// and then waits for VMBus's last answer in the message page of the VP that made the connection (6.12,
+    /// drivers/hv, `vmbus_wait_for_unload`).
     pub fn vp_offline(&self, host: &impl Host, vp: usize) {
         if let Some(state) = self.vps.get(vp) {
             state.set_offline(&self.context(host, vp));

@@ -1,11 +1,9 @@
 //! A host with a message server of its own: connections that are not a port's come out of the hypervisor.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
-use hv_host::{
-    Action, Config, Connections, Flush, GuestMemory, Host, Partition, Port, PortTarget, Vp, VpContext, VpMask,
-};
-use hv_partition::testing::Memory;
+use hv_host::{Action, Config, Connections, GuestMemory, Host, Partition, Port, PortTarget, Vp};
+use hv_partition::testing::{Effect, Memory, TestHost, Watch};
 use hv_tlfs::hypercall::HypercallOutput;
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::smccc::HYPERCALL;
@@ -20,42 +18,32 @@ const SINT: u8 = 2;
 const SERVER: u32 = 4;
 const DELETED: u32 = 5;
 
+type EchoHost<'h> = TestHost<Echo<'h>>;
+
 /// A server that echoes: each message goes back to SINT 2 of the VP that posted it, as soon as there is a buffer.
-struct EchoHost<'p> {
-    memory: Memory,
-    partition: &'p Partition<'p, parking_lot::RawMutex>,
+struct Echo<'h> {
+    partition: &'h Partition<'h, parking_lot::RawMutex>,
+    /// The host that it is a part of.
+    host: OnceCell<&'h EchoHost<'h>>,
     waiting: RefCell<Vec<(usize, MessageType, Vec<u8>)>>,
     signals: RefCell<Vec<(usize, u32, u16)>>,
     interrupts: Cell<u32>,
 }
 
-impl Host for EchoHost<'_> {
-    type Memory = Memory;
+impl Watch for Echo<'_> {
+    fn effect(&self, _: Effect) {}
 
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn counter(&self) -> u64 {
-        0
-    }
-
-    fn assert_interrupt(&self, _: usize, _: u32) {
+    fn interrupt(&self, _: usize, _: u32) {
         self.interrupts.set(self.interrupts.get() + 1);
     }
-
-    fn set_deadline(&self, _: usize, _: Option<u64>) {}
-
-    fn start_vp(&self, _: usize, _: &VpContext) {}
-
-    fn flush_tlb(&self, _: &VpMask, _: Flush) {}
 }
 
-impl EchoHost<'_> {
+impl Echo<'_> {
     fn flush(&self) {
+        let host = *self.host.get().unwrap();
         let mut waiting = self.waiting.borrow_mut();
         while let Some((vp, kind, payload)) = waiting.first() {
-            if self.partition.post_message(self, *vp, SINT, *kind, 77, payload).is_err() {
+            if self.partition.post_message(host, *vp, SINT, *kind, 77, payload).is_err() {
                 return;
             }
             waiting.remove(0);
@@ -63,7 +51,7 @@ impl EchoHost<'_> {
     }
 }
 
-impl Connections for EchoHost<'_> {
+impl Connections for Echo<'_> {
     fn post_message(
         &self,
         vp: usize,
@@ -97,7 +85,7 @@ fn hypercall(host: &EchoHost<'_>, vp: usize, control: u64, input: &[u64]) -> HvS
     x[0] = HYPERCALL.into();
     x[1] = control;
     x[2..2 + input.len()].copy_from_slice(input);
-    assert_eq!(host.partition.hvc(host, vp, 0, &mut x), Action::Resume);
+    assert_eq!(host.watch().partition.hvc(host, vp, 0, &mut x), Action::Resume);
     HypercallOutput(x[0]).status()
 }
 
@@ -109,7 +97,7 @@ fn set(host: &EchoHost<'_>, vp: usize, name: Name, value: u64) {
 fn post(host: &EchoHost<'_>, connection: u32, payload: u8) -> HvStatus {
     let mut input = [connection, 0, 9, 1].map(u32::to_le_bytes).concat();
     input.push(payload);
-    host.memory.write(0x1000, &input).unwrap();
+    host.memory().write(0x1000, &input).unwrap();
     hypercall(host, 0, 0x5c, &[0x1000])
 }
 
@@ -121,12 +109,12 @@ fn signal(host: &EchoHost<'_>, connection: u32, flag: u16) -> HvStatus {
 fn take(host: &EchoHost<'_>) -> Option<(u32, u64, u8)> {
     let slot = SIMP + u64::from(SINT) * 256;
     let mut bytes = [0; 17];
-    host.memory.read(slot, &mut bytes).unwrap();
-    let kind = host.memory.load_acquire(slot).unwrap();
+    host.memory().read(slot, &mut bytes).unwrap();
+    let kind = host.memory().load_acquire(slot).unwrap();
     if kind == 0 {
         return None;
     }
-    host.memory.store_release(slot, 0).unwrap();
+    host.memory().store_release(slot, 0).unwrap();
     set(host, 0, Name::EOM, 0);
     Some((kind, u64::from_le_bytes(bytes[8..16].try_into().unwrap()), bytes[16]))
 }
@@ -135,13 +123,15 @@ fn with(test: impl FnOnce(&EchoHost<'_>)) {
     let vps = [Vp::new()];
     let ports = [Port::new(DELETED, 1, PortTarget::Deleted)];
     let partition = Partition::new(Config::new(62_500_000), &vps, &ports);
-    let host = EchoHost {
-        memory: Memory::new(0, SIZE),
+    let echo = Echo {
         partition: &partition,
+        host: OnceCell::new(),
         waiting: RefCell::default(),
         signals: RefCell::default(),
         interrupts: Cell::new(0),
     };
+    let host = TestHost::with(1, Memory::new(0, SIZE), echo);
+    assert!(host.watch().host.set(&host).is_ok());
     partition.reset(&host);
     partition.vp_online(&host, 0);
     set(&host, 0, Name::GUEST_OS_ID, 1);
@@ -156,7 +146,7 @@ fn a_message_to_an_own_connection_is_answered_before_the_call_returns() {
     with(|host| {
         assert_eq!(post(host, SERVER, 42), HvStatus::SUCCESS);
         assert_eq!(take(host), Some((9, 77, 42)));
-        assert_eq!(host.interrupts.get(), 1);
+        assert_eq!(host.watch().interrupts.get(), 1);
         assert_eq!(take(host), None);
     });
 }
@@ -181,7 +171,7 @@ fn a_status_of_the_server_is_the_calls() {
         assert_eq!(post(host, 6, 0), HvStatus::INVALID_CONNECTION_ID);
         assert_eq!(signal(host, SERVER, 0), HvStatus::SUCCESS);
         assert_eq!(signal(host, SERVER, 3), HvStatus::INVALID_PARAMETER);
-        assert_eq!(*host.signals.borrow(), [(0, SERVER, 0), (0, SERVER, 3)]);
+        assert_eq!(*host.watch().signals.borrow(), [(0, SERVER, 0), (0, SERVER, 3)]);
     });
 }
 
@@ -190,6 +180,6 @@ fn a_ports_connection_does_not_come_out() {
     with(|host| {
         assert_eq!(post(host, DELETED, 0), HvStatus::INVALID_PORT_ID);
         assert_eq!(signal(host, DELETED, 0), HvStatus::INVALID_PORT_ID);
-        assert!(host.signals.borrow().is_empty());
+        assert!(host.watch().signals.borrow().is_empty());
     });
 }

@@ -21,8 +21,8 @@ mod kvm {
     use std::io::{Read as _, Write as _};
 
     use hv_kvm::vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
-    use hv_kvm::{KvmVm, Layout, Machine, Observer, Outcome, Vm as _};
-    use hv_machine::{Firmware, Identity, RNG_SEED_LEN, Spec};
+    use hv_kvm::{KvmVm, Layout, Machine, Observer, RunOutcome, Vm as _};
+    use hv_machine::{RNG_SEED_LEN, Spec};
     use hv_partition::{
         Bus, BusEvent, BusObserver, Config, DeviceId, Event, HostBackend, Never, Pages, Partition, Started,
         Token, Vp, VpContext,
@@ -72,19 +72,13 @@ mod kvm {
         let vps: u32 = vps.parse()?;
         let mut rng_seed = [0; RNG_SEED_LEN];
         File::open("/dev/urandom")?.read_exact(&mut rng_seed)?;
-        let image = hv_machine::build(Spec {
-            platform: &PLATFORM,
-            kernel: read(kernel)?,
-            initrd: Some(read(initrd)?),
-            append: append.join(" "),
-            memory: MEMORY,
-            vps,
-            firmware: Firmware::Acpi,
-            vmbus_intid: 18,
-            stimer_intid: 17,
-            identity: Identity::DEFAULT,
-            rng_seed,
-        })?;
+        let image = hv_machine::build(
+            Spec::new(&PLATFORM, read(kernel)?, rng_seed)
+                .with_initrd(Some(read(initrd)?))
+                .with_append(append.join(" "))
+                .with_memory(MEMORY)
+                .with_vps(vps),
+        )?;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(PLATFORM.ram_base), MEMORY as usize)])?;
         for (address, bytes) in &image.segments {
             memory.write_slice(bytes, GuestAddress(*address))?;
@@ -96,7 +90,7 @@ mod kvm {
         let partition = Partition::new(config.hypervisor, &states, &[], &bus);
         hv_kvm::enter_sandbox(&[])?;
         match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
-            Outcome::PowerOff => Ok(()),
+            RunOutcome::PowerOff => Ok(()),
             outcome => Err(format!("the guest ended with {outcome:?}").into()),
         }
     }

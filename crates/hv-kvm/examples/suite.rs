@@ -23,8 +23,8 @@ mod kvm {
 
     use hv_conformance::loopback;
     use hv_kvm::vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
-    use hv_kvm::{KvmVm, Layout, Machine, Observer, Outcome, Vm as _};
-    use hv_machine::{Firmware, Identity, RNG_SEED_LEN, Spec};
+    use hv_kvm::{KvmVm, Layout, Machine, Observer, RunOutcome, Vm as _};
+    use hv_machine::{Firmware, RNG_SEED_LEN, Spec};
     use hv_partition::{
         Bus, BusObserver, Config, DeviceId, HostBackend, Never, Pages, Partition, Port, PortTarget, Started,
         Token, Vp, VpContext,
@@ -79,19 +79,13 @@ mod kvm {
             return Err("usage: suite GUEST VPS [COMMAND LINE]".into());
         };
         let vps: u32 = vps.parse()?;
-        let image = hv_machine::build(Spec {
-            platform: &PLATFORM,
-            kernel: std::fs::read(guest)?,
-            initrd: None,
-            append: append.join(" "),
-            memory: MEMORY,
-            vps,
-            firmware: Firmware::DeviceTree,
-            vmbus_intid: 18,
-            stimer_intid: 17,
-            identity: Identity::DEFAULT,
-            rng_seed: [7; RNG_SEED_LEN],
-        })?;
+        let image = hv_machine::build(
+            Spec::new(&PLATFORM, std::fs::read(guest)?, [7; RNG_SEED_LEN])
+                .with_append(append.join(" "))
+                .with_memory(MEMORY)
+                .with_vps(vps)
+                .with_firmware(Firmware::DeviceTree),
+        )?;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(PLATFORM.ram_base), MEMORY as usize)])?;
         for (address, bytes) in &image.segments {
             memory.write_slice(bytes, GuestAddress(*address))?;
@@ -103,7 +97,7 @@ mod kvm {
         let partition = Partition::new(config.hypervisor, &states, &PORTS, &bus);
         hv_kvm::enter_sandbox(&[])?;
         match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
-            Outcome::PowerOff => Ok(()),
+            RunOutcome::PowerOff => Ok(()),
             outcome => Err(format!("the guest ended with {outcome:?}").into()),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) const PROGRAM: [u32; 8] = [
     0x17ff_fff9, // b 0
 ];
 
-/// A virtual CPU with that program.
+/// A virtual CPU that runs this program.
 #[derive(Debug)]
 pub(crate) struct Helper<V> {
     vcpu: V,

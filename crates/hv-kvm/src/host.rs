@@ -15,7 +15,7 @@ use hv_vmbus::Traffic;
 use crate::helper::Helper;
 use crate::kvm::Vm;
 use crate::layout::Layout;
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::pl011::Pl011;
 use crate::slot::Slot;
 
@@ -45,7 +45,7 @@ pub(crate) struct Shared<V: Vm, S> {
     /// VPs that are on, or were asked to start.
     online: AtomicUsize,
     uart: Mutex<Uart>,
-    outcome: Mutex<Option<Outcome>>,
+    outcome: Mutex<Option<RunOutcome>>,
 }
 
 /// The console, and the level of its interrupt as KVM has it.
@@ -84,12 +84,12 @@ impl<V: Vm, S: Observer> Shared<V, S> {
     /// Counts a VP that went off. The last one ends the run.
     pub(crate) fn went_off(&self) {
         if self.online.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.stop(Outcome::AllVpsOff);
+            self.stop(RunOutcome::AllVpsOff);
         }
     }
 
     /// Ends the run; the first outcome counts.
-    pub(crate) fn stop(&self, outcome: Outcome) {
+    pub(crate) fn stop(&self, outcome: RunOutcome) {
         lock(&self.outcome).get_or_insert(outcome);
         for slot in &self.slots {
             slot.stop();
@@ -97,14 +97,14 @@ impl<V: Vm, S: Observer> Shared<V, S> {
     }
 
     /// Takes the outcome of a run that has ended.
-    pub(crate) fn take_outcome(&self) -> Option<Outcome> {
+    pub(crate) fn take_outcome(&self) -> Option<RunOutcome> {
         lock(&self.outcome).take()
     }
 
     /// Ends the run if an ioctl had an error that only a fault of the host's explains.
     fn must(&self, what: &'static str, result: io::Result<()>) {
         if let Err(error) = result {
-            self.stop(Outcome::Failed { what, error });
+            self.stop(RunOutcome::Failed { what, error });
         }
     }
 

@@ -98,6 +98,7 @@ pub trait Waker: Send + Sync {
 
 /// Reason why a virtual CPU stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Exit {
     /// An `hvc`, or an `smc`, whose function id is in a forwarded range. PC is after the instruction.
     Call {
@@ -133,6 +134,8 @@ pub enum Exit {
 }
 
 /// What a [`Machine`](crate::Machine) is made of.
+///
+/// Exhaustive on purpose: whoever implements [`Vm`] has to provide every part.
 #[derive(Debug)]
 pub struct Parts<V: Vm> {
     /// The virtual machine.

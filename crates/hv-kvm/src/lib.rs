@@ -69,7 +69,7 @@ pub use layout::Layout;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub use linux::{Error, KvmThread, KvmVcpu, KvmVm, KvmWaker, enter_sandbox};
 pub use machine::Machine;
-pub use outcome::Outcome;
+pub use outcome::RunOutcome;
 pub use register::Register;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub use vm_memory;

@@ -9,7 +9,7 @@ use hv_partition::{Partition, RawMutex, Served, VpContext};
 use crate::helper::Helper;
 use crate::host::{Embedder, Observer, Shared, lock};
 use crate::kvm::{Parts, Vm};
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::vp::VpThread;
 
 /// A machine around a partition.
@@ -75,7 +75,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
 
     /// Ends the run, from any thread. Before [`Self::run`] it has that return at once.
     pub fn stop(&self) {
-        self.shared.stop(Outcome::Stopped);
+        self.shared.stop(RunOutcome::Stopped);
     }
 
     /// Runs a partition until its end, with a thread for each VP; VP 0 starts with `boot`. A run that was stopped
@@ -83,7 +83,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
     ///
     /// # Panics
     /// If the partition's VPs are not as many as the machine's, or the machine has run before.
-    pub fn run<'h, R, B>(&'h self, partition: &'h Partition<'_, R, B>, boot: &VpContext) -> Outcome
+    pub fn run<'h, R, B>(&'h self, partition: &'h Partition<'_, R, B>, boot: &VpContext) -> RunOutcome
     where
         R: RawMutex + Send + Sync,
         B: Served<'h, R, Embedder<V, S>> + Sync,
@@ -101,10 +101,10 @@ impl<V: Vm, S: Observer> Machine<V, S> {
                     .name(format!("vp {vp}"))
                     .spawn_scoped(scope, move || VpThread { partition, host, vp, vcpu }.run());
                 if let Err(error) = started {
-                    self.shared.stop(Outcome::Failed { what: "a virtual processor's thread", error });
+                    self.shared.stop(RunOutcome::Failed { what: "a virtual processor's thread", error });
                 }
             }
         });
-        self.shared.take_outcome().unwrap_or(Outcome::Stopped)
+        self.shared.take_outcome().unwrap_or(RunOutcome::Stopped)
     }
 }

@@ -2,10 +2,10 @@
 
 use std::io;
 
-/// Outcome of a run.
+/// RunOutcome of a run.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The guest powered off (PSCI SYSTEM_OFF).
     PowerOff,
     /// The guest requested a reset (PSCI SYSTEM_RESET).

@@ -16,7 +16,7 @@ use crate::host::Observer;
 use crate::kvm::Exit;
 use crate::layout::Layout;
 use crate::machine::Machine;
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::register::Register;
 
 /// Where VP 0 starts.
@@ -99,7 +99,7 @@ impl Guest<'_> {
 }
 
 /// Runs a machine until its end, and `test` beside it.
-fn with(vps: usize, config: Config, test: impl FnOnce(&Guest<'_>)) -> Outcome {
+fn with(vps: usize, config: Config, test: impl FnOnce(&Guest<'_>)) -> RunOutcome {
     let machine = Machine::new(FakeVm::create(vps), Console::default()).unwrap();
     let states: Vec<Vp<RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
     let bus: Bus<RawMutex> = Bus::new(config.vmbus);
@@ -135,7 +135,7 @@ fn the_first_vp_starts_as_firmware_leaves_it_and_the_guest_powers_off() {
         assert_eq!(guest.psci(0, psci::VERSION, [0; 3]), 0x1_0001);
         guest.last_call(0, psci::SYSTEM_OFF);
     });
-    assert!(matches!(outcome, Outcome::PowerOff), "{outcome:?}");
+    assert!(matches!(outcome, RunOutcome::PowerOff), "{outcome:?}");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_reset_by_smc_is_an_outcome() {
         cpu.settle();
         cpu.post(Exit::Call { function: psci::SYSTEM_RESET, smc: true });
     });
-    assert!(matches!(outcome, Outcome::Reset), "{outcome:?}");
+    assert!(matches!(outcome, RunOutcome::Reset), "{outcome:?}");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn a_vp_starts_goes_off_and_starts_again_with_reset_registers() {
 #[test]
 fn the_last_vp_that_goes_off_ends_the_run() {
     let outcome = with(2, config(), |guest| guest.last_call(0, psci::CPU_OFF));
-    assert!(matches!(outcome, Outcome::AllVpsOff), "{outcome:?}");
+    assert!(matches!(outcome, RunOutcome::AllVpsOff), "{outcome:?}");
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_stop_ends_vps_that_run_and_vps_that_are_off() {
         guest.cpu(2).settle();
         guest.machine.stop();
     });
-    assert!(matches!(outcome, Outcome::Stopped), "{outcome:?}");
+    assert!(matches!(outcome, RunOutcome::Stopped), "{outcome:?}");
 }
 
 #[test]
@@ -341,6 +341,6 @@ fn an_exit_without_meaning_ends_the_run_with_its_number() {
         cpu.settle();
         cpu.post(Exit::Other(17));
     });
-    let Outcome::Failed { error, .. } = outcome else { panic!("{outcome:?}") };
+    let RunOutcome::Failed { error, .. } = outcome else { panic!("{outcome:?}") };
     assert!(error.to_string().contains("exit reason 17"), "{error}");
 }

@@ -9,7 +9,7 @@ use crate::helper::EL1H_MASKED;
 use crate::host::{Embedder, Observer, Shared};
 use crate::inject;
 use crate::kvm::{Exit, Vcpu, Vm};
-use crate::outcome::Outcome;
+use crate::outcome::RunOutcome;
 use crate::register::Register;
 
 /// A VP in its thread.
@@ -42,7 +42,7 @@ where
     /// Runs the VP each time that it is started, until the machine stops. An error stops the machine.
     pub(crate) fn run(mut self) {
         if let Err(error) = self.run_to_the_end() {
-            self.shared().stop(Outcome::Failed { what: "a virtual processor", error });
+            self.shared().stop(RunOutcome::Failed { what: "a virtual processor", error });
         }
         self.shared().slots[self.vp].detach();
     }
@@ -124,13 +124,13 @@ where
             Action::Undefined => inject::undefined_call(vcpu)?,
             Action::Suspend => vcpu.set_suspended(true)?,
             Action::VpOff => return Ok(After::Off),
-            Action::SystemOff => return Ok(self.end(Outcome::PowerOff)),
-            Action::SystemReset => return Ok(self.end(Outcome::Reset)),
+            Action::SystemOff => return Ok(self.end(RunOutcome::PowerOff)),
+            Action::SystemReset => return Ok(self.end(RunOutcome::Reset)),
         }
         Ok(After::Continue)
     }
 
-    fn end(&self, outcome: Outcome) -> After {
+    fn end(&self, outcome: RunOutcome) -> After {
         self.shared().stop(outcome);
         After::Stop
     }

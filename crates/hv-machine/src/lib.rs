@@ -21,6 +21,7 @@ mod layout;
 pub mod linux;
 mod platform;
 mod smbios;
+mod spec;
 mod unpack;
 pub mod words;
 
@@ -32,52 +33,14 @@ pub use layout::ALIGN_2M;
 use layout::{Layout, mib};
 pub use platform::{Platform, Timers};
 pub use smbios::Identity;
+pub use spec::{Firmware, RNG_SEED_LEN, Spec};
 
-/// Bytes of entropy for a guest.
-pub const RNG_SEED_LEN: usize = 64;
 /// Linux's COMMAND_LINE_SIZE on arm64, less the terminating NUL.
 const MAX_COMMAND_LINE: usize = 2047;
 
-/// The description of the machine that a guest gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Firmware {
-    /// ACPI tables and an EFI system table, as from Hyper-V's firmware.
-    Acpi,
-    /// A device tree.
-    DeviceTree,
-    /// A device tree that also leads to the EFI system table and thus to ACPI: for a program that acts as firmware for
-    /// another.
-    Both,
-}
-
-/// What to build.
-#[derive(Clone, Debug)]
-pub struct Spec<'a> {
-    /// The hardware.
-    pub platform: &'a Platform,
-    /// The kernel's file, in a known format.
-    pub kernel: Vec<u8>,
-    /// The initramfs, in any form that the kernel accepts.
-    pub initrd: Option<Vec<u8>>,
-    /// The user's part of the command line. If it has no `console=`, the default console is prepended.
-    pub append: String,
-    /// Bytes of guest memory, from [`Platform::ram_base`]; a multiple of 2 MiB.
-    pub memory: u64,
-    /// Virtual processors, 1 to [`Platform::max_vps`].
-    pub vps: u32,
-    /// The description of the machine.
-    pub firmware: Firmware,
-    /// INTID of the VMBus interrupt, a PPI.
-    pub vmbus_intid: u32,
-    /// INTID for direct-mode synthetic timers, a PPI.
-    pub stimer_intid: u32,
-    /// SMBIOS identity of the machine. Not visible to a guest without EFI tables.
-    pub identity: Identity,
-    /// Entropy for the guest; the same seed gives the same bytes.
-    pub rng_seed: [u8; RNG_SEED_LEN],
-}
-
 /// Contents of guest memory at the start. RAM outside the segments must be zero.
+///
+/// Exhaustive on purpose: a host that stores or compares images has to name every field, so it notices a new one.
 #[derive(Debug)]
 pub struct Image {
     /// Guest physical address and contents of each piece; they do not overlap and all lie in guest RAM.

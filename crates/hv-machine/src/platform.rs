@@ -5,7 +5,9 @@ use std::ops::Range;
 /// Addresses and interrupts of one kind of machine. All addresses are guest physical.
 ///
 /// A host based on QEMU and one based on KVM differ in these numbers only; the tables are generated from them.
+/// [`Platform::new`] and the setters make one, also in a `const`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Platform {
     /// Start of guest RAM, a multiple of 2 MiB.
     pub ram_base: u64,
@@ -37,6 +39,7 @@ pub struct Platform {
 ///
 /// Source: Arm Base System Architecture, "PPI assignments".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Timers {
     /// EL1 virtual timer, CNTV.
     pub virtual_el1: u32,
@@ -46,7 +49,95 @@ pub struct Timers {
     pub physical_el2: u32,
 }
 
+impl Timers {
+    /// The INTIDs of the Base System Architecture.
+    pub const BSA: Self = Self::new(27, 30, 26);
+
+    /// Returns the timers with these INTIDs.
+    #[must_use]
+    pub const fn new(virtual_el1: u32, physical_el1: u32, physical_el2: u32) -> Self {
+        Self { virtual_el1, physical_el1, physical_el2 }
+    }
+}
+
 impl Platform {
+    /// Returns a platform with these addresses, and the defaults for the rest: at most 64 GiB of RAM and 8 VPs,
+    /// redistributors of 128 KiB (GICv3 without virtual LPIs), the timers and the PMU (23) of the Base System
+    /// Architecture, and no further PPIs of the host.
+    #[must_use]
+    pub const fn new(
+        ram_base: u64,
+        distributor: Range<u64>,
+        redistributors: u64,
+        uart: Range<u64>,
+        uart_intid: u32,
+        vmbus_window: Range<u64>,
+    ) -> Self {
+        Self {
+            ram_base,
+            max_memory: 64 << 30,
+            max_vps: 8,
+            distributor,
+            redistributors,
+            redistributor_stride: 0x2_0000,
+            uart,
+            uart_intid,
+            vmbus_window,
+            timers: Timers::BSA,
+            pmu_intid: 23,
+            taken_intids: &[],
+        }
+    }
+
+    /// Sets the maximum guest RAM in bytes.
+    #[must_use]
+    pub const fn with_max_memory(mut self, max_memory: u64) -> Self {
+        self.max_memory = max_memory;
+        self
+    }
+
+    /// Sets the maximum number of virtual processors.
+    #[must_use]
+    pub const fn with_max_vps(mut self, max_vps: u32) -> Self {
+        self.max_vps = max_vps;
+        self
+    }
+
+    /// Sets the size of a redistributor in bytes.
+    #[must_use]
+    pub const fn with_redistributor_stride(mut self, redistributor_stride: u64) -> Self {
+        self.redistributor_stride = redistributor_stride;
+        self
+    }
+
+    /// Sets the address window for VMBus devices.
+    #[must_use]
+    pub const fn with_vmbus_window(mut self, vmbus_window: Range<u64>) -> Self {
+        self.vmbus_window = vmbus_window;
+        self
+    }
+
+    /// Sets the INTIDs of the timers.
+    #[must_use]
+    pub const fn with_timers(mut self, timers: Timers) -> Self {
+        self.timers = timers;
+        self
+    }
+
+    /// Sets the INTID of the PMU's overflow interrupt.
+    #[must_use]
+    pub const fn with_pmu_intid(mut self, pmu_intid: u32) -> Self {
+        self.pmu_intid = pmu_intid;
+        self
+    }
+
+    /// Sets the further PPIs that belong to the host.
+    #[must_use]
+    pub const fn with_taken_intids(mut self, taken_intids: &'static [u32]) -> Self {
+        self.taken_intids = taken_intids;
+        self
+    }
+
     /// Returns true if a PPI is free for VMBus or for synthetic timers.
     #[must_use]
     pub fn is_free_ppi(&self, intid: u32) -> bool {

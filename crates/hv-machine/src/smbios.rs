@@ -23,8 +23,9 @@ const MEMORY_ARRAY: u16 = 16;
 /// "No error information structure".
 const NO_ERROR_HANDLE: u16 = 0xfffe;
 
-/// The identity of the machine.
+/// The identity of the machine: [`Identity::DEFAULT`], or one that the setters make of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// UUID of the machine, in text order. Cloud images use it as the instance id.
     pub uuid: [u8; 16],
@@ -40,6 +41,18 @@ impl Identity {
         ],
         azure: false,
     };
+
+    /// Sets the UUID.
+    #[must_use]
+    pub const fn with_uuid(self, uuid: [u8; 16]) -> Self {
+        Self { uuid, ..self }
+    }
+
+    /// Sets whether the machine has the chassis asset tag of Azure.
+    #[must_use]
+    pub const fn with_azure(self, azure: bool) -> Self {
+        Self { azure, ..self }
+    }
 }
 
 /// What the tables describe.

@@ -10,7 +10,7 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
 use hv_tlfs::vmbus::{Guid, socket};
-use hv_vmbus::{Backend, DeviceId, Moment, Pages, Posted, Start, Started, Token, Work};
+use hv_vmbus::{Backend, BusFaults, DeviceId, Moment, Pages, Posted, Start, Started, Token, Work};
 
 use crate::event::{BusEvent, BusObserver};
 use crate::joined::{Core, Joined};
@@ -138,37 +138,8 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
     }
 
     #[inline]
-    fn is_planned(&self) -> bool {
-        !self.0.host.faults().is_empty()
-    }
-
-    #[inline]
-    fn starts(&self, _: DeviceId) -> Start {
-        match self.0.host.faults().starts() {
-            faults::Start::Now => Start::Now,
-            faults::Start::Late(time) => Start::Late(time),
-            faults::Start::After => Start::After,
-            faults::Start::Never => Start::Never,
-        }
-    }
-
-    #[inline]
-    fn is_mute(&self) -> bool {
-        self.0.host.faults().mutes()
-    }
-
-    #[inline]
-    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
-        let moment = match moment {
-            Moment::Open => faults::Moment::Open,
-            Moment::Packet => faults::Moment::Packet,
-        };
-        self.0.host.faults().rescinds(number_of(interface), moment)
-    }
-
-    #[inline]
-    fn refuses(&self, interface: &Guid, version: u32) -> bool {
-        self.0.host.faults().refuses(number_of(interface), version)
+    fn faults(&self) -> impl BusFaults {
+        Planned(self.0.host.faults())
     }
 
     #[inline]
@@ -182,5 +153,44 @@ impl<R: RawMutex, H: Host + BusObserver> hv_vmbus::BusPort for ServerPort<'_, R,
 
     fn contents(&self, contents: &hv_vmbus::Contents<'_>) {
         self.0.host.observe_bus(&BusEvent::Contents(*contents));
+    }
+}
+
+/// The faults of a host, as injected into the server.
+struct Planned<F>(F);
+
+impl<F: Faults> BusFaults for Planned<F> {
+    #[inline]
+    fn is_planned(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    #[inline]
+    fn starts(&self, _: DeviceId) -> Start {
+        match self.0.starts() {
+            faults::Start::Now => Start::Now,
+            faults::Start::Late(time) => Start::Late(time),
+            faults::Start::After => Start::After,
+            faults::Start::Never => Start::Never,
+        }
+    }
+
+    #[inline]
+    fn is_mute(&self) -> bool {
+        self.0.mutes()
+    }
+
+    #[inline]
+    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
+        let moment = match moment {
+            Moment::Open => faults::Moment::Open,
+            Moment::Packet => faults::Moment::Packet,
+        };
+        self.0.rescinds(number_of(interface), moment)
+    }
+
+    #[inline]
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        self.0.refuses(number_of(interface), version)
     }
 }

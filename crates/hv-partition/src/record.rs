@@ -143,7 +143,7 @@ const _: () =
     assert!(CONTENTS_START + (CONTENTS_RECORDS - 1) * CONTENTS_STEP + CONTENTS_DATA == CONTENTS_BYTES);
 
 fn contents_records(contents: &Contents<'_>, mut sink: impl FnMut(What)) {
-    let Contents { channel, interface, from_guest, transaction, part, len, bytes } = *contents;
+    let Contents { channel, interface, from_guest, transaction, part, len, bytes, .. } = *contents;
     if interface == guid::NETWORK && part == network_part::FRAME {
         return sink(frame::record(contents));
     }

@@ -199,8 +199,8 @@ impl Piece {
     }
 }
 
-/// Returns true if a module is among [`Piece::Virtio`]: a disk's driver, a network card's, and those that this one
-/// needs. That of serial ports is built in. That of serial ports is built in.
+/// Returns true if a module is among [`Piece::Virtio`]: the drivers of disks and network cards, and their
+/// dependencies. The driver of serial ports is built in.
 fn is_virtio(name: &str) -> bool {
     let modules = ["virtio_blk", "virtio_net", "net_failover", "failover"];
     let is = |module: &&str| name.strip_prefix(*module).is_some_and(|rest| rest.starts_with(".ko"));

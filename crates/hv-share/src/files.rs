@@ -98,8 +98,8 @@ impl Files {
     /// Opens a file: one with contents, since opening another may have effects, or wait.
     ///
     /// # Errors
-    /// It is none, or a program with set-id bits that is to be written: its new contents would have the rights of the
-    /// old; others as of open(2).
+    /// It is not a regular file, or a program with set-id bits that is to be written: its new contents would have the
+    /// rights of the old; others as of open(2).
     pub(crate) fn file(&self, number: u64, flags: OFlags) -> Result<OwnedFd, Errno> {
         let place = self.reach(number)?;
         let stat = rustix::fs::fstat(&place)?;

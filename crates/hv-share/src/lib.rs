@@ -14,7 +14,7 @@
 //! - It makes the host grow by no request: numbers, open files and the length of a reply are bounded.
 //! - It changes nothing in a folder that is read-only: each request to change something is refused with `EROFS`.
 //! - It gains no rights by what it writes to a folder that it may change: it makes no device and no set-id program, and
-//!   writes to none (`change`). Locks of the guest's and of the host's programs exclude each other (`locks`).
+//!   writes to none (`change`). Locks of guest and host programs exclude each other (`locks`).
 #![forbid(unsafe_code)]
 
 mod change;
@@ -76,7 +76,7 @@ const O_APPEND: u32 = 0o2000;
 /// Requests that Linux may send before it has the replies, and from how many on it holds others back.
 const MOST_AT_ONCE: u16 = 32;
 
-/// A request that is none of the protocol's: nothing that follows it can be told apart.
+/// A request that the protocol does not define: nothing that follows it can be told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid;
 

@@ -108,7 +108,7 @@ impl Locks {
         let mut range = range(asked)?;
         let id = (FileId::from(&rustix::fs::fstat(file)?), asked.owner);
         call(self.owner(id, file)?, FcntlArg::F_OFD_GETLK(&mut range))?;
-        // No process of the guest's has the number of the host's.
+        // No guest process has the number of the host's.
         let start = range.l_start.cast_unsigned();
         let end = if range.l_len == 0 { LAST } else { start + (range.l_len - 1).cast_unsigned() };
         Ok(fuse_file_lock { start, end, typ: range.l_type.cast_unsigned().into(), pid: 0 })
@@ -188,7 +188,7 @@ impl Share {
     }
 }
 
-/// Kind of a lock that is waited for no longer; none of the guest's.
+/// Kind of a lock that is waited for no longer; no lock of a guest has it.
 const INTERRUPTED: u32 = u32::MAX;
 
 impl From<fuse_lk_in> for Asked {

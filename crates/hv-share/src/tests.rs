@@ -435,7 +435,7 @@ fn send(guest: &mut Guest, requests: &[(u32, u64, Vec<u8>)]) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever a guest sends: each reply is whole, bounded and to that request, nothing of the host's is in it, and
+    /// Whatever a guest sends: each reply is whole, bounded and to that request, no data of the host is in it, and
     /// nothing changes.
     #[test]
     fn no_guest_hurts_the_host(requests in proptest::collection::vec(hostile(), 1..60)) {

@@ -48,10 +48,10 @@ use hv_tlfs::vmbus::{ChannelId, Version};
 
 pub use hv_partition::testing::Effect;
 pub use hv_partition::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
-pub use memory::RAM_BASE;
+pub use memory::{RAM_BASE, Ram};
 
 use host::{Embedder, Gic, Surroundings};
-use memory::Ram;
+use memory::PAGES;
 
 /// A partition with its surroundings.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Testbed {
                 ports.leak(),
                 Box::leak(Box::new(bus)),
             ),
-            host: Embedder::with(vps, Ram::new(), Surroundings::new(vps)),
+            host: Embedder::with(vps, Ram::new(PAGES), Surroundings::new(vps)),
             hypercalls: AtomicUsize::new(0),
         }));
         bed.partition.reset(&bed.host);
@@ -126,13 +126,13 @@ impl Testbed {
     /// Allocates a page of guest memory, all zeros. There are a few hundred.
     #[must_use]
     pub fn page(&self) -> &'static Page {
-        &self.host.memory().allocate(1)[0]
+        &self.pages(1)[0]
     }
 
     /// Allocates this number of consecutive pages of guest memory, all zeros.
     #[must_use]
     pub fn pages(&self, count: usize) -> &'static [Page] {
-        self.host.memory().allocate(count)
+        self.host.memory().allocate(count).expect("the testbed is out of guest memory")
     }
 
     /// Allocates a page of guest memory for the parameters of hypercalls.

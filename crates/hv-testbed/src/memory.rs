@@ -9,12 +9,13 @@ use hv_partition::{BadAddress, GuestMemory};
 /// First guest physical address of the memory: in the last GiB that 52 bits reach, where no guest of Hyper-V has
 /// memory. Page numbers of VMBus have 40 bits.
 pub const RAM_BASE: u64 = (1 << 52) - (1 << 30);
-/// Number of pages; Miri takes seconds per hundred.
-const PAGES: usize = if cfg!(miri) { 24 } else { 256 };
+/// Number of pages of a testbed; Miri takes seconds per hundred.
+pub(crate) const PAGES: usize = if cfg!(miri) { 24 } else { 256 };
 const PAGE: u64 = hv_tlfs::page::SIZE as u64;
 
+/// Guest memory from [`RAM_BASE`] on, which lives as long as the process: for a test with a host of its own.
 #[derive(Debug)]
-pub(crate) struct Ram {
+pub struct Ram {
     pages: &'static [Page],
     /// A reference to each of them: passing on a reference to all makes Miri check every cell.
     each: Vec<&'static Page>,
@@ -22,22 +23,36 @@ pub(crate) struct Ram {
 }
 
 impl Ram {
-    pub(crate) fn new() -> Self {
-        let pages: Vec<Page> = (0..PAGES).map(|_| Page::new()).collect();
+    /// Creates memory of this many pages, all zeros and none allocated.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        let pages: Vec<Page> = (0..count).map(|_| Page::new()).collect();
         let pages: &'static [Page] = pages.leak();
         Self { pages, each: pages.iter().collect(), used: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn allocate(&self, count: usize) -> &'static [Page] {
-        let end = |first: usize| first.checked_add(count).filter(|&end| end <= self.pages.len());
-        let first = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end);
-        first
-            .ok()
-            .and_then(|first| self.pages.get(first..first + count))
-            .expect("the testbed is out of guest memory")
+    /// Returns all pages.
+    #[must_use]
+    pub fn pages(&self) -> &'static [Page] {
+        self.pages
     }
 
-    pub(crate) fn page(&self, gpa: u64) -> Option<&'static Page> {
+    /// Returns the number of pages that are allocated, which are the first ones.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Allocates this number of consecutive pages; `None` if there are fewer. They are never freed.
+    pub fn allocate(&self, count: usize) -> Option<&'static [Page]> {
+        let end = |first: usize| first.checked_add(count).filter(|&end| end <= self.pages.len());
+        let first = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, end);
+        first.ok().and_then(|first| self.pages.get(first..first + count))
+    }
+
+    /// Returns the page at this address.
+    #[must_use]
+    pub fn page(&self, gpa: u64) -> Option<&'static Page> {
         self.each.get(usize::try_from(gpa.checked_sub(RAM_BASE)? / PAGE).ok()?).copied()
     }
 
@@ -107,7 +122,7 @@ impl GuestMemory for Ram {
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {
-        let end = RAM_BASE + PAGES as u64 * PAGE;
+        let end = RAM_BASE + self.pages.len() as u64 * PAGE;
         gpa >= RAM_BASE && gpa.checked_add(len).is_some_and(|last| last <= end)
     }
 }
@@ -118,7 +133,7 @@ mod tests {
 
     #[test]
     fn bytes_at_any_address_come_back_and_their_neighbours_stay() {
-        let ram = Ram::new();
+        let ram = Ram::new(PAGES);
         let data: Vec<u8> = (1..=40).collect();
         for gpa in (RAM_BASE..RAM_BASE + 9).chain([RAM_BASE + PAGE - 20]) {
             for len in [0, 1, 3, 7, 8, 9, 16, 17, 40] {
@@ -138,7 +153,7 @@ mod tests {
 
     #[test]
     fn what_is_not_memory_is_refused_as_a_whole() {
-        let ram = Ram::new();
+        let ram = Ram::new(PAGES);
         let end = RAM_BASE + PAGES as u64 * PAGE;
         assert!(ram.write(end - 4, &[1; 5]).is_err());
         let mut last = [9; 4];

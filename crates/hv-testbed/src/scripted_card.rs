@@ -22,7 +22,7 @@ pub fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// A packet of the guest's.
+/// A packet from the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// Its transaction id.
@@ -151,7 +151,7 @@ impl<'h> ScriptedCard<'h> {
         self.put(IN_BAND, 0, 0, &[], payload)
     }
 
-    /// Completes a packet of the guest's.
+    /// Completes a packet from the guest.
     pub fn complete(&mut self, transaction: u64, payload: &[u8]) -> bool {
         self.put(COMPLETION, 0, transaction, &[], payload)
     }

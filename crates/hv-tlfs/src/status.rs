@@ -139,7 +139,7 @@ constants! {
     EVENT_BUFFER_ALREADY_FREED = 0x74, "HV_STATUS_EVENT_BUFFER_ALREADY_FREED";
     /// the time-out expired first
     TIME_OUT = 0x78, "HV_STATUS_TIME_OUT" ["HV_STATUS_TIMEOUT"];
-    /// the hypercall continues; its end will be told
+    /// the hypercall continues; its completion will be reported
     CALL_PENDING = 0x79, "HV_STATUS_CALL_PENDING";
     /// the VTL is enabled already
     VTL_ALREADY_ENABLED = 0x86, "HV_STATUS_VTL_ALREADY_ENABLED";

@@ -1,6 +1,8 @@
-//! Reference time: the partition's clock, read from a register or from the reference TSC page.
+//! Times in units of 100 ns: reference time, the partition's clock, read from a register or from the reference TSC page;
+//! and the host's time of day.
 
 use core::fmt;
+use core::time::Duration;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -73,6 +75,49 @@ impl fmt::Debug for ReferenceTime {
     }
 }
 
+/// A time of day in UTC, in units of 100 ns since 1601-01-01 00:00.
+///
+/// Source: \[MS-DTYP\] 2.3.3, FILETIME; Linux 6.12, `include/linux/hyperv.h`, `WLTIMEDELTA`.
+#[doc(alias = "FILETIME")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
+pub struct FileTime(pub u64);
+
+impl FileTime {
+    /// 1970-01-01 00:00.
+    #[doc(alias = "WLTIMEDELTA")]
+    pub const UNIX_EPOCH: Self = Self(116_444_736_000_000_000);
+
+    /// Creates a time from the duration since 1970, rounded down, and at most the latest time.
+    #[must_use]
+    pub const fn from_unix(since: Duration) -> Self {
+        let ticks = since.as_secs().saturating_mul(CLOCK_HZ);
+        let ticks = ticks.saturating_add(since.subsec_nanos() as u64 / 100);
+        Self(ticks.saturating_add(Self::UNIX_EPOCH.0))
+    }
+
+    /// Returns the duration since 1970; `None` for a time before it.
+    #[must_use]
+    pub const fn since_unix(self) -> Option<Duration> {
+        match self.0.checked_sub(Self::UNIX_EPOCH.0) {
+            Some(ticks) => Some(Duration::new(ticks / CLOCK_HZ, (ticks % CLOCK_HZ) as u32 * 100)),
+            None => None,
+        }
+    }
+
+    /// Returns the time after a duration, modulo 2^64.
+    #[must_use]
+    pub const fn wrapping_add(self, duration: ReferenceTime) -> Self {
+        Self(self.0.wrapping_add(duration.0))
+    }
+
+    /// Returns the time before a duration, modulo 2^64.
+    #[must_use]
+    pub const fn wrapping_sub(self, duration: ReferenceTime) -> Self {
+        Self(self.0.wrapping_sub(duration.0))
+    }
+}
+
 structs! {
     table PAGE, from "TLFS, Timers, Partition Reference Time Enlightenment; Linux 6.12, include/asm-generic/hyperv-tlfs.h; 2018 patch";
 
@@ -116,5 +161,23 @@ bits! {
     also {
         "as_uint64" @ 0, 8;
         "reserved" @ 0, 8, bits 11:1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_time_is_a_unix_time() {
+        // 2026-01-01, as `date` and Windows' tables have it.
+        let time = FileTime::from_unix(Duration::new(1_767_225_600, 1_299));
+        assert_eq!(time, FileTime(134_116_992_000_000_012));
+        assert_eq!(time.since_unix(), Some(Duration::new(1_767_225_600, 1_200)));
+        assert_eq!(FileTime::UNIX_EPOCH.since_unix(), Some(Duration::ZERO));
+        assert_eq!(FileTime(FileTime::UNIX_EPOCH.0 - 1).since_unix(), None);
+        assert_eq!(FileTime::from_unix(Duration::MAX), FileTime(u64::MAX));
+        assert_eq!(FileTime(u64::MAX).wrapping_add(ReferenceTime(8)), FileTime(7));
+        assert_eq!(FileTime(7).wrapping_sub(ReferenceTime(8)), FileTime(u64::MAX));
     }
 }

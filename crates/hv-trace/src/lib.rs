@@ -34,6 +34,8 @@ pub const BODY: usize = 48;
 pub const NO_VP: u32 = u32::MAX;
 
 /// An event.
+///
+/// Exhaustive on purpose: it is the format's own, and what grows is [`What`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Counter (CNTPCT_EL0) when it happened.

@@ -19,6 +19,8 @@ pub enum RegisterFrame {
 }
 
 /// A trapped access by the guest.
+///
+/// Exhaustive on purpose: a trap decodes to a place and a size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// The target.

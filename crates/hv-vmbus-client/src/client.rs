@@ -213,7 +213,7 @@ impl<'t, C, W> Client<'t, C, W> {
         self.slots.gpadls.iter().find(|slot| id.0 != 0 && slot.id() == id)
     }
 
-    /// Ends the connection, after the host has ended it and all access to the guest's memory.
+    /// Ends the connection, after the host has closed it and no longer accesses guest memory.
     fn end(&mut self) {
         self.all_offers = false;
         for slot in self.slots.channels {
@@ -262,7 +262,7 @@ impl<'t, C: Conduit, W: Wake> Client<'t, C, W> {
         self.drive()
     }
 
-    /// Posts the contact that is to be posted. A connection that the host does not have is that of versions it does not
+    /// Posts the pending INITIATE_CONTACT. A connection that the host does not have is that of versions it does not
     /// speak.
     fn drive(&mut self) -> Result<(), Error> {
         while let (State::Contacting { version, posted: false }, Some(contact)) = (self.state, self.contact) {

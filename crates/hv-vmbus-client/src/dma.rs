@@ -221,8 +221,8 @@ impl<D: Dma> PageRun<D> {
         write(self.pages(), offset, from);
     }
 
-    /// Lets the host access the pages permanently: there is no way back to a run. For pages that come back there are
-    /// [`Queue`](crate::Queue) and [`Gpadl`](crate::Gpadl), which take runs.
+    /// Lets the host access the pages permanently: they cannot be turned back into a run. For pages that come back
+    /// there are [`Queue`](crate::Queue) and [`Gpadl`](crate::Gpadl), which take runs.
     ///
     /// # Errors
     ///
@@ -331,10 +331,10 @@ impl<'w> Window<'w> {
     ///
     /// # Safety
     ///
-    /// The guest physical addresses from `gpa` on, a multiple of 4096, as many bytes as the pages have, lie in the
-    /// range that firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device
-    /// tree). There is no RAM, and nothing else uses them, not even after `'w`: the host may put memory over what is
-    /// there. `pages` is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
+    /// `gpa` is a multiple of 4096, and the range that starts there, as long as `pages`, lies in the range that
+    /// firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device tree). There
+    /// is no RAM, and nothing else uses them, not even after `'w`: the host may put memory over what is there. `pages`
+    /// is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
     #[must_use]
     pub const unsafe fn new(pages: &'w [Page], gpa: u64) -> Self {
         Self { pages, gpa }

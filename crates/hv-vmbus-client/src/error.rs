@@ -7,8 +7,8 @@ use hv_tlfs::vmbus::{ChannelId, ConnectionState, NtStatus};
 
 use crate::ring::{RingError, SendError};
 
-/// Packets that lead to nothing which one call takes: completions of nothing, messages that are none of the driver's. A
-/// host gets room with each batch, so one that goes on would hold a call for ever.
+/// Packets that lead to nothing which one call takes: completions of nothing, messages that the driver does not use. A
+/// host gets room with each batch, so one that never stops would block a call forever.
 pub const FLOOD: usize = 4096;
 
 /// Reason why a call of the client failed.
@@ -88,9 +88,7 @@ impl fmt::Display for Error {
             Self::Version => f.write_str("the agreed VMBus version has not this message"),
             Self::Send(error) => error.fmt(f),
             Self::Ring(error) => error.fmt(f),
-            Self::Flood => {
-                f.write_str("host sends packets without end that were not asked for; close the channel")
-            }
+            Self::Flood => f.write_str("host keeps sending unsolicited packets; close the channel"),
             Self::TooLong(len) => write!(f, "packet of {len} bytes from the host, longer than the buffer"),
             Self::TimedOut => f.write_str("the host did not answer in time"),
         }

@@ -83,7 +83,7 @@ impl<T: fmt::Debug, D: Dma> fmt::Debug for Event<'_, T, D> {
     }
 }
 
-/// A channel whose packets are requests, up to `DEPTH` in flight, each with a tag of the driver's and with memory.
+/// A channel whose packets are requests, up to `DEPTH` in flight, each with a tag from the driver and with memory.
 ///
 /// Memory comes back with the completion of its request, in any order, or when the channel is closed. A completion that
 /// names no request in flight changes nothing and is counted: transaction ids are never used twice.

@@ -8,7 +8,7 @@ use crate::line::Stage;
 use crate::optional::Optional;
 use crate::outbox::ContactAnswer;
 use crate::parse::parse;
-use crate::port::BusPort;
+use crate::port::{BusFaults as _, BusPort};
 use crate::protocol::connection::MESSAGE_CONNECTION_ID;
 use crate::protocol::{ConnectionState, FeatureFlags, Guid, InitiateContact, InitiateContactClient, Version};
 use crate::worker::SINT;
@@ -62,7 +62,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
             Err(Reason::WrongSint)
         } else if vtl != 0 {
             Err(Reason::WrongVtl)
-        } else if !self.config().speaks(version) || port.refuses(&Guid::ZERO, version.0) {
+        } else if !self.config().speaks(version) || port.faults().refuses(&Guid::ZERO, version.0) {
             Ok(())
         } else {
             answer.version = Some(version);

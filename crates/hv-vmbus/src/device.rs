@@ -10,6 +10,7 @@ use hv_tlfs::time::ReferenceTime;
 
 /// What a device did with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Taken {
     /// It has processed the packet, or turned it into a request.
     Done,

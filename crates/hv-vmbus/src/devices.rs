@@ -94,21 +94,21 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
     #[inline]
     fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool {
         let index = line / T::LINES.max(1);
-        let at = at.behind(T::DEVICES * index, T::LINES * index);
+        let at = at.after(T::DEVICES * index, T::LINES * index);
         self.get(index).is_some_and(|device| device.signal(line % T::LINES, connection, at, cx))
     }
 
     #[inline(never)]
     fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place)) {
         for (index, device) in self.iter().enumerate() {
-            device.each(at.behind(T::DEVICES * index, T::LINES * index), each);
+            device.each(at.after(T::DEVICES * index, T::LINES * index), each);
         }
     }
 
     #[inline(never)]
     fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize)) {
         let index = line / T::LINES.max(1);
-        let at = at.behind(T::DEVICES * index, T::LINES * index);
+        let at = at.after(T::DEVICES * index, T::LINES * index);
         if let Some(device) = self.get(index) {
             device.with_line(line % T::LINES, at, work);
         }
@@ -116,13 +116,13 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
 
     fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
         for (index, device) in self.iter().enumerate() {
-            device.save(at.behind(T::DEVICES * index, T::LINES * index), cx, w);
+            device.save(at.after(T::DEVICES * index, T::LINES * index), cx, w);
         }
     }
 
     fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         for (index, device) in self.iter().enumerate() {
-            device.load(at.behind(T::DEVICES * index, T::LINES * index), cx, r)?;
+            device.load(at.after(T::DEVICES * index, T::LINES * index), cx, r)?;
         }
         Ok(())
     }
@@ -238,7 +238,7 @@ macro_rules! devices {
                         return $crate::Devices::signal(&self.$field, line, connection, at, cx);
                     }
                     let line = line - <$Type as $crate::DeviceSet>::LINES;
-                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                    let at = at.after(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
                 )+
                 let _ = (line, at);
                 false
@@ -252,7 +252,7 @@ macro_rules! devices {
             ) {
                 $(
                     $crate::Devices::each(&self.$field, at, each);
-                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                    let at = at.after(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
                 )+
                 let _ = at;
             }
@@ -269,7 +269,7 @@ macro_rules! devices {
                         return $crate::Devices::with_line(&self.$field, line, at, work);
                     }
                     let line = line - <$Type as $crate::DeviceSet>::LINES;
-                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                    let at = at.after(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
                 )+
                 let _ = (line, at);
             }
@@ -282,7 +282,7 @@ macro_rules! devices {
             ) {
                 $(
                     $crate::Devices::save(&self.$field, at, cx, w);
-                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                    let at = at.after(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
                 )+
                 let _ = at;
             }
@@ -295,7 +295,7 @@ macro_rules! devices {
             ) -> ::core::result::Result<(), $crate::RestoreError> {
                 $(
                     $crate::Devices::load(&self.$field, at, cx, r)?;
-                    let at = at.behind(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
+                    let at = at.after(<$Type as $crate::DeviceSet>::DEVICES, <$Type as $crate::DeviceSet>::LINES);
                 )+
                 let _ = at;
                 Ok(())

@@ -14,7 +14,7 @@ use crate::id::{Channel, DeviceId};
 use crate::line::{Line, Stage, Stall};
 use crate::optional::Optional;
 use crate::pages::Segment;
-use crate::port::BusPort;
+use crate::port::{BusFaults as _, BusPort};
 use crate::protocol::{ChannelId, ChannelOffer};
 use crate::requests::Entry;
 use crate::shared::Shared;
@@ -44,7 +44,7 @@ impl Place {
 
     /// Returns the position after this many devices and channels.
     #[must_use]
-    pub const fn behind(self, devices: usize, lines: usize) -> Self {
+    pub const fn after(self, devices: usize, lines: usize) -> Self {
         Self { device: self.device + devices as u16, line: self.line + lines as u16 }
     }
 
@@ -123,7 +123,7 @@ impl<'a, P: BusPort> Cx<'a, P> {
     #[inline(never)]
     pub(crate) fn env(&'a self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
         let now = self.port.reference_time();
-        let (planned, observed) = (self.port.is_planned(), self.port.sees_packets());
+        let (planned, observed) = (self.port.faults().is_planned(), self.port.sees_packets());
         Env { common: self, place, per, now, limits, planned, observed }
     }
 }
@@ -136,7 +136,8 @@ pub(crate) struct Env<'a, P> {
     pub(crate) per: usize,
     pub(crate) now: ReferenceTime,
     pub(crate) limits: Limits,
-    /// [`BusPort::is_planned`]: asked once, and nothing else of a plan is asked if there is none.
+    /// [`BusFaults::is_planned`](crate::BusFaults::is_planned): asked once, and nothing else of a plan is asked if there
+    /// is none.
     pub(crate) planned: bool,
     /// [`BusPort::sees_packets`].
     pub(crate) observed: bool,
@@ -167,7 +168,7 @@ pub(crate) struct Run {
     pub(crate) budget: usize,
     /// Channels that may have a signal pending for the guest.
     pub(crate) signals: Range<usize>,
-    /// The device takes packets again of a channel that was held.
+    /// The device takes packets from a held channel again.
     pub(crate) resumed: bool,
     /// What the device did so far.
     pub(crate) traffic: Traffic,
@@ -328,7 +329,7 @@ impl<'a, P: BusPort> Context<'a, P> {
         }
     }
 
-    /// Reports something to the observer. Devices have few reports, and many places that make one.
+    /// Reports something to the observer. Not inlined: many places call it, rarely.
     #[inline(never)]
     pub fn observe(&self, channel: Channel, note: u32, value: u64) {
         self.env.port.observe(Event::Device { channel: self.env.place.id(channel.index()), note, value });
@@ -338,7 +339,7 @@ impl<'a, P: BusPort> Context<'a, P> {
     /// Only a port with injected faults refuses one.
     #[must_use]
     pub fn refuses(&self, version: u32) -> bool {
-        self.lines.first().is_some_and(|line| self.env.port.refuses(&line.offer.interface, version))
+        self.lines.first().is_some_and(|line| self.env.port.faults().refuses(&line.offer.interface, version))
     }
 
     /// Requests sub-channels, and returns how many there will be: the guest may be told that number, and is offered

@@ -12,6 +12,7 @@ use hv_tlfs::time::ReferenceTime;
 
 /// Outcome of posting a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Posted {
     /// It is in a message slot or in the queue before it.
     Queued,
@@ -23,6 +24,7 @@ pub enum Posted {
 
 /// Time at which a request is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// When the device has returned.
     Now,
@@ -37,7 +39,9 @@ pub enum Start {
 /// Maximum time that a request waits for a later one ([`Start::After`]).
 pub const OVERTAKEN: ReferenceTime = ReferenceTime(200_000);
 
-/// Time at which a device may be rescinded by [`BusPort::rescinds`].
+/// Time at which a device may be rescinded by [`BusFaults::rescinds`].
+///
+/// Exhaustive on purpose: a port that injects faults names each moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// A channel was opened, and the guest has not been told yet.
@@ -90,8 +94,37 @@ pub trait BusPort {
         let _ = event;
     }
 
-    /// Returns true if there may be injected faults. If there are none, the bus asks nothing of the next four, and a
-    /// call of it pays for one question.
+    /// Returns the faults to inject: none.
+    #[inline]
+    fn faults(&self) -> impl BusFaults {
+        NoBusFaults
+    }
+
+    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks once in a call, and collects
+    /// nothing for a port that has none.
+    #[inline]
+    fn sees_packets(&self) -> bool {
+        false
+    }
+
+    /// Shows a packet: one from the guest before the device gets it, one to the guest when it is in the ring. A packet
+    /// that the device leaves in the ring for later is shown once.
+    #[inline]
+    fn packet(&self, packet: &Seen<'_>) {
+        let _ = packet;
+    }
+
+    /// Shows a part of a packet's data. Only a port that [sees packets](Self::sees_packets) is shown any.
+    #[inline]
+    fn contents(&self, contents: &Contents<'_>) {
+        let _ = contents;
+    }
+}
+
+/// Faults that a port injects into its bus. The methods have defaults that inject nothing.
+pub trait BusFaults {
+    /// Returns true if there may be any. If there are none, a call of the bus pays for this one question, and a new
+    /// contact or version for [`refuses`](Self::refuses).
     #[inline]
     fn is_planned(&self) -> bool {
         true
@@ -125,25 +158,44 @@ pub trait BusPort {
         let _ = (interface, version);
         false
     }
+}
 
-    /// Returns true if [`packet`](Self::packet) has a use for packets. The bus asks once in a call, and collects
-    /// nothing for a port that has none.
+/// No faults: what a port has by default.
+#[derive(Clone, Copy, Debug)]
+struct NoBusFaults;
+
+impl BusFaults for NoBusFaults {
     #[inline]
-    fn sees_packets(&self) -> bool {
+    fn is_planned(&self) -> bool {
         false
     }
+}
 
-    /// Shows a packet: one from the guest before the device gets it, one to the guest when it is in the ring. A packet
-    /// that the device leaves in the ring for later is shown once.
+/// A reference to faults injects them as well.
+impl<F: BusFaults> BusFaults for &F {
     #[inline]
-    fn packet(&self, packet: &Seen<'_>) {
-        let _ = packet;
+    fn is_planned(&self) -> bool {
+        (**self).is_planned()
     }
 
-    /// Shows a part of a packet's data. Only a port that [sees packets](Self::sees_packets) is shown any.
     #[inline]
-    fn contents(&self, contents: &Contents<'_>) {
-        let _ = contents;
+    fn starts(&self, device: DeviceId) -> Start {
+        (**self).starts(device)
+    }
+
+    #[inline]
+    fn is_mute(&self) -> bool {
+        (**self).is_mute()
+    }
+
+    #[inline]
+    fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
+        (**self).rescinds(interface, moment)
+    }
+
+    #[inline]
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        (**self).refuses(interface, version)
     }
 }
 
@@ -178,6 +230,7 @@ impl Work for Never {
 
 /// Outcome of starting a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Started<O> {
     /// The back end is working on it, and [`Bus::completed`](crate::Bus::completed) will be called with the token.
     Pending,

@@ -43,7 +43,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         });
     }
 
-    /// Calls a function with those that have a channel.
+    /// Calls a function with each device that has a channel.
     pub(crate) fn parts_in_use<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
     where
         D: Devices<P>,

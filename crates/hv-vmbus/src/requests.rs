@@ -9,7 +9,7 @@ pub(crate) enum State {
     Free,
     /// The back end had no room, or has not been called yet.
     Queued,
-    /// It is held back by an injected fault ([`BusPort::starts`](crate::BusPort::starts)).
+    /// It is held back by an injected fault ([`BusFaults::starts`](crate::BusFaults::starts)).
     Held,
     /// The back end is working on it.
     Flying,

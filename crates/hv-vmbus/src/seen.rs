@@ -10,6 +10,7 @@ pub const SEEN_BYTES: usize = 61;
 ///
 /// The bytes are those that the device gets: they are read from the ring once, for both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Seen<'a> {
     /// Channel.
     pub channel: ChannelId,
@@ -31,6 +32,74 @@ pub struct Seen<'a> {
     pub payload: &'a [u8],
 }
 
+impl<'a> Seen<'a> {
+    /// Returns a packet of the guest with this payload, which lists no memory: id 0, no flags, and the payload's length,
+    /// rounded to 8.
+    #[must_use]
+    pub const fn new(channel: ChannelId, interface: Guid, kind: PacketType, payload: &'a [u8]) -> Self {
+        Self {
+            channel,
+            interface,
+            from_guest: true,
+            kind,
+            flags: 0,
+            transaction: 0,
+            len: payload.len().next_multiple_of(8) as u32,
+            listed: Ok(Listed::new(0, 0)),
+            payload: payload.split_at(if payload.len() < SEEN_BYTES { payload.len() } else { SEEN_BYTES }).0,
+        }
+    }
+
+    /// Sets the channel.
+    #[must_use]
+    pub const fn with_channel(mut self, channel: ChannelId) -> Self {
+        self.channel = channel;
+        self
+    }
+
+    /// Sets whether the guest sent it.
+    #[must_use]
+    pub const fn with_from_guest(mut self, from_guest: bool) -> Self {
+        self.from_guest = from_guest;
+        self
+    }
+
+    /// Sets its kind.
+    #[must_use]
+    pub const fn with_kind(mut self, kind: PacketType) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Sets the flags of its descriptor.
+    #[must_use]
+    pub const fn with_flags(mut self, flags: u16) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Sets its id.
+    #[must_use]
+    pub const fn with_transaction(mut self, transaction: u64) -> Self {
+        self.transaction = transaction;
+        self
+    }
+
+    /// Sets the size of its payload in bytes.
+    #[must_use]
+    pub const fn with_len(mut self, len: u32) -> Self {
+        self.len = len;
+        self
+    }
+
+    /// Sets the guest memory that it lists.
+    #[must_use]
+    pub const fn with_listed(mut self, listed: Result<Listed, PagesError>) -> Self {
+        self.listed = listed;
+        self
+    }
+}
+
 /// Maximum number of bytes of contents that an observer is shown.
 pub const CONTENTS_BYTES: usize = 104;
 
@@ -38,6 +107,7 @@ pub const CONTENTS_BYTES: usize = 104;
 /// written ([`Context::show_read`](crate::Context::show_read),
 /// [`Context::show_written`](crate::Context::show_written)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Contents<'a> {
     /// Channel.
     pub channel: ChannelId,
@@ -55,13 +125,60 @@ pub struct Contents<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> Contents<'a> {
+    /// Returns a part of a packet that the guest sent, with these bytes and the id 0.
+    #[must_use]
+    pub const fn new(channel: ChannelId, interface: Guid, part: u8, bytes: &'a [u8]) -> Self {
+        let shown = bytes.split_at(if bytes.len() < CONTENTS_BYTES { bytes.len() } else { CONTENTS_BYTES }).0;
+        Self {
+            channel,
+            interface,
+            from_guest: true,
+            transaction: 0,
+            part,
+            len: bytes.len() as u32,
+            bytes: shown,
+        }
+    }
+
+    /// Sets whether it goes from the guest to the host.
+    #[must_use]
+    pub const fn with_from_guest(mut self, from_guest: bool) -> Self {
+        self.from_guest = from_guest;
+        self
+    }
+
+    /// Sets the id of the packet.
+    #[must_use]
+    pub const fn with_transaction(mut self, transaction: u64) -> Self {
+        self.transaction = transaction;
+        self
+    }
+
+    /// Sets the size in bytes.
+    #[must_use]
+    pub const fn with_len(mut self, len: u32) -> Self {
+        self.len = len;
+        self
+    }
+}
+
 /// The guest memory that a packet lists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listed {
     /// Number of ranges.
     pub ranges: u32,
     /// Bytes in all of them.
     pub bytes: u32,
+}
+
+impl Listed {
+    /// Returns this number of ranges with this number of bytes in all of them.
+    #[must_use]
+    pub const fn new(ranges: u32, bytes: u32) -> Self {
+        Self { ranges, bytes }
+    }
 }
 
 /// The beginning of a payload.

@@ -14,7 +14,7 @@ use crate::io::{Context, Counts, Cx, Limits, Place, Run};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::Optional;
 use crate::pages::Segment;
-use crate::port::{Backend, BusPort, Moment};
+use crate::port::{Backend, BusFaults as _, BusPort, Moment};
 use crate::protocol::ChannelOffer;
 use crate::protocol::connection::MAX_CHANNELS;
 use crate::requests::Entry;
@@ -396,7 +396,7 @@ impl<P: BusPort> Part for Locked<'_, '_, '_, P> {
             return Err(Reason::DeviceRefused);
         }
         let interface = worker.io.lines[at].offer.interface;
-        if worker.io.env.port.rescinds(&interface, Moment::Open) {
+        if worker.io.env.port.faults().rescinds(&interface, Moment::Open) {
             worker.io.take_away(at);
         }
         Ok(())

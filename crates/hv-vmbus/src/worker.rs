@@ -10,7 +10,7 @@ use crate::judge;
 use crate::line::{Line, Stall};
 use crate::packet::{Data, Packet, Ticket};
 use crate::pages::PagesError;
-use crate::port::{BusPort, Moment};
+use crate::port::{BusFaults as _, BusPort, Moment};
 use crate::protocol::connection::MESSAGE_SINT;
 use crate::protocol::ic::{PIPE_PACKET_DATA, PipeHeader};
 use crate::protocol::{
@@ -266,10 +266,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                 return Ok(Stop::Closed);
             };
             let Some(raw) = open.consumer.next_before(incoming, written)? else { return Ok(Stop::Empty) };
-            let kind = raw.descriptor.packet_type;
-            let wanted = raw.descriptor.flags == PACKET_FLAG_COMPLETION_REQUESTED;
-            let len = raw.payload_len();
-            let head = Head { kind, len, wants_completion: wanted, longest };
+            let head = head(&raw, longest);
             let reply = self.device.reply_len(Channel(line as u16), &head);
             let reserved = reply.map_or(0, |bytes| Producer::total(bytes).unwrap_or(u32::MAX));
             if reserved > 0 && reserved.saturating_add(open.reserved) > open.producer.free(outgoing)? {
@@ -277,7 +274,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                 return Ok(Stop::Room(reserved));
             }
             let mut entry = None;
-            if kind != PacketType::COMPLETION && !self.io.requests.is_empty() {
+            if head.kind != PacketType::COMPLETION && !self.io.requests.is_empty() {
                 entry = self.free_entry();
                 if entry.is_none() {
                     self.put_back(line, &raw);
@@ -286,7 +283,7 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
             }
             self.io.run.budget =
                 self.io.run.budget.saturating_sub((raw.descriptor.len() as usize).max(LEAST));
-            match self.show(line, incoming, raw, entry, reserved, wanted)? {
+            match self.show(line, incoming, raw, entry, reserved, head.wants_completion)? {
                 Taken::Done => {}
                 Taken::Later => {
                     self.put_back(line, &raw);
@@ -298,23 +295,30 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                 }
                 Taken::Fault => return Ok(Stop::Closed),
             }
-            let traffic = &mut self.io.run.traffic;
-            traffic.packets_in += 1;
-            traffic.bytes_in = traffic.bytes_in.saturating_add(len);
-            if self.io.env.planned
-                && self.io.env.port.rescinds(&self.io.lines[line].offer.interface, Moment::Packet)
-            {
-                self.io.take_away(line);
-            }
-            if self.io.counts.queued > 0 {
-                self.start();
-            }
+            self.taken(line, head.len);
+        }
+    }
+
+    /// Counts a packet that was taken, and starts what was requested for it.
+    #[inline(always)]
+    fn taken(&mut self, line: usize, len: u32) {
+        let traffic = &mut self.io.run.traffic;
+        traffic.packets_in += 1;
+        traffic.bytes_in = traffic.bytes_in.saturating_add(len);
+        if self.io.env.planned
+            && self.io.env.port.faults().rescinds(&self.io.lines[line].offer.interface, Moment::Packet)
+        {
+            self.io.take_away(line);
+        }
+        if self.io.counts.queued > 0 {
+            self.start();
         }
     }
 
     /// Returns true while no packets are taken.
     fn is_paused(&self) -> bool {
-        self.io.env.shared.paused.load(Ordering::Relaxed) || self.io.env.planned && self.io.env.port.is_mute()
+        self.io.env.shared.paused.load(Ordering::Relaxed)
+            || self.io.env.planned && self.io.env.port.faults().is_mute()
     }
 
     fn put_back(&mut self, line: usize, raw: &crate::ring::Packet) {
@@ -380,6 +384,16 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
         }
         let taken = self.device.packet(&mut packet, self.io);
         let (reserved, fault) = (packet.ticket.reserved, packet.fault);
+        self.shown(line, session, reserved, taken);
+        match fault {
+            Some(error) => Err(error),
+            None => Ok(taken),
+        }
+    }
+
+    /// Records on the channel what the device did with a packet, unless the channel has been closed meanwhile.
+    #[inline(always)]
+    fn shown(&mut self, line: usize, session: u32, reserved: u32, taken: Taken) {
         let same = self.io.lines.get_mut(line).filter(|line| line.session == session);
         if let Some(open) = same.and_then(|line| line.open.as_mut()) {
             open.reserved = open.reserved.saturating_sub(reserved);
@@ -388,10 +402,6 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
                 open.corrupt = true;
                 self.io.env.port.observe(Event::Fault { channel: self.io.env.place.id(line) });
             }
-        }
-        match fault {
-            Some(error) => Err(error),
-            None => Ok(taken),
         }
     }
 
@@ -471,6 +481,13 @@ impl<'w, 'a, P: BusPort> Worker<'w, 'a, P> {
 
 /// A ring of the guest.
 type Incoming<'a, P> = crate::ring::Ring<'a, <P as BusPort>::Memory, core::sync::atomic::AtomicU64>;
+
+/// Describes a packet for its device, before the device gets it.
+#[inline(always)]
+fn head(raw: &crate::ring::Packet, longest: u32) -> Head {
+    let wants_completion = raw.descriptor.flags == PACKET_FLAG_COMPLETION_REQUESTED;
+    Head { kind: raw.descriptor.packet_type, len: raw.payload_len(), wants_completion, longest }
+}
 
 /// Removes the pipe header from a packet.
 fn unwrap_pipe<M: hv_memory::GuestMemory>(packet: &mut Packet<'_, M>) {

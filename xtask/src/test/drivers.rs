@@ -57,7 +57,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// Returns bytes that tell their places.
+/// Returns bytes that encode their offsets.
 pub(super) fn bytes(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 7 + at / 251 + seed * 13) as u8).collect()
 }

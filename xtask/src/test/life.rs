@@ -19,7 +19,7 @@ pub(super) fn steps() -> Vec<Step> {
         ("life/ctrl-c", Signal::INT, interrupted),
         ("life/terminated", Signal::TERM, interrupted),
         ("life/terminal-gone", Signal::HUP, interrupted),
-        // This run cannot answer: the code is missing, and QEMU must exit anyway.
+        // A killed tool has no exit code, and QEMU must exit anyway.
         ("life/killed", Signal::KILL, None),
     ]
     .into_iter()

@@ -251,7 +251,7 @@ fn html(context: &Context) -> anyhow::Result<()> {
 
 const SPAN: &str = "state.to - state.from";
 
-/// Checks that the wheel zooms about the pointer, and moves with shift, and that dragging moves, and measures with
+/// Checks that the wheel zooms around the pointer, and moves with shift, and that dragging moves, and measures with
 /// shift.
 fn by_mouse(page: &mut Page) -> anyhow::Result<()> {
     let (x, y) = page.middle("view")?;
@@ -263,7 +263,7 @@ fn by_mouse(page: &mut Page) -> anyhow::Result<()> {
     }
     page.until(&format!("{SPAN} < {before} / 5"))?;
     let (span, now) = (page.number(SPAN)?, page.number(&pointed)?);
-    ensure!((now - at).abs() < span / 100.0, "the wheel zooms about {now}, not {at}, of a span of {span}");
+    ensure!((now - at).abs() < span / 100.0, "the wheel zooms around {now}, not {at}, of a span of {span}");
     let from = page.number("state.from")?;
     page.wheel((x, y), 300.0, SHIFT)?;
     page.until(&format!("state.from > {from} + {span} / 20"))?;

@@ -86,7 +86,7 @@ fn elsewhere(context: &Context) -> anyhow::Result<()> {
     command.arg(format!("file={},format=raw,if=none,id=disk", image.display()));
     let console = run(&mut command)?;
     ensure!(console.contains("This machine is not a Hyper-V partition."), "the console says:\n{console}");
-    ensure!(console.contains("reset -s"), "the firmware did not go on:\n{console}");
+    ensure!(console.contains("reset -s"), "the firmware did not continue:\n{console}");
     let done = context.hv(&["conformance", "--read", &image.to_string_lossy()])?;
     done.refused("it ends with: This machine is not a Hyper-V partition.")
 }

@@ -5,14 +5,10 @@ use arm_sysregs::el1::registers::{IdAa64mmfr1El1, IdAa64pfr1El1};
 use hv_cpu::pstate::{Debug, Entry, Resume, from_el0, vector};
 
 use crate::arch::{self, mrs, msr};
-use crate::syndrome::{CLASS_SHIFT, IL, class, class_of};
+use crate::syndrome::{CLASS_SHIFT, IL, class, class_of, iss};
 
 /// Added to an abort's class if it comes from the same exception level.
 const SAME_LEVEL: u64 = 1;
-/// Fault status: synchronous external abort, not on a table walk.
-const EXTERNAL_ABORT: u64 = 0x10;
-/// ISS bits of a data abort that carry over: WnR and CM.
-const WNR_AND_CM: u64 = 1 << 6 | 1 << 8;
 
 fn trapped() -> Resume {
     Resume { elr: mrs!("elr_el2"), spsr: mrs!("spsr_el2") }
@@ -71,7 +67,7 @@ pub(super) fn external_abort(esr: u64) {
     let fetch = class_of(esr) == class::INSTRUCTION_ABORT;
     let lower = if fetch { class::INSTRUCTION_ABORT } else { class::DATA_ABORT };
     let class = if from_el0(mrs!("spsr_el2")) { lower } else { lower + SAME_LEVEL };
-    let detail = if fetch { 0 } else { esr & WNR_AND_CM };
+    let detail = if fetch { 0 } else { esr & (iss::WNR | iss::CM) };
     msr!("far_el1", mrs!("far_el2"));
-    take(class << CLASS_SHIFT | esr & IL | detail | EXTERNAL_ABORT);
+    take(class << CLASS_SHIFT | esr & IL | detail | iss::EXTERNAL_ABORT);
 }

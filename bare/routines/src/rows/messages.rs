@@ -98,7 +98,7 @@ fn receive<O: Os>(cx: &Cx<'_, O>, n: usize) {
     assert_eq!(refused(to, TYPE, &[0; 241]), PostError::TooLong);
     let status = |error| match error {
         PostError::Hypervisor(error) => error.status(),
-        PostError::TooLong => panic!("it is not too long"),
+        other => panic!("{other}"),
     };
     assert_eq!(status(refused(NOTHING, TYPE, &[])), HvStatus::INVALID_CONNECTION_ID);
     assert_eq!(status(refused(to, MessageType::NONE, &[])), HvStatus::INVALID_PARAMETER);

@@ -10,7 +10,7 @@ use hv_guest::timer::{Schedule, Timer, TimerIndex};
 use hv_guest::tlfs::guest_id::GuestOsId;
 use hv_guest::tlfs::page::SIZE;
 use hv_guest::tlfs::register::RegisterName;
-use hv_guest::tlfs::time::ReferenceTscRegister;
+use hv_guest::tlfs::time::{ReferenceTime, ReferenceTscRegister};
 use hv_guest::tlfs::vp::VpIndex;
 use hv_guest::vp_map::VpMap;
 
@@ -47,7 +47,7 @@ pub(crate) fn in_order<O: Os>(
     cx.on_each(|n| {
         let synic = cx.synic(n, SINT);
         let mut timer = Timer::message(&synic, TimerIndex::ALL[0], SINT).expect("a timer");
-        timer.start(synic.vp(), Schedule::Every(1000)).expect("it starts");
+        timer.start(synic.vp(), Schedule::Every(ReferenceTime(1000))).expect("it starts");
         assert_eq!(hv.leave(map), Err(LeaveError::CpusOnline(1)));
         timer.release(synic.vp(), os).expect("it stops a timer");
         cx.down(synic);
@@ -74,7 +74,7 @@ pub(crate) fn handles_lost(os: &impl Os) {
         let direct = Timer::direct(synic.vp(), TimerIndex::ALL[3], intid, os).expect("a timer");
         let message = Timer::message(&synic, TimerIndex::ALL[1], other).expect("a timer");
         for mut timer in [direct, message] {
-            timer.start(synic.vp(), Schedule::Every(5000)).expect("it starts");
+            timer.start(synic.vp(), Schedule::Every(ReferenceTime(5000))).expect("it starts");
         }
     });
     cx.until("timers are at work on every VP", || (0..os.vps()).all(|n| os.taken(n, intid) != 0));

@@ -37,7 +37,7 @@ fn direct<O: Os>(cx: &Cx<'_, O>, n: usize, vp: &Vp<'_, O::Conduit>, index: Timer
     let os = cx.os;
     let mut timer = Timer::direct(vp, index, intid, os).expect("it has direct timers");
     assert_eq!(Timer::direct(vp, index, intid, os).err(), Some(TimerError::InUse));
-    assert_eq!(timer.start(vp, Schedule::Every(0)), Err(TimerError::NoPeriod));
+    assert_eq!(timer.start(vp, Schedule::Every(ReferenceTime(0))), Err(TimerError::NoPeriod));
     for by_enable in [false, true, false] {
         let before = quiet(cx, n, intid);
         let due = ReferenceTime(cx.now() + SHORT);
@@ -49,7 +49,7 @@ fn direct<O: Os>(cx: &Cx<'_, O>, n: usize, vp: &Vp<'_, O::Conduit>, index: Timer
         assert_eq!(timer.is_running(vp), Ok(false));
         assert_eq!(os.taken(n, intid), before + 1);
     }
-    for schedule in [Schedule::Every(PERIOD), Schedule::EveryLazily(PERIOD)] {
+    for schedule in [Schedule::Every(ReferenceTime(PERIOD)), Schedule::EveryLazily(ReferenceTime(PERIOD))] {
         let before = quiet(cx, n, intid);
         let start = cx.now();
         timer.start(vp, schedule).expect("it starts");
@@ -72,7 +72,8 @@ fn quiet<O: Os>(cx: &Cx<'_, O>, n: usize, intid: Intid) -> u64 {
 fn message<O: Os>(cx: &Cx<'_, O>, synic: &Synic<'_, O::Conduit>, index: TimerIndex) {
     let vp = synic.vp();
     let mut timer = Timer::message(synic, index, SINT).expect("it has timers");
-    for schedule in [Schedule::Once(ReferenceTime(cx.now() + SHORT)), Schedule::Every(PERIOD)] {
+    for schedule in [Schedule::Once(ReferenceTime(cx.now() + SHORT)), Schedule::Every(ReferenceTime(PERIOD))]
+    {
         timer.start(vp, schedule).expect("it starts");
         cx.until("a timer's message", || synic.pending(SINT).is_some());
         let pending = synic.pending(SINT).expect("it is there");

@@ -243,7 +243,7 @@ pub(super) fn signal(connection: u64) {
     hv::fast(Convention::Smccc, HypercallInput::from_code(Code::SIGNAL_EVENT), &[connection, 0]);
 }
 
-/// Connects to a port of the host's by a socket. Returns the channel, or `None` if it is refused or never answered.
+/// Connects to a host port by a socket. Returns the channel, or `None` if it is refused or never answered.
 pub(super) fn connect_socket(port: u32, endpoint: u32) -> Option<u32> {
     let header = MessageHeader::new(MessageType::TL_CONNECT_REQUEST);
     let (endpoint_id, service) = (socket::service(endpoint), socket::service(port));

@@ -163,7 +163,7 @@ fn disturb(rng: &mut Rng, packet: &mut Packet) {
     }
 }
 
-/// Appends ranges of pages to a packet of any kind: numbers of this VP's pages, or of none of the guest's.
+/// Appends ranges of pages to a packet of any kind: numbers of this VP's pages, or of no guest page.
 pub(super) fn ranges(rng: &mut Rng, memory: Memory, packet: &mut Packet) -> u32 {
     let any = rng.number() as u32;
     let count = rng.pick(&[1, 1, 1, 2, 3, 0, 0xffff, any]);

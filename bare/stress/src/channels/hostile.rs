@@ -24,7 +24,7 @@ const CONNECTS: u32 = 16;
 /// What all attackers are told.
 pub(super) static SEED: AtomicU64 = AtomicU64::new(0);
 pub(super) static QUOTA: AtomicU64 = AtomicU64::new(0);
-/// The port of the host's that sockets connect to; 0 without any.
+/// The host port that sockets connect to; 0 without any.
 pub(super) static PORT: AtomicU32 = AtomicU32::new(0);
 /// A connection that another VP uses well.
 pub(super) static FOREIGN: AtomicU64 = AtomicU64::new(0);

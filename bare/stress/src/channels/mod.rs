@@ -5,7 +5,7 @@
 //! uses the disk of the first SCSI controller as a driver should, makes calls that take the hypervisor's locks, and
 //! checks every answer and every byte. The VPs with odd numbers attack one device after the other: a second SCSI
 //! controller, the network card, the integration services, the keyboard, the mouse, dynamic memory, and with
-//! `stress.port=PORT` sockets to that port of the host's. Those with even numbers write to the rings and buffers of the
+//! `stress.port=PORT` sockets to that host port. Those with even numbers write to the rings and buffers of the
 //! VP before them while the host reads.
 //!
 //! The host may write to pages of the attackers' own alone: numbers of other pages do not get into a ring (`memory`).
@@ -128,7 +128,7 @@ fn supervise(check: &mut Check, own: &mut Disk) {
             (last, since) = (done, time::counter());
         }
         if time::counter() - since > time::ticks(PATIENCE) {
-            return check.wrong("attackers do not go on after", (done, "sessions"));
+            return check.wrong("attackers do not continue after", (done, "sessions"));
         }
     }
     calls.print();

@@ -98,7 +98,7 @@ fn total(packet: &Packet) -> u32 {
     DESCRIPTOR + TRAILER + packet.all().len().next_multiple_of(2) as u32 * 4
 }
 
-/// A packet of the host's, with the beginning of what follows its descriptor.
+/// A packet from the host, with the beginning of what follows its descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received {
     pub(super) kind: PacketType,

@@ -2,6 +2,8 @@
 
 use clap::Parser;
 
+use hv_tlfs::rules::Severity;
+
 use super::*;
 
 #[test]

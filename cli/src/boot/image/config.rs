@@ -1,13 +1,25 @@
 //! The boot loaders' files: entries of the Boot Loader Specification, and grub.cfg.
 
-use super::entries::Entry;
-
 /// Entries of an image at most.
 pub(super) const MOST: usize = 256;
 /// Menus in one another at most.
 const DEPTH: usize = 16;
 /// What the Boot Loader Specification calls the architecture.
 const ARCHITECTURE: &str = "aa64";
+
+/// A system that can be booted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Its name in the boot loader's files, or of the kernel's.
+    pub(super) id: String,
+    pub(super) title: String,
+    pub(super) version: String,
+    pub(super) kernel: String,
+    pub(super) initrd: Vec<String>,
+    pub(super) options: String,
+    /// The volume on which the files are, unless they are on another one.
+    pub(super) volume: usize,
+}
 
 /// Reads an entry of type 1 of the Boot Loader Specification (uapi-group.org), from the file of this name on a volume.
 pub(super) fn bls(name: &str, text: &str, volume: usize) -> Option<Entry> {

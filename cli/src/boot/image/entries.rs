@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::config::{MOST, bls, grub};
+use super::config::{Entry, MOST, bls, grub};
 use super::volume::Volume;
 
 /// Bytes of a grub.cfg at most, and of an entry of the Boot Loader Specification.
@@ -14,20 +14,6 @@ const BLS: [&str; 2] = ["loader/entries", "boot/loader/entries"];
 const GRUB: [&str; 4] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "grub/grub.cfg", "grub2/grub.cfg"];
 /// Folders of kernels on a root or on a boot partition.
 const KERNELS: [&str; 2] = ["boot/", ""];
-
-/// A system that can be booted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// Its name in the boot loader's files, or of the kernel's.
-    pub(super) id: String,
-    pub(super) title: String,
-    pub(super) version: String,
-    pub(super) kernel: String,
-    pub(super) initrd: Vec<String>,
-    pub(super) options: String,
-    /// The volume on which the files are, unless they are on another one.
-    pub(super) volume: usize,
-}
 
 /// What is found on the file systems of an image, and why more is not.
 #[derive(Debug, Default)]

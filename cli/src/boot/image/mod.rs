@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use entries::{Entry, Found};
+use config::Entry;
+use entries::Found;
 pub(crate) use root::Root;
 use volume::Volume;
 

@@ -4,6 +4,7 @@ use hv_wire::control::{Assembler, FromHypervisor, MAX_FRAME, Refusal, ServiceSta
 
 use super::*;
 use crate::control::lines::{AreaLine, CopiedLine, DiskLine, PictureLine, PressureLine};
+use crate::control::pairs::{Pair, wide};
 
 /// What a hypervisor of the tests answers: nothing, or a message.
 type Script = Box<dyn Fn(&ToHypervisor<'_>, &mut dyn FnMut(&FromHypervisor<'_>)) + Send>;

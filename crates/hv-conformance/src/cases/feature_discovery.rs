@@ -3,7 +3,7 @@
 use hv_tlfs::features::PartitionPrivileges;
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
 use hv_tlfs::register::RegisterName;
-use hv_tlfs::smccc::{HYPERCALL, NOT_SUPPORTED, VENDOR_HYP_UID, VENDOR_UID};
+use hv_tlfs::smccc::{self, HYPERCALL, NOT_SUPPORTED, VENDOR_HYP_UID, VENDOR_UID};
 use hv_tlfs::status::HvStatus;
 
 use crate::cx::{Cx, OWN, get, simple};
@@ -57,10 +57,6 @@ cases! {
         extended_hypercalls_follow_their_privilege;
 }
 
-/// SMCCC_VERSION.
-const SMCCC_VERSION: u32 = 0x8000_0000;
-/// SMCCC_ARCH_FEATURES.
-const SMCCC_ARCH_FEATURES: u32 = 0x8000_0001;
 /// SMCCC 1.2, the first that lets results come in X4 to X17.
 const VERSION_1_2: u64 = 0x1_0002;
 /// A function of the vendor-specific hypervisor service that is undefined.
@@ -110,7 +106,7 @@ fn the_vendor_uid_comes_without_a_guest_id(cx: &Cx<'_>) -> Outcome {
 }
 
 fn smccc_is_of_version_1_2_or_later(cx: &Cx<'_>) -> Outcome {
-    let [version, ..] = cx.env.conduit().smccc(SMCCC_VERSION, [0; 3]);
+    let [version, ..] = cx.env.conduit().smccc(smccc::VERSION, [0; 3]);
     check!((VERSION_1_2..1 << 31).contains(&version));
     Ok(())
 }
@@ -146,9 +142,9 @@ fn the_vendor_uid_keeps_registers_beyond_x3(cx: &Cx<'_>) -> Outcome {
 }
 
 fn features_are_told_for_functions_that_exist_and_not_for_others(cx: &Cx<'_>) -> Outcome {
-    let features = |function: u32| cx.env.conduit().smccc(SMCCC_ARCH_FEATURES, [function.into(), 0, 0])[0];
-    check_eq!(features(SMCCC_VERSION), 0);
-    check_eq!(features(SMCCC_ARCH_FEATURES), 0);
+    let features = |function: u32| cx.env.conduit().smccc(smccc::ARCH_FEATURES, [function.into(), 0, 0])[0];
+    check_eq!(features(smccc::VERSION), 0);
+    check_eq!(features(smccc::ARCH_FEATURES), 0);
     check_eq!(features(UNKNOWN_OEM_FUNCTION), NOT_SUPPORTED);
     Ok(())
 }
@@ -184,7 +180,7 @@ fn a_32_bit_function_is_no_hypercall(cx: &Cx<'_>) -> Outcome {
 
 fn the_function_is_in_w0(cx: &Cx<'_>) -> Outcome {
     let x = with_function(cx, u64::from(HYPERCALL) | 0xdead_beef << 32);
-    check!(x.is_some_and(|x| x[0] & 0xffff == 0 && x[6] == crate::suite::GUEST_ID));
+    check!(x.is_some_and(|x| x[0] & 0xffff == 0 && x[6] == crate::facts::GUEST_ID));
     Ok(())
 }
 

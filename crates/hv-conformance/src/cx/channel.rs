@@ -66,7 +66,7 @@ impl Ring {
     }
 }
 
-/// A packet of the host's.
+/// A packet from the host.
 pub(crate) struct Packet {
     pub(crate) kind: PacketType,
     pub(crate) flags: u16,
@@ -115,7 +115,7 @@ pub(crate) struct Channel<'b, 'a, 'e> {
     pub(crate) id: ChannelId,
     /// Connection of the guest's signals.
     pub(crate) connection: u32,
-    /// Event flag of the host's.
+    /// Event flag for the host's signals.
     pub(crate) flag: u16,
     pub(crate) gpadl: GpadlId,
     /// From the guest to the host.

@@ -272,7 +272,7 @@ impl<'e> Cx<'e> {
     pub(crate) fn unidentified(&self, work: impl FnOnce() -> Outcome) -> Outcome {
         self.write_register(RegisterName::GUEST_OS_ID, 0)?;
         let outcome = work();
-        let restored = self.write_register(RegisterName::GUEST_OS_ID, crate::suite::GUEST_ID);
+        let restored = self.write_register(RegisterName::GUEST_OS_ID, crate::facts::GUEST_ID);
         outcome.and(restored)
     }
 }

@@ -1,6 +1,7 @@
 //! The devices of the partition under test: one of each kind, with back ends in memory.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use hv_devices::balloon::{self, Balloon, Discard};
 use hv_devices::fcopy::{self, Fcopy};
@@ -17,13 +18,14 @@ use hv_devices::video::{self, Video};
 use hv_devices::vss::{self, Vss};
 use hv_partition::testing::Lock;
 use hv_partition::{DeviceId, HostBackend, Pages, Started, Token};
+use hv_tlfs::time::FileTime;
 use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_vmbus::Slot;
 
 use super::machine::SuiteHost;
 
 /// The host's time at reference time 0: 2026-01-01.
-const ORIGIN: u64 = time_sync::EPOCH_1970 + 1_767_225_600 * 10_000_000;
+const ORIGIN: FileTime = FileTime::from_unix(Duration::from_secs(1_767_225_600));
 /// Address of the network card.
 const MAC: [u8; 6] = [0x00, 0x15, 0x5d, 1, 2, 3];
 /// Size of the disk in bytes.

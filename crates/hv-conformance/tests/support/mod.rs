@@ -2,7 +2,6 @@
 
 mod devices;
 mod machine;
-#[allow(dead_code, reason = "not every program that has this module runs threads")]
 mod threads;
 
 use std::cell::Cell;
@@ -131,12 +130,11 @@ pub(crate) fn with<R>(
     run_on_machine(config, &SuiteHost::new(vps), convention, test)
 }
 
-/// Does the same as [`with`], by the wall's clock and with a thread for each VP. All of them run side by side: those to
-/// which the suite gives no work make calls of their own. The calling thread is VP 0.
+/// Does the same as [`with`], by the wall's clock and with a thread for each VP. All of them run concurrently: those to
+/// which the suite gives no work make background calls. The calling thread is VP 0.
 ///
 /// # Panics
 /// If one of these calls had another result than it must have.
-#[allow(dead_code, reason = "not every program that has this module runs threads")]
 pub(crate) fn with_threads<R>(
     config: Config,
     vps: usize,
@@ -163,7 +161,7 @@ pub(crate) fn with_threads<R>(
             test(env)
         })
     });
-    assert_eq!(machine.take_failures(), [""; 0], "calls that VPs made of their own accord");
+    assert_eq!(machine.take_failures(), [""; 0], "background calls of the VPs");
     result
 }
 
@@ -198,7 +196,6 @@ fn run_on_machine<R>(
 impl InProcess<'_> {
     /// Has this many VPs read their indices, each held inside the partition until all are there. Returns false if they
     /// do not get there at the same time.
-    #[allow(dead_code, reason = "not every program that has this module runs threads")]
     pub(crate) fn meet_inside(&self, vps: u32) -> bool {
         self.machine.meeting.call(vps);
         self.own_calls();
@@ -206,7 +203,6 @@ impl InProcess<'_> {
     }
 
     /// Returns how many rounds of calls of its own a VP has made.
-    #[allow(dead_code, reason = "not every program that has this module runs threads")]
     pub(crate) fn rounds(&self, vp: usize) -> u64 {
         self.machine.door(vp).rounds()
     }

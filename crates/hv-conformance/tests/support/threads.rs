@@ -1,5 +1,5 @@
-//! VPs as threads: each runs what the suite gives it, and between that calls the partition of its own accord, whatever
-//! the other VPs do. Nothing takes turns: the only locks are those that the partition asks its embedder for.
+//! VPs as threads: each runs what the suite gives it, and calls the partition in between, whatever the other VPs do.
+//! Nothing takes turns: the only locks are those that the partition asks its embedder for.
 
 use std::panic;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

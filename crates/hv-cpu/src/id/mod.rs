@@ -53,6 +53,8 @@ pub enum Kind {
 }
 
 /// What EL2 must set for a guest. Zero if there is nothing to set, or if the register does not exist.
+///
+/// Exhaustive on purpose: EL2 has to set every one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Controls {
     /// Bits of HCR_EL2.
@@ -90,6 +92,7 @@ impl Controls {
 
 /// A field of an ID register.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Field {
     /// Its name in the Arm ARM.
     pub name: &'static str,

@@ -1,4 +1,4 @@
-//! A frame of the guest's on its way to the wire: with the tag, the checksums and the lengths that the guest left to
+//! A frame from the guest on its way to the wire: with the tag, the checksums and the lengths that the guest left to
 //! the card.
 //!
 //! Headers that are to be changed are copied once, and judged as copied: the guest can write to its own at any time.

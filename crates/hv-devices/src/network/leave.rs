@@ -1,7 +1,7 @@
 //! The removal of a card on request, while its guest may be in the middle of traffic.
 //!
 //! A guest must neither send nor complete anything once it has learned that its channel is rescinded, and its memory is
-//! its own again. So a driver that counts what is under way would wait for ever: Linux' does, with `rtnl_lock` held,
+//! its own again. So a driver that counts what is under way would wait forever: Linux' does, with `rtnl_lock` held,
 //! for each packet that it has sent and for each section that it has yet to give back (6.12, rndis_filter.c,
 //! `rndis_filter_halt_device`). The link goes down first, and the channel when nothing is under way.
 
@@ -10,7 +10,7 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::{Backend, Channel, Io};
 
-/// Time without a packet of the guest's after which it is taken to have stopped sending: longer than what TCP waits
+/// Time without a packet from the guest after which it is taken to have stopped sending: longer than what TCP waits
 /// before it sends again (Linux, `TCP_RTO_MIN`).
 const STOPPED: ReferenceTime = ReferenceTime::from_nanos(250_000_000);
 /// Time that the guest has, again and again, to give back what it received.

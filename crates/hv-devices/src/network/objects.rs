@@ -73,7 +73,7 @@ const SUPPORTED: [Oid; 38] = [
     Oid::TCP_OFFLOAD_HARDWARE_CAPABILITIES,
 ];
 
-/// Frames that may follow one another in a packet of the guest's.
+/// Frames that may follow one another in a packet from the guest.
 pub(super) const MAX_PACKETS: u32 = 8;
 
 /// The multicast addresses that the guest receives.

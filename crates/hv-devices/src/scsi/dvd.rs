@@ -262,8 +262,8 @@ fn configuration(disk: &Disk, which: u8, first: u16) -> Result<Data, Sense> {
     Ok(data)
 }
 
-/// Reports pending events of the media class, the only one supported, and clears those reported. One that was told is
-/// over.
+/// Reports pending events of the media class, the only one supported, and clears those reported. An event already
+/// reported is over.
 fn events(disk: &mut Disk, classes: u8) -> Data {
     const MEDIA: u8 = 4;
     const SUPPORTED: u8 = 1 << MEDIA;

@@ -23,7 +23,7 @@ pub enum News<'a> {
         /// The port that it comes from.
         own: u32,
     },
-    /// The host's connection was refused, or no program of the guest's has taken it in time.
+    /// The host's connection was refused, or no guest program has taken it in time.
     Refused {
         /// The back end's name for it.
         request: u32,

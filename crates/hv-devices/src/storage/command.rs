@@ -1,6 +1,6 @@
 //! SCSI commands: parsed from the guest's request, answered, or turned into a request to the back end.
 
-use super::{Place, Request, Srb, Storage, Unit, note};
+use super::{Bay, Request, Srb, Storage, Unit, note};
 use crate::scsi::{Reply, Sense, Transfer};
 use hv_vmbus::{Backend, BusPort, Channel, Context, Io, Packet, RequestError, Ticket};
 
@@ -87,7 +87,7 @@ impl<const DISKS: usize> Storage<DISKS> {
         let mut count = 0;
         let there = |unit: &&Unit| path == 0 && unit.target == target;
         for (unit, entry) in
-            self.units.iter().filter_map(Place::unit).filter(there).zip(data[8..].chunks_exact_mut(8))
+            self.units.iter().filter_map(Bay::unit).filter(there).zip(data[8..].chunks_exact_mut(8))
         {
             entry[1] = unit.lun;
             count += 1;

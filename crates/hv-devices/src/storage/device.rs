@@ -1,7 +1,7 @@
 //! The `Device` implementation of the controller.
 
 use super::command::observe;
-use super::{Failure, HEADER, MAX_TRANSFER, PACKET, Place, Request, State, Storage, VERSIONS};
+use super::{Bay, Failure, HEADER, MAX_TRANSFER, PACKET, Request, State, Storage, VERSIONS};
 use crate::scsi::Sense;
 use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::PacketType;
@@ -123,7 +123,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
 
     fn reset(&mut self) {
         (self.state, self.version, self.announce) = (State::Start, 0, false);
-        self.units.iter_mut().filter_map(Place::unit_mut).for_each(|unit| unit.disk.renew());
+        self.units.iter_mut().filter_map(Bay::unit_mut).for_each(|unit| unit.disk.renew());
     }
 
     fn save(&self, w: &mut Writer<'_>) {
@@ -134,7 +134,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
         });
         w.u32(self.version.into());
         w.u8(self.announce.into());
-        let units = || self.units.iter().filter_map(Place::unit);
+        let units = || self.units.iter().filter_map(Bay::unit);
         w.count(units().count());
         for unit in units() {
             w.u8(unit.target);
@@ -160,7 +160,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
         (self.state, self.version, self.announce) = (state, version, announce);
         // The embedder has attached the disks of the saved controller.
         const DISKS: RestoreError = RestoreError::Invalid("disks of a SCSI controller");
-        let count = self.units.iter().filter_map(Place::unit).count();
+        let count = self.units.iter().filter_map(Bay::unit).count();
         if r.count()? != count {
             return Err(DISKS);
         }

@@ -9,7 +9,8 @@ use hv_tlfs::vmbus::{
     OpenChannel, TargetInfo, Version,
 };
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, Device, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token,
+    Backend, Bus, BusFaults, BusPort, Config, Device, DeviceId, Event, Never, Pages, Posted, Slot, Started,
+    Token,
 };
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromZeros, IntoBytes};
@@ -62,6 +63,12 @@ impl BusPort for Host {
         }
     }
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
     fn refuses(&self, _: &Guid, _: u32) -> bool {
         self.refuses.get()
     }
@@ -73,7 +80,7 @@ impl Backend<Never> for Host {
     }
 }
 
-/// Posts a message of the guest's.
+/// Posts a message from the guest.
 pub(crate) fn post<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host, message: &[u8])
 where
     Host: Backend<D::Request>,

@@ -13,7 +13,7 @@ const SPLIT: usize = 2;
 /// Bytes of data in a ring.
 pub(crate) const RING: u32 = 4096;
 
-/// A packet of the host's.
+/// A packet from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
     pub(crate) kind: PacketType,
@@ -71,7 +71,7 @@ impl<D: Played> Guest<D> {
         self.with(|device, _| device.outcome())
     }
 
-    /// Takes the next packet of the host's, and leaves the signal that the host may wait for to the caller.
+    /// Takes the next packet from the host, and leaves the signal that the host may wait for to the caller.
     fn pull(&self) -> Option<(Packet, bool)> {
         let ring = Ring::new(&self.host.memory, &RINGS[SPLIT..]).ok()?;
         let mut consumer = Consumer::attach(&ring).ok()?;
@@ -83,12 +83,12 @@ impl<D: Played> Guest<D> {
         Some((Packet { kind, id, payload }, signal))
     }
 
-    /// Takes the next packet of the host's, without a signal if it waits for room.
+    /// Takes the next packet from the host, without a signal if it waits for room.
     pub(crate) fn receive_quietly(&self) -> Option<Packet> {
         self.pull().map(|(packet, _)| packet)
     }
 
-    /// Takes the next packet of the host's.
+    /// Takes the next packet from the host.
     pub(crate) fn receive(&self) -> Option<Packet> {
         let (packet, signal) = self.pull()?;
         if signal {
@@ -97,7 +97,7 @@ impl<D: Played> Guest<D> {
         Some(packet)
     }
 
-    /// Takes every packet of the host's.
+    /// Takes every packet from the host.
     pub(crate) fn receive_all(&self) -> Vec<Packet> {
         std::iter::from_fn(|| self.receive()).collect()
     }

@@ -103,7 +103,7 @@ fn what_the_protocol_does_not_have_is_noted_and_ignored() {
     // The lights of its keys, which need no answer.
     guest.say(ID, &words(&[4, 7]));
     assert_eq!(guest.host.notes.take(), []);
-    // No message at all, an unknown one, those of the host's.
+    // No message at all, an unknown one, the host's own.
     for message in [&[][..], &[9, 1], &[2, 1], &[3, 0, 0]] {
         guest.say(ID, &words(message));
     }

@@ -24,7 +24,7 @@ impl Played for Mouse {
     }
 }
 
-/// Builds a message behind its pipe header, of this length.
+/// Builds a message after its pipe header, of this length.
 fn message(message: &[u32], bytes: u32) -> Vec<u8> {
     words(&[&[1, bytes], message].concat())
 }
@@ -162,7 +162,7 @@ fn a_mouse_survives_save_and_restore() {
 fn what_the_protocol_does_not_have_is_noted_and_ignored() {
     let guest = ready();
     guest.host.notes.take();
-    // No message at all, an unknown one, those of the host's, a request without its version.
+    // No message at all, an unknown one, the host's own, a request without its version.
     for words in [&[][..], &[9, 0], &[1, 5, 0x2_0000, 1], &[4, 0], &[0, 0]] {
         guest.say(9, &message(words, words.len() as u32 * 4));
     }

@@ -148,7 +148,7 @@ impl Guest {
         Some(bytes)
     }
 
-    /// Takes the next message, and returns the words behind its header.
+    /// Takes the next message, and returns the words after its header.
     pub(crate) fn heard(&self) -> (MessageType, Vec<u64>) {
         let bytes = self.receive().expect("a message of the host's");
         let (header, rest) = BalloonHeader::read_from_prefix(&bytes).unwrap();
@@ -181,7 +181,7 @@ impl Guest {
         true
     }
 
-    /// Sends a message of these words behind its header.
+    /// Sends a message of these words after its header.
     pub(crate) fn say(&self, message_type: MessageType, words: &[u64]) {
         let size = (size_of::<BalloonHeader>() + words.len() * 8) as u16;
         let header = BalloonHeader { message_type, size, transaction: 77 };

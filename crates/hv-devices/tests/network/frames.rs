@@ -4,7 +4,7 @@ use crate::guest::{Data, Guest, MAC, PAGES, packet_message, rndis, words};
 use hv_devices::network::{Received, note, part};
 use hv_tlfs::vmbus::nvsp::{MessageType, Version};
 
-/// Builds a frame of this length to the guest, whose bytes tell their places.
+/// Builds a frame of this length to the guest, whose bytes encode their offsets.
 fn frame(len: usize) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|at| (at * 7 + at / 251) as u8).collect();
     frame[..6].copy_from_slice(&MAC);

@@ -11,7 +11,7 @@ use hv_tlfs::vmbus::{
     OpenChannel, TargetInfo, Version, guid,
 };
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, Contents, DeviceId, Event, Pages, Posted, Slot, Started, Token,
+    Backend, Bus, BusFaults, BusPort, Config, Contents, DeviceId, Event, Pages, Posted, Slot, Started, Token,
 };
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromZeros, IntoBytes};
@@ -32,7 +32,7 @@ pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 /// What an observer is shown: from the guest, part, size, and beginning.
 pub(crate) type Shown = (bool, u8, u32, Vec<u8>);
 
-/// The partition, and what stands behind the card.
+/// The partition, and the back end of the card.
 pub(crate) struct Host {
     pub(crate) memory: Memory,
     /// Frames that came from the guest.
@@ -82,21 +82,27 @@ impl BusPort for Host {
         }
     }
 
-    fn refuses(&self, interface: &Guid, version: u32) -> bool {
-        *interface == guid::NETWORK && version > self.newest.get()
-    }
-
     fn sees_packets(&self) -> bool {
         self.observed.get()
-    }
-
-    fn is_planned(&self) -> bool {
-        false
     }
 
     fn contents(&self, contents: &Contents<'_>) {
         let Contents { from_guest, part, len, bytes, .. } = *contents;
         self.shown.borrow_mut().push((from_guest, part, len, bytes.to_vec()));
+    }
+
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
+    fn is_planned(&self) -> bool {
+        false
+    }
+
+    fn refuses(&self, interface: &Guid, version: u32) -> bool {
+        *interface == guid::NETWORK && version > self.newest.get()
     }
 }
 
@@ -134,7 +140,7 @@ pub(crate) struct Guest {
     next: u64,
 }
 
-/// A packet of the host's.
+/// A packet from the host.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
     pub(crate) kind: u16,
@@ -341,7 +347,7 @@ impl Guest {
         }
     }
 
-    /// Takes the next packet of the host's on a channel.
+    /// Takes the next packet from the host on a channel.
     pub(crate) fn take(&mut self, channel: u32) -> Option<Packet> {
         let ring = ring_of(channel) + RING_PAGES / 2;
         let (write, read) = (self.ring_word(ring, 0), self.ring_word(ring, 4));

@@ -14,7 +14,7 @@ const RING: u32 = (SPLIT as u32 - 1) * 4096;
 /// Bytes of pipe header and message header.
 const HEADERS: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
-/// A message of an integration service: what stands behind the pipe header.
+/// A message of an integration service: what follows the pipe header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) header: Header,

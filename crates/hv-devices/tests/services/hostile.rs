@@ -6,6 +6,7 @@ use hv_devices::ic::READY;
 use hv_devices::kvp::{self, Ask};
 use hv_devices::shutdown::{self, Action};
 use hv_devices::{Fcopy, Heartbeat, Kvp, Shutdown, TimeSync, Vss, heartbeat, time_sync, vss};
+use hv_tlfs::time::FileTime;
 use hv_tlfs::vmbus::ChannelOffer;
 use hv_tlfs::vmbus::ic::{MessageType, Status, Version};
 use hv_tlfs::vmbus::kvp::Pool;
@@ -208,7 +209,7 @@ proptest! {
     #[test]
     fn time_and_heartbeat(steps in prop::collection::vec(step(), 0..60)) {
         let played = Played {
-            device: TimeSync::new(7), offer: time_sync::OFFER, framework: version(1, 0), version: version(4, 0),
+            device: TimeSync::new(FileTime(7)), offer: time_sync::OFFER, framework: version(1, 0), version: version(4, 0),
         };
         play(played, &steps, |device, io| { let _ = device.sync(io); false }, |_| false);
         let played = Played {

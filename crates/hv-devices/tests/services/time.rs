@@ -3,15 +3,16 @@
 use crate::guest::{Guest, version};
 use hv_devices::TimeSync;
 use hv_devices::ic::Refused;
-use hv_devices::time_sync::{EPOCH_1970, OFFER};
+use hv_devices::time_sync::OFFER;
+use hv_tlfs::time::FileTime;
 use hv_tlfs::vmbus::ic::{MessageType, Status, TimeSync as Old, TimeSyncRef, Version};
 use zerocopy::FromBytes;
 
 /// The host's time when the partition began.
-const ORIGIN: u64 = EPOCH_1970 + 17_000_000_000_000_000;
+const ORIGIN: u64 = FileTime::UNIX_EPOCH.0 + 17_000_000_000_000_000;
 
 fn guest(service: Version) -> Guest<TimeSync> {
-    Guest::new(TimeSync::new(ORIGIN), OFFER, version(3, 0), service)
+    Guest::new(TimeSync::new(FileTime(ORIGIN)), OFFER, version(3, 0), service)
 }
 
 /// Takes a message of version 4, answers it, and returns host time, reference time and flags.
@@ -67,7 +68,7 @@ fn the_clock_is_set_again_on_demand_and_after_reopening() {
     guest.at(10_000_000);
     let other = ORIGIN + 7;
     guest.with(|device, io| {
-        device.set_origin(other);
+        device.set_origin(FileTime(other));
         device.sync(io).unwrap();
     });
     assert_eq!(message(&guest), Some((other + 10_000_000, 10_000_000, 1)));

@@ -4,6 +4,7 @@ use crate::guest::{Guest, version};
 use hv_devices::ic::{IGNORED, Refused, State};
 use hv_devices::shutdown::{self, Action, Shutdown};
 use hv_devices::{Fcopy, Kvp, TimeSync, Vss, fcopy, kvp, time_sync, vss};
+use hv_tlfs::time::FileTime;
 use hv_tlfs::vmbus::ic::{Negotiate, Version};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -23,7 +24,7 @@ fn each_service_offers_what_stock_guests_take() {
     let guest = Guest::opened(Shutdown::new(), shutdown::OFFER);
     let versions = vec![version(3, 2), version(3, 1), version(3, 0), version(1, 0)];
     assert_eq!(offered(&guest), (both.clone(), versions));
-    let guest = Guest::opened(TimeSync::new(0), time_sync::OFFER);
+    let guest = Guest::opened(TimeSync::new(FileTime(0)), time_sync::OFFER);
     let versions = vec![version(4, 0), version(3, 0), version(1, 0)];
     assert_eq!(offered(&guest), (both.clone(), versions.clone()));
     let guest = Guest::opened(Kvp::new(), kvp::OFFER);

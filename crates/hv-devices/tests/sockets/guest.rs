@@ -11,8 +11,8 @@ use hv_tlfs::vmbus::{
     OfferChannel, OpenChannel, RelIdReleased, TargetInfo, TlConnectRequest, Version,
 };
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Io, Moment, Never, Pages, Posted, Refused, Slot, Started,
-    Token,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Io, Moment, Never, Pages, Posted, Refused,
+    Slot, Started, Token,
 };
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -111,6 +111,12 @@ impl BusPort for Host {
         }
     }
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
     fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
         assert!(socket::port(*interface).is_some());
         let strikes = self.taken.get() == Some(moment);

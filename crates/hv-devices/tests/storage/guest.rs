@@ -24,7 +24,7 @@ const RING: u32 = (SPLIT as u32 - 1) * 4096;
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
-/// The partition, and what stands behind the disks.
+/// The partition, and the back end of the disks.
 pub(crate) struct Host {
     pub(crate) memory: Memory,
     pub(crate) disks: RefCell<Vec<Vec<u8>>>,
@@ -60,10 +60,6 @@ impl BusPort for Host {
     }
 
     fn observe(&self, _: Event) {}
-
-    fn is_planned(&self) -> bool {
-        false
-    }
 }
 
 impl Backend<Request> for Host {
@@ -285,7 +281,7 @@ impl Guest {
         id
     }
 
-    /// Takes the next packet of the host's: kind, and the answer.
+    /// Takes the next packet from the host: kind, and the answer.
     pub(crate) fn receive(&mut self) -> Option<(u16, Answer)> {
         let ring = RINGS[SPLIT];
         let (write, read) = (self.word(ring, 0), self.word(ring, 4));

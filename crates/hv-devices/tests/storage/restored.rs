@@ -14,7 +14,7 @@ const DATA: u64 = 0x100;
 const DATA_PAGES: u64 = 0x40;
 const PARTS: u64 = 4;
 
-/// A step of the guest's, or of the host's.
+/// A step of the guest or of the host.
 #[derive(Clone, Debug)]
 enum Step {
     /// A command with its length of data, and a byte that the data is filled with.

@@ -30,7 +30,7 @@ impl Played for Video {
     }
 }
 
-/// Builds a message behind its pipe header.
+/// Builds a message after its pipe header.
 fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     let head = [1, size, kind, size].map(u32::to_le_bytes).concat();
@@ -57,7 +57,7 @@ fn dirt(parts: &[[i32; 4]]) -> Vec<u8> {
     message(10, &[&[0, parts.len() as u8][..], &corners].concat())
 }
 
-/// Returns kind and body of a message of the host's.
+/// Returns kind and body of a message from the host.
 fn read(packet: &Packet) -> (u32, &[u8]) {
     assert_eq!((packet.kind, packet.id), (PacketType::DATA_IN_BAND, 0));
     let word = |at: usize| u32::from_le_bytes(packet.payload[at..at + 4].try_into().unwrap());
@@ -315,7 +315,7 @@ fn a_guest_that_does_not_read_is_answered_later() {
 fn what_the_protocol_does_not_have_is_noted_and_ignored() {
     let guest = showing();
     guest.host.notes.take();
-    // No message at all, unknown ones, those of the host's, and some without their bodies.
+    // No message at all, unknown ones, the host's own, and some without their bodies.
     for kind in [0, 2, 4, 6, 9, 12, 14, 16, u32::MAX, 1, 3, 5, 10, 13] {
         assert_eq!(say(&guest, &message(kind, &[])), [], "{kind}");
     }

@@ -139,7 +139,7 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
                 Ok(Next::Nothing) => {}
                 Ok(Next::Empty) => return Ok(None),
                 Err(error) => {
-                    // The host may wait for this room before it makes any for the answer.
+                    // The host may wait for this room before it frees room for the answer.
                     let _ = self.commit();
                     return Err(error);
                 }
@@ -161,7 +161,7 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
         let Some(mut packet) = self.channel.receive()? else { return Ok(Next::Empty) };
         let (kind, transaction, whole) = (packet.kind(), packet.transaction(), packet.left());
         let len = packet.read(&mut self.buffer);
-        // A longer packet is no message of the service.
+        // A longer packet is not a message of the service.
         let message = self.buffer.get_mut(..len).filter(|_| kind == PacketType::DATA_IN_BAND && len == whole);
         let request = message.and_then(Request::judge).map(|request| request.under(self.agreed));
         let taken = match request {
@@ -202,7 +202,7 @@ impl<'t, D: Dma, C: Conduit, const BUFFER: usize> Service<'t, D, C, BUFFER> {
 /// What a packet led to.
 enum Next<T> {
     Result(T),
-    /// It was answered, or is no message of the service.
+    /// It was answered, or is not a message of the service.
     Nothing,
     /// There is none.
     Empty,

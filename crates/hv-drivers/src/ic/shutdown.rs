@@ -32,6 +32,7 @@ pub enum Stop {
 
 /// A request of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Order {
     /// What to do.
     pub stop: Stop,

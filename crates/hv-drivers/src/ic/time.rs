@@ -1,7 +1,7 @@
 //! The time service.
 
 use hv_guest::conduit::Conduit;
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_tlfs::vmbus::ic::{MessageType, TIME_SYNC_SYNC, TimeSync as Old, TimeSyncRef, Version};
 use hv_vmbus_client::{Dma, Error};
 use zerocopy::FromBytes;
@@ -13,14 +13,13 @@ const VERSIONS: &[Version] =
     &[Version { major: 4, minor: 0 }, Version { major: 3, minor: 0 }, Version { major: 1, minor: 0 }];
 /// Bytes of the longest message: a negotiation of a few versions.
 const BUFFER: usize = 256;
-/// 100 ns from the year 1601 to the year 1970.
-const EPOCH_1970: u64 = 116_444_736_000_000_000;
 
 /// The host's time at some moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sample {
-    /// 100 ns since the year 1601.
-    pub host_time: u64,
+    /// The host's time of day.
+    pub host_time: FileTime,
     /// The partition's reference time at that moment, from version 4.0 on; before, the moment of its arrival.
     pub reference_time: Option<ReferenceTime>,
     /// The guest's clock is to be set to it: at the start, and after the machine was stopped. Else it is a sample for a
@@ -32,7 +31,7 @@ impl Sample {
     /// Returns the nanoseconds since the year 1970; `None` for a time before it.
     #[must_use]
     pub fn unix_nanos(&self) -> Option<u128> {
-        self.host_time.checked_sub(EPOCH_1970).map(|ticks| u128::from(ticks) * 100)
+        self.host_time.since_unix().map(|since| since.as_nanos())
     }
 }
 
@@ -61,7 +60,7 @@ impl<D: Dma, C: Conduit> TimeSync<'_, D, C> {
 /// Reads a time, with the reference time if the version has it.
 fn read(body: &[u8], refers: bool) -> Option<Sample> {
     let sample = |host_time, reference_time, flags: u8| Sample {
-        host_time,
+        host_time: FileTime(host_time),
         reference_time,
         sets_clock: flags & TIME_SYNC_SYNC != 0,
     };
@@ -81,14 +80,17 @@ mod tests {
     #[test]
     fn both_messages_are_read_and_short_ones_are_none() {
         let mut body = [0; 25];
-        body[..8].copy_from_slice(&(EPOCH_1970 + 7).to_le_bytes());
+        body[..8].copy_from_slice(&(FileTime::UNIX_EPOCH.0 + 7).to_le_bytes());
         (body[8], body[16], body[24]) = (9, 1, 2);
         let new = read(&body, true).unwrap();
         assert_eq!((new.reference_time, new.sets_clock), (Some(ReferenceTime(9)), true));
         assert_eq!(new.unix_nanos(), Some(700));
         let old = read(&body, false).unwrap();
-        assert_eq!((old.host_time, old.reference_time, old.sets_clock), (EPOCH_1970 + 7, None, false));
+        assert_eq!(
+            (old.host_time, old.reference_time, old.sets_clock),
+            (FileTime(FileTime::UNIX_EPOCH.0 + 7), None, false)
+        );
         assert_eq!((read(&body[..21], true), read(&body[..24], false)), (None, None));
-        assert_eq!(Sample { host_time: EPOCH_1970 - 1, ..old }.unix_nanos(), None);
+        assert_eq!(Sample { host_time: FileTime(FileTime::UNIX_EPOCH.0 - 1), ..old }.unix_nanos(), None);
     }
 }

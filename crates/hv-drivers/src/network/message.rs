@@ -37,7 +37,7 @@ pub(super) fn header(len: u32) -> Aligned<[u8; FRAME_AT]> {
     bytes
 }
 
-/// Returns where bytes lie in a message of `length` bytes, its header counted, behind its first `least` bytes; `None`
+/// Returns where bytes lie in a message of `length` bytes, including its header, after its first `least` bytes; `None`
 /// if they are not all in it. `offset` counts from the end of the message's header.
 fn inside(length: u32, least: usize, offset: u32, len: u32) -> Option<(usize, usize)> {
     let at = u64::from(offset) + HEADER as u64;

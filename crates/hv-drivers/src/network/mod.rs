@@ -118,7 +118,7 @@ pub trait Frames {
     /// Returns the address.
     fn mac(&self) -> [u8; 6];
 
-    /// Returns the bytes of a frame behind its header at most.
+    /// Returns the maximum payload size of a frame.
     fn mtu(&self) -> usize;
 
     /// Returns true if the link is up.
@@ -168,6 +168,7 @@ pub struct Counts {
 
 /// Pages of a card's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sizes {
     /// Of each ring.
     pub ring: usize,
@@ -181,6 +182,29 @@ impl Default for Sizes {
     /// Returns rings of 64 KiB, a receive buffer for some 140 frames of 1500 bytes, a send buffer for 42.
     fn default() -> Self {
         Self { ring: 16, receive: 64, send: 64 }
+    }
+}
+
+impl Sizes {
+    /// Sets the size of each ring.
+    #[must_use]
+    pub const fn with_ring(mut self, ring: usize) -> Self {
+        self.ring = ring;
+        self
+    }
+
+    /// Sets the size of the receive buffer.
+    #[must_use]
+    pub const fn with_receive(mut self, receive: usize) -> Self {
+        self.receive = receive;
+        self
+    }
+
+    /// Sets the size of the send buffer.
+    #[must_use]
+    pub const fn with_send(mut self, send: usize) -> Self {
+        self.send = send;
+        self
     }
 }
 
@@ -332,7 +356,7 @@ fn share<'t, D: Dma, C: Conduit, W: Wake>(
 
 impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
     /// Begins with a channel that was just opened, buffers that were shared for it, and a page for control messages.
-    /// `mtu` is the number of bytes behind a frame's header that the guest wants at most; the card may have fewer.
+    /// `mtu` is the number of bytes after a frame's header that the guest wants at most; the card may have fewer.
     pub const fn new(
         channel: Channel<'t, D, C>,
         buffers: Buffers<'t, D>,
@@ -416,7 +440,7 @@ impl<'t, D: Dma, C: Conduit> Card<'t, D, C> {
         core::mem::take(&mut self.changed)
     }
 
-    /// Returns the maximum length of a frame, its header counted.
+    /// Returns the maximum length of a frame, including its header.
     fn longest(&self) -> usize {
         usize::from(self.mtu) + ETHERNET_HEADER
     }

@@ -39,6 +39,7 @@ const UDP_SUM: usize = 6;
 
 /// Kinds of checksums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Checksums {
     /// Of IPv4 headers.
     pub ipv4: bool,
@@ -57,6 +58,41 @@ impl Checksums {
     pub const NONE: Self = Self { ipv4: false, tcp4: false, udp4: false, tcp6: false, udp6: false };
     /// All of them.
     pub const ALL: Self = Self { ipv4: true, tcp4: true, udp4: true, tcp6: true, udp6: true };
+
+    /// Sets whether the headers of IPv4 are among them.
+    #[must_use]
+    pub const fn with_ipv4(mut self, ipv4: bool) -> Self {
+        self.ipv4 = ipv4;
+        self
+    }
+
+    /// Sets whether TCP over IPv4 is among them.
+    #[must_use]
+    pub const fn with_tcp4(mut self, tcp4: bool) -> Self {
+        self.tcp4 = tcp4;
+        self
+    }
+
+    /// Sets whether UDP over IPv4 is among them.
+    #[must_use]
+    pub const fn with_udp4(mut self, udp4: bool) -> Self {
+        self.udp4 = udp4;
+        self
+    }
+
+    /// Sets whether TCP over IPv6 is among them.
+    #[must_use]
+    pub const fn with_tcp6(mut self, tcp6: bool) -> Self {
+        self.tcp6 = tcp6;
+        self
+    }
+
+    /// Sets whether UDP over IPv6 is among them.
+    #[must_use]
+    pub const fn with_udp6(mut self, udp6: bool) -> Self {
+        self.udp6 = udp6;
+        self
+    }
 
     /// Returns those of them that a card can compute for every frame: for headers with options as well, which the stack
     /// may send in any frame after it was told of a checksum. Linux asks for the options of TCP too
@@ -121,7 +157,7 @@ impl Checksums {
     }
 
     /// Returns what the card is to compute for a frame, and the sum that its TCP or UDP header begins with, with the
-    /// place of that. `None`: nothing, or it is not a frame whose headers can be told.
+    /// place of that. `None`: nothing, or it is not a frame whose headers can be parsed.
     fn of(self, frame: &[u8]) -> Option<(TransmitChecksum, Option<(usize, u16)>)> {
         let word = |at: usize| Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?));
         let at = if word(12)? == VLAN { 18 } else { 14 };
@@ -266,7 +302,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
 
     /// Takes the card's answer to what it can.
     pub(super) fn capabilities_answered(&mut self, answer: &[u8]) {
-        // Without room for the information there is no use of it.
+        // Without room for the information it cannot be used.
         let room = self.section as usize >= FRAME_AT + self.longest();
         self.checksums = if room { self.checksums.judge(answer) } else { Checksums::NONE };
     }
@@ -384,7 +420,7 @@ mod tests {
             assert!(info.ip_header_checksum() && !info.tcp_checksum() && sum.is_none());
         }
         assert_eq!(Checksums { udp4: true, ..Checksums::NONE }.of(&good), None);
-        // TCP over IPv6; behind a header for each hop, routing, fragment or destination options.
+        // TCP over IPv6; after a header for each hop, routing, fragment or destination options.
         let v6 = changed(&[(12, 0x86), (13, 0xdd), (17, 0), (20, TCP)]);
         let v6 = [&v6[..18], &[0, 20], &v6[20..], &[0; 20]].concat();
         assert_eq!(Checksums::ALL.of(&v6).unwrap().1.map(|(place, _)| place), Some(70));

@@ -108,7 +108,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
 
     /// Completes the packet whose messages were taken: its sections are the host's again. Returns false if there is no
     /// room for that: the host was asked for a signal, and the call has to end. A commit gives the host room for more
-    /// packets, so a host that continues to fill both rings would hold a call that commits and reads on for ever.
+    /// packets, so a host that continues to fill both rings would hold a call that commits and reads on forever.
     fn settle(&mut self) -> Result<bool, Error> {
         let Some(transaction) = self.arrived.transaction else { return Ok(true) };
         let body = SendRndisPacketComplete { status: NvspStatus::SUCCESS };

@@ -156,7 +156,7 @@ impl<'t, D: Dma, C: Conduit> Stream<'t, D, C> {
         }
         let header: PipeHeader = packet.take().ok_or(Error::Malformed)?;
         let len = header.message_size as usize;
-        // The packet is padded behind its data.
+        // The packet is padded after its data.
         if header.packet_type != DATA || len > packet.left() {
             return Err(Error::Malformed);
         }

@@ -100,6 +100,7 @@ pub struct Address {
 
 /// A disk, as it was when it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Disk {
     /// Where it is.
     pub address: Address,
@@ -113,7 +114,44 @@ pub struct Disk {
     pub max_discard: u32,
 }
 
-/// Blocks of a disk.
+impl Disk {
+    /// Returns a disk with these blocks, which can be written and discards nothing. [`Controller`]'s methods find disks;
+    /// this is for a caller that has stored one elsewhere.
+    #[must_use]
+    pub const fn new(address: Address, block_size: u32, blocks: u64) -> Self {
+        Self { address, block_size, blocks, read_only: false, max_discard: 0 }
+    }
+
+    /// Sets the bytes of a block.
+    #[must_use]
+    pub const fn with_block_size(mut self, block_size: u32) -> Self {
+        self.block_size = block_size;
+        self
+    }
+
+    /// Sets the number of blocks.
+    #[must_use]
+    pub const fn with_blocks(mut self, blocks: u64) -> Self {
+        self.blocks = blocks;
+        self
+    }
+
+    /// Sets whether it refuses to be written.
+    #[must_use]
+    pub const fn with_read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Sets how many blocks can be discarded at once; 0: none.
+    #[must_use]
+    pub const fn with_max_discard(mut self, max_discard: u32) -> Self {
+        self.max_discard = max_discard;
+        self
+    }
+}
+
+/// Blocks of a disk. Exhaustive on purpose: a first block and a count are all there is to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// The first block.

@@ -16,6 +16,8 @@ const NOT_READY: u8 = 2;
 const UNIT_ATTENTION: u8 = 6;
 
 /// What a device says of a command that failed.
+///
+/// Exhaustive on purpose: SCSI identifies an error by these three numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sense {
     /// Sense key.

@@ -127,7 +127,7 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
         self.submit(tag, disk.address, &Cdb::flush(), None)
     }
 
-    /// Submits a discard: the blocks need not be kept. Its list stands in memory of the driver's, which the completion
+    /// Submits a discard: the blocks need not be kept. Its list is in the driver's memory, which the completion
     /// returns.
     ///
     /// # Errors

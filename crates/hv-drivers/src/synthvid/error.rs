@@ -33,7 +33,10 @@ impl fmt::Display for Error {
             Self::Client(error) => error.fmt(f),
             Self::NoVersion => f.write_str("host speaks neither video version 3.5 nor 3.2"),
             Self::Window { device } => {
-                write!(f, "video memory has {device} bytes, expected 1 up to those of the window; map more")
+                write!(
+                    f,
+                    "video memory has {device} bytes, expected between 1 and the window's size; map more"
+                )
             }
             Self::Refused(gpa) => write!(f, "host has no video memory at {gpa:#x}; name VMBus's window"),
             Self::Malformed => f.write_str("malformed answer from the host"),

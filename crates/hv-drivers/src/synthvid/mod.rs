@@ -1,4 +1,4 @@
-//! The screen: a framebuffer in memory of the device's, and the changes that the host is told.
+//! The screen: a framebuffer in device memory, and the changes that the host is told.
 //!
 //! The memory lies where the OS wants it in VMBus's address window ([`Window`]). Pixels are words of 32 bits: blue in
 //! the lowest byte, then green, red, and one that is not used. What is drawn is noted, and [`Screen::flush`] tells the
@@ -166,7 +166,7 @@ pub fn needed(offer: &hv_vmbus_client::Offer) -> u64 {
 }
 
 impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
-    /// Takes what the host has sent, and sends what is to be sent next. Call it when the channel has an interrupt.
+    /// Takes what the host has sent, and sends pending messages. Call it when the channel has an interrupt.
     /// After a rescind there is nothing to take: ask [`is_over`](Self::is_over).
     ///
     /// # Errors
@@ -295,7 +295,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
         }
     }
 
-    /// Sends what is to be sent, as far as there is room.
+    /// Sends pending messages, as far as there is room.
     fn send_next(&mut self) -> Result<(), Error> {
         if let State::Send(step) = self.state
             && self.send_step(step)?
@@ -342,7 +342,7 @@ impl<D: Dma, C: Conduit> Screen<'_, '_, D, C> {
         }
     }
 
-    /// Acts on a message of the host's.
+    /// Acts on a message from the host.
     fn hear(&mut self, heard: Heard<'_>) {
         match (self.state, heard) {
             (State::Await(Step::Version(n)), Heard::Version(accepted)) => {

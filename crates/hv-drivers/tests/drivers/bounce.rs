@@ -62,7 +62,7 @@ fn only_the_bytes_of_a_request_go_and_only_its_way() {
         };
         // What the host finds: the request's bytes alone, in pages that are not the caller's.
         controller.submit_write(1, &disk, 0, false, buffer()).unwrap();
-        let seen = &ram.pages[..2];
+        let seen = &ram.pages()[..2];
         assert!(bytes(seen, 512, 4096) == [0x11; 4096] && bytes(seen, 0, 512) == [0xee; 512]);
         assert!(bytes(seen, 4608, 3584) == [0xee; 3584]);
         // A host that changes what it was to read changes nothing of the caller's.

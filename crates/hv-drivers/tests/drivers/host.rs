@@ -19,13 +19,13 @@ use hv_guest::page::CallPage;
 use hv_host::faults::{self, Failing, Faults as _, FrameFault, Injection, Injector, Plan, Timed};
 use hv_memory::GuestMemory as _;
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start, Started,
-    Token, Work as _,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start,
+    Started, Token, Work as _,
 };
 
 use super::ram::Ram;
@@ -38,7 +38,7 @@ pub(crate) type Card = Slot<Lock, Network, 1, 16, { network::SEGMENTS }>;
 const STREAMS: usize = 3;
 pub(crate) type Streams = Slot<Lock, Sockets<STREAMS, { 20 << 10 }>, STREAMS>;
 /// The host's time at reference time 0.
-pub(crate) const ORIGIN: u64 = time_sync::EPOCH_1970 + 1_000_000;
+pub(crate) const ORIGIN: FileTime = FileTime(FileTime::UNIX_EPOCH.0 + 1_000_000);
 /// Where video memory may be: VMBus's address window.
 pub(crate) const WINDOW: u64 = 0x1000_0000;
 /// The card's address.
@@ -62,7 +62,7 @@ hv_vmbus::devices! {
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
-/// The partition, and what stands behind the disks.
+/// The partition, and the back end of the disks.
 pub(crate) struct Host {
     pub(crate) ram: &'static Ram,
     pub(crate) disks: Mutex<Vec<Vec<u8>>>,
@@ -110,6 +110,12 @@ impl BusPort for Host {
 
     fn observe(&self, _: Event) {}
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for Host {
     fn starts(&self, _: DeviceId) -> Start {
         match self.plan.starts() {
             faults::Start::Now => Start::Now,

@@ -38,7 +38,7 @@ fn close(world: &'static World, mut client: TestClient, card: TestCard) {
     assert_eq!(world.host.ram.live(), 0);
 }
 
-/// Builds a frame of this length to everyone, whose bytes tell their places.
+/// Builds a frame of this length to everyone, whose bytes encode their offsets.
 pub(crate) fn frame(len: usize, seed: u8) -> Vec<u8> {
     let mut frame: Vec<u8> = (0..len).map(|n| (n as u8).wrapping_mul(7) ^ seed).collect();
     frame[..6].fill(0xff);
@@ -207,13 +207,13 @@ pub(crate) fn buffers_that_the_host_refuses_fail_the_card() {
     let mut client = world.client();
     let offer = client.find(guid::NETWORK).unwrap();
     // One page is a section or two, and the host needs some for its answers.
-    let sizes = Sizes { ring: 4, receive: 1, send: 16 };
+    let sizes = Sizes::default().with_ring(4).with_receive(1).with_send(16);
     let place = (&offer, Open::on(VpIndex(0)));
     let opened = network::open(&mut client, place, (1500, sizes), &TestDma(world), &mut world.os());
     assert!(matches!(opened, Err(Error::Refused(_))), "{opened:?}");
     assert_eq!(world.host.ram.live(), 0);
     // The same channel works with buffers that do.
-    let sizes = Sizes { ring: 2, receive: 16, send: 2 };
+    let sizes = Sizes::default().with_ring(2).with_receive(16).with_send(2);
     let (place, dma) = ((&offer, Open::on(VpIndex(0))), TestDma(world));
     let mut card = network::open(&mut client, place, (1500, sizes), &dma, &mut world.os()).unwrap();
     for n in 0..100 {

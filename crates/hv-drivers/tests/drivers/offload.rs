@@ -102,7 +102,7 @@ fn the_checksums_of_what_is_sent_are_the_cards() {
 #[test]
 fn only_what_was_asked_for_is_computed() {
     let world = world();
-    let udp = Checksums { udp4: true, ..Checksums::NONE };
+    let udp = Checksums::NONE.with_udp4(true);
     let (_, mut card) = offloading(world, udp);
     assert_eq!(card.checksums(), udp);
     let (tcp4, udp4) = (frame(false, 6, 20, 0x5a), frame(false, 17, 20, 0x5a));
@@ -131,10 +131,10 @@ fn a_card_that_grants_nothing_is_a_card_all_the_same() {
         let head = [0x8000_0004, 24 + value.len() as u32 * 4, id, status, value.len() as u32 * 4, 16];
         words(&[&head[..], value].concat())
     };
-    let all4 = Checksums { tcp6: false, udp6: false, ..Checksums::ALL };
+    let all4 = Checksums::ALL.with_tcp6(false).with_udp6(false);
     for (status, value, granted) in [
         (0, object(0xa7, 2), all4),
-        (0, object_with(0xa7, 2, 0x151), Checksums { tcp4: false, ..all4 }),
+        (0, object_with(0xa7, 2, 0x151), all4.with_tcp4(false)),
         (0, object_with(0xa7, 2, 0x154), Checksums::NONE),
         (0, object(0xa7, 0), Checksums::NONE),
         (0, object(0x80, 2), Checksums::NONE),

@@ -10,12 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hv_drivers::hv_vmbus_client::{Direction, Dma, Error};
 use hv_guest::page::{Memory, Page};
 use hv_memory::{BadAddress, GuestMemory};
+use hv_testbed::RAM_BASE;
 
 use super::host::World;
 
-/// Where the guest's memory begins for the host.
-pub(crate) const BASE: u64 = 1 << 40;
-/// Pages of it.
+/// Pages of the guest's memory.
 const PAGES: usize = 2048;
 /// Pages through which data bounce, where they do.
 pub(crate) const BOUNCES: usize = 256;
@@ -32,10 +31,9 @@ pub(crate) fn bounce(test: impl FnOnce()) {
     BOUNCING.set(false);
 }
 
-/// Guest memory: pages that both sides access by atomics.
+/// Guest memory of which the host may access what is shared.
 pub(crate) struct Ram {
-    pub(crate) pages: Box<[Page]>,
-    used: AtomicUsize,
+    memory: hv_testbed::Ram,
     /// Pages that were allocated by the guest and not freed.
     pub(crate) live: AtomicUsize,
     /// Pages that the host may access: how often each was shared.
@@ -60,9 +58,10 @@ unsafe impl Send for Loan {}
 
 impl Ram {
     pub(crate) fn new() -> Self {
+        let memory = hv_testbed::Ram::new(PAGES);
+        memory.allocate(BOUNCES).expect("pages to bounce through");
         Self {
-            pages: (0..PAGES).map(|_| Page::new()).collect(),
-            used: AtomicUsize::new(BOUNCES),
+            memory,
             live: AtomicUsize::new(0),
             shared: (0..PAGES).map(|_| AtomicUsize::new(0)).collect(),
             bounces: BOUNCING.get(),
@@ -70,9 +69,15 @@ impl Ram {
         }
     }
 
-    /// Lets the host access these pages, or no more.
+    /// Returns all pages.
+    pub(crate) fn pages(&self) -> &'static [Page] {
+        self.memory.pages()
+    }
+
+    /// Lets the host access these pages, or no longer.
     pub(crate) fn share(&self, pages: &[Page], begins: bool) {
-        let first = (pages.as_ptr() as usize - self.pages.as_ptr() as usize) / 4096;
+        let Some(first) = pages.first() else { return };
+        let first = ((self.memory.gpa(first) - RAM_BASE) / 4096) as usize;
         for page in &self.shared[first..first + pages.len()] {
             let before = if begins {
                 page.fetch_add(1, Ordering::Relaxed) + 1
@@ -96,8 +101,8 @@ impl Ram {
         let free = (0..=BOUNCES - pages.len()).find(|first| !(*first..first + pages.len()).any(taken));
         let first = free.ok_or(Error::Memory)?;
         let places = first..first + pages.len();
-        let bounce = &self.pages[places.clone()];
-        // Whatever was there before is none of this request's.
+        let bounce = &self.pages()[places.clone()];
+        // What was there before does not belong to this request.
         bounce.iter().for_each(|page| page.write(0, &[0xee; 4096]));
         copy(pages, bounce, &bytes);
         self.share(bounce, true);
@@ -109,36 +114,21 @@ impl Ram {
         let mut loans = self.loans.lock().unwrap();
         let place = loans.iter().position(|loan| loan.own == pages.as_ptr()).expect("pages that are lent");
         let Loan { bytes, direction, places, .. } = loans.swap_remove(place);
-        let bounce = &self.pages[places];
+        let bounce = &self.pages()[places];
         self.share(bounce, false);
         if direction != Direction::ToHost {
             copy(bounce, pages, &bytes);
         }
     }
 
-    fn at(&self, gpa: u64, len: usize) -> Result<(&Page, usize), BadAddress> {
-        let offset = usize::try_from(gpa.checked_sub(BASE).ok_or(BadAddress)?).map_err(|_| BadAddress)?;
-        let page = self.pages.get(offset / 4096).ok_or(BadAddress)?;
-        let shared = self.shared[offset / 4096].load(Ordering::Relaxed) > 0;
-        assert!(shared, "the host was told {gpa:#x}, which was not shared");
-        if offset % 4096 + len > 4096 { Err(BadAddress) } else { Ok((page, offset % 4096)) }
-    }
-
-    fn each<E>(
-        &self,
-        gpa: u64,
-        len: usize,
-        mut access: impl FnMut(&Page, usize, std::ops::Range<usize>) -> E,
-    ) -> Result<(), BadAddress> {
-        let mut done = 0;
-        while done < len {
-            let at = gpa + done as u64;
-            let part = (len - done).min(4096 - (at % 4096) as usize);
-            let (page, offset) = self.at(at, part)?;
-            access(page, offset, done..done + part);
-            done += part;
-        }
-        Ok(())
+    /// Returns the memory. Fails the test if the host was told these bytes and their pages are not shared.
+    fn shared_at(&self, gpa: u64, len: usize) -> &hv_testbed::Ram {
+        let first = gpa.saturating_sub(RAM_BASE) as usize / 4096;
+        let pages = (gpa as usize % 4096 + len).div_ceil(4096);
+        let shared =
+            self.shared.iter().skip(first).take(pages).all(|count| count.load(Ordering::Relaxed) > 0);
+        assert!(shared, "the host was told {len} bytes at {gpa:#x}, which were not shared");
+        &self.memory
     }
 
     pub(crate) fn live(&self) -> usize {
@@ -147,48 +137,42 @@ impl Ram {
 
     /// Returns the pages that the guest allocated last.
     pub(crate) fn last(&self, count: usize) -> &[Page] {
-        let end = self.used.load(Ordering::Relaxed);
-        &self.pages[end - count..end]
+        let end = self.memory.used();
+        &self.pages()[end - count..end]
     }
 
-    pub(crate) fn allocate(&self, count: usize) -> Option<&[Page]> {
-        let first = self.used.fetch_add(count, Ordering::Relaxed);
-        self.pages.get(first..first + count)
+    pub(crate) fn allocate(&self, count: usize) -> Option<&'static [Page]> {
+        self.memory.allocate(count)
     }
 }
 
 impl GuestMemory for Ram {
     fn read(&self, gpa: u64, into: &mut [u8]) -> Result<(), BadAddress> {
-        self.each(gpa, into.len(), |page, offset, part| page.read(offset, &mut into[part]))
+        self.shared_at(gpa, into.len()).read(gpa, into)
     }
 
     fn write(&self, gpa: u64, from: &[u8]) -> Result<(), BadAddress> {
-        self.each(gpa, from.len(), |page, offset, part| page.write(offset, &from[part]))
+        self.shared_at(gpa, from.len()).write(gpa, from)
     }
 
     fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.load_u32(offset).ok_or(BadAddress)
+        self.shared_at(gpa, 4).load_acquire(gpa)
     }
 
     fn store_release(&self, gpa: u64, value: u32) -> Result<(), BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.store_u32(offset, value).ok_or(BadAddress)
+        self.shared_at(gpa, 4).store_release(gpa, value)
     }
 
     fn fetch_or(&self, gpa: u64, bits: u32) -> Result<u32, BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.fetch_or_u32(offset, bits).ok_or(BadAddress)
+        self.shared_at(gpa, 4).fetch_or(gpa, bits)
     }
 
     fn swap(&self, gpa: u64, value: u32) -> Result<u32, BadAddress> {
-        let (page, offset) = self.at(gpa, 4)?;
-        page.swap_u32(offset, value).ok_or(BadAddress)
+        self.shared_at(gpa, 4).swap(gpa, value)
     }
 
     fn contains(&self, gpa: u64, len: u64) -> bool {
-        let end = BASE + PAGES as u64 * 4096;
-        gpa >= BASE && gpa.checked_add(len).is_some_and(|last| last <= end)
+        self.memory.contains(gpa, len)
     }
 }
 
@@ -200,8 +184,7 @@ pub(crate) struct TestDma(pub(crate) &'static World);
 #[expect(unsafe_code, reason = "vouches for the world's memory")]
 unsafe impl Memory for TestDma {
     fn gpa(&self, page: &Page) -> u64 {
-        let ram = self.0.host.ram;
-        BASE + (page as *const Page as usize - ram.pages.as_ptr() as usize) as u64
+        self.0.host.ram.memory.gpa(page)
     }
 }
 
@@ -239,7 +222,7 @@ unsafe impl Dma for TestDma {
         }
         let loans = ram.loans.lock().unwrap();
         let loan = loans.iter().find(|loan| loan.own == pages.as_ptr())?;
-        ram.pages[loan.places.clone()].get(n).map(|page| self.gpa(page))
+        ram.pages()[loan.places.clone()].get(n).map(|page| self.gpa(page))
     }
 
     fn take_back(&self, pages: &[Page]) {

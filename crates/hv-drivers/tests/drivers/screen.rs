@@ -27,7 +27,7 @@ fn window(gpa: u64, bytes: u32) -> Window<'static> {
 fn open(world: &'static World, window: Window<'static>) -> (TestClient, TestScreen) {
     let mut client = world.client();
     let offer = client.find(guid::VIDEO).unwrap();
-    assert_eq!(synthvid::needed(&offer), VRAM_BYTES.into());
+    assert_eq!(synthvid::needed(&offer), u64::from(VRAM_BYTES));
     let open = Open::on(VpIndex(0));
     let channel = client.open_channel(&offer, 4, open, &TestDma(world), &mut world.os()).unwrap();
     (client, Screen::new(channel, window))
@@ -145,7 +145,7 @@ fn an_older_host_names_no_sizes() {
 fn memory_is_where_the_host_has_some() {
     let world = World::new(Storage::new(), &[]);
     let (mut client, mut screen) = open(world, window(WINDOW, VRAM_BYTES - 4096));
-    let error = Error::Window { device: VRAM_BYTES.into() };
+    let error = Error::Window { device: u64::from(VRAM_BYTES) };
     assert_eq!(screen.wait_ready(&mut || Ok(())), Err(error));
     assert_eq!(screen.set_size(640, 480), Err(Error::NotReady));
     client.close_channel(screen.into_channel(), &mut world.os()).unwrap();

@@ -325,7 +325,7 @@ pub(crate) fn memory_in_flight_comes_back_when_the_controller_is_rescinded_or_cl
 #[test]
 fn a_disk_without_a_block_size_has_no_blocks() {
     let (world, client, mut controller, disk) = one_disk();
-    let none = Disk { block_size: 0, ..disk };
+    let none = disk.with_block_size(0);
     assert_eq!(controller.read(&none, 0, &mut [0; 512], &mut never), Err(Error::Range));
     assert_eq!(controller.write(&none, 0, &[0; 512], &mut never), Err(Error::Range));
     close(world, client, controller);
@@ -354,10 +354,10 @@ fn bytes_are_read_and_written_at_any_offset() {
         assert_eq!(bytes.read(offset as u32, &mut vec![0; len]), Err(Error::Range), "{offset} {len}");
         assert_eq!(bytes.write(offset as u32, &vec![0; len]), Err(Error::Range), "{offset} {len}");
     }
-    let long = Disk { block_size: 8192, ..disk };
+    let long = disk.with_block_size(8192);
     assert_eq!(Bytes::new(&mut controller, long, patient(world)).err(), Some(Error::Range));
     // One with more bytes than the traits can name.
-    let large = Disk { blocks: u64::MAX, ..disk };
+    let large = disk.with_blocks(u64::MAX);
     assert_eq!(Bytes::new(&mut controller, large, patient(world)).unwrap().capacity(), 1 << 32);
     close(world, client, controller);
 }

@@ -5,12 +5,12 @@ use hv_vmbus::protocol::ic::{Header, MessageType, PipeHeader};
 use hv_vmbus::protocol::storage::{Operation, Packet, ScsiRequest};
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{FIRST, PAGES, Partition, WINDOW, put};
+use super::{DevicePort, FIRST, PAGES, WINDOW, put};
 use crate::input::Input;
 use crate::memory::RAM;
 
 /// Sends a packet of a storage driver.
-pub(super) fn srb(port: &Partition, input: &mut Input<'_>) {
+pub(super) fn srb(port: &DevicePort, input: &mut Input<'_>) {
     let mut packet = Packet::new_zeroed();
     let any = input.byte().into();
     packet.header.operation = Operation(input.of(&[3, 3, 3, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 13, 12, any]));
@@ -59,7 +59,7 @@ fn ranges(input: &mut Input<'_>) -> (Vec<u8>, u32) {
 }
 
 /// Sends a message of a service's driver.
-pub(super) fn message(port: &Partition, input: &mut Input<'_>) {
+pub(super) fn message(port: &DevicePort, input: &mut Input<'_>) {
     let body = input.bytes(48);
     let mut header = Header::new_zeroed();
     header.message_type = MessageType(input.of(&[0, 0, 1, 2, 3, 4, 5, 7]));
@@ -82,7 +82,7 @@ pub(super) fn message(port: &Partition, input: &mut Input<'_>) {
 }
 
 /// Sends a message of an input device's driver.
-pub(super) fn say(port: &Partition, pipe: bool, input: &mut Input<'_>) {
+pub(super) fn say(port: &DevicePort, pipe: bool, input: &mut Input<'_>) {
     let kind = if pipe { input.of(&[0_u32, 0, 3, 3, 1, 4]) } else { input.of(&[1_u32, 1, 1, 4, 0, 2, 3, 9]) };
     let version = input.of(&[0x1_0000_u32, 0x1_0000, 0x2_0000, 0x2_0000, 0]);
     let words =
@@ -93,7 +93,7 @@ pub(super) fn say(port: &Partition, pipe: bool, input: &mut Input<'_>) {
 }
 
 /// Sends a message of the driver of dynamic memory.
-pub(super) fn give_up(port: &Partition, input: &mut Input<'_>) {
+pub(super) fn give_up(port: &DevicePort, input: &mut Input<'_>) {
     let kind = input.of(&[1_u16, 3, 5, 7, 7, 7, 9, 9, 11, 0, 6]);
     let count = input.below(6);
     let head = match kind {
@@ -125,7 +125,7 @@ pub(super) fn give_up(port: &Partition, input: &mut Input<'_>) {
 }
 
 /// Sends a message of a video driver.
-pub(super) fn draw(port: &Partition, input: &mut Input<'_>) {
+pub(super) fn draw(port: &DevicePort, input: &mut Input<'_>) {
     let kind = input.of(&[1_u32, 1, 3, 3, 5, 5, 5, 10, 10, 10, 7, 8, 11, 13, 15, 9, 0]);
     let number = |input: &mut Input<'_>| match input.below(8) {
         0 => input.value() as u32,

@@ -16,10 +16,10 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::ChannelId;
 
 use super::host::{TestDma, Wire, World};
-use super::ram::BASE;
 use super::{Kernel, SINT};
 use crate::machine::{self, Vmbus};
 use crate::*;
+use hv_testbed::RAM_BASE;
 
 /// Bytes of the disks.
 const DISK: usize = 1 << 20;
@@ -65,9 +65,9 @@ impl Vmbus for Bridge {
     }
 
     fn gpa(&self, address: usize) -> Option<u64> {
-        let pages = &self.world.host.ram.pages;
+        let pages = self.world.host.ram.pages();
         let offset = address.checked_sub(pages.as_ptr().addr())?;
-        (offset < size_of_val(&**pages)).then_some(BASE + offset as u64)
+        (offset < size_of_val(pages)).then_some(RAM_BASE + offset as u64)
     }
 }
 
@@ -131,8 +131,8 @@ unsafe extern "C" fn free(ctx: *mut c_void, _: *mut c_void, pages: usize) {
 
 /// Returns the world's pages at an address.
 fn pages_of(world: &World, memory: *mut c_void, pages: usize) -> &[Page] {
-    let first = (memory.addr() - world.host.ram.pages.as_ptr().addr()) / 4096;
-    &world.host.ram.pages[first..first + pages]
+    let first = (memory.addr() - world.host.ram.pages().as_ptr().addr()) / 4096;
+    &world.host.ram.pages()[first..first + pages]
 }
 
 unsafe extern "C" fn share(ctx: *mut c_void, memory: *mut c_void, pages: usize) -> c_int {

@@ -37,7 +37,7 @@ pub struct hv_net_info {
     pub up: u8,
     /// Not 0: `hv_net_send` has room for a frame.
     pub can_send: u8,
-    /// Bytes of a frame behind its header of 14 bytes at most.
+    /// Maximum payload size of a frame: the bytes after its header of 14 bytes.
     pub mtu: u32,
     /// Version of the card's protocol, NVSP: 0x60001 is 6.1.
     pub version: u32,

@@ -184,8 +184,7 @@ fn a_vp_that_is_off_is_started_with_the_registers_given() {
 fn a_devices_interrupt_goes_where_it_is_sent() {
     everywhere(|guest| {
         let mut page = guest.bed.call_page();
-        let interrupt =
-            DeviceInterrupt { device: 7, msi_address: 0xfee0_0000, msi_data: 0x4041, vector: 0x60 };
+        let interrupt = DeviceInterrupt::new(7, 0xfee0_0000, 0x4041, 0x60);
         let last = set([guest.vps - 1]);
         processors::retarget_interrupt(guest.partition, &mut page, &interrupt, &last, true).unwrap();
         let effects = guest.bed.take_effects();
@@ -194,7 +193,7 @@ fn a_devices_interrupt_goes_where_it_is_sent() {
         };
         assert_eq!((*msi, *vector, *multicast), ((0xfee0_0000, 0x4041), 0x60, true));
         assert_eq!(targets.iter().collect::<Vec<_>>(), [guest.vps - 1]);
-        let other = DeviceInterrupt { device: 8, ..interrupt };
+        let other = DeviceInterrupt::new(8, 0xfee0_0000, 0x4041, 0x60);
         let error =
             processors::retarget_interrupt(guest.partition, &mut page, &other, &last, true).unwrap_err();
         assert!(matches!(error, RepError::Status { .. }), "{error}");

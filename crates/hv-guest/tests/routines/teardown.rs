@@ -35,7 +35,7 @@ fn in_use(guest: &Guest) {
                 0 => Timer::message(&synic, index, SintIndex::VMBUS).unwrap(),
                 _ => Timer::direct(synic.vp(), index, intid(31), &guest.bed.interrupts(n)).unwrap(),
             };
-            timer.start(synic.vp(), Schedule::Every(1000)).unwrap();
+            timer.start(synic.vp(), Schedule::Every(ReferenceTime(1000))).unwrap();
         }
     }
     guest.partition.start_clock(guest.bed.page(), guest.bed.memory()).unwrap();
@@ -75,7 +75,7 @@ fn a_shutdown_in_good_order_leaves_reset_state_too() {
             let synic = guest.synic(n);
             let interrupts = guest.bed.interrupts(n);
             let mut timer = Timer::message(&synic, TimerIndex::ALL[0], SintIndex::VMBUS).unwrap();
-            timer.start(synic.vp(), Schedule::Every(10)).unwrap();
+            timer.start(synic.vp(), Schedule::Every(ReferenceTime(10))).unwrap();
             assert_eq!(guest.partition.leave(guest.map), Err(LeaveError::CpusOnline(1)));
             timer.release(synic.vp(), &interrupts).unwrap();
             let (vp, _) = synic.disable(&interrupts).unwrap();

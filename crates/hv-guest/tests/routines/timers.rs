@@ -81,7 +81,7 @@ fn starting_a_one_shot_timer_again_costs_one_hypercall() {
 
 #[test]
 fn periodic_timers_go_on_until_they_are_stopped() {
-    for schedule in [Schedule::Every(1000), Schedule::EveryLazily(1000)] {
+    for schedule in [Schedule::Every(ReferenceTime(1000)), Schedule::EveryLazily(ReferenceTime(1000))] {
         everywhere(|guest| {
             let vp = guest.vp(guest.vps - 1);
             let n = guest.vps - 1;
@@ -140,7 +140,7 @@ fn a_timer_has_one_handle_and_release_makes_it_free() {
         let index = TimerIndex::ALL[3];
         let mut timer = Timer::direct(&vp, index, intid(INTID), &interrupts).unwrap();
         assert_eq!(Timer::direct(&vp, index, intid(INTID), &interrupts).err(), Some(TimerError::InUse));
-        timer.start(&vp, Schedule::Every(100)).unwrap();
+        timer.start(&vp, Schedule::Every(ReferenceTime(100))).unwrap();
         assert!(guest.bed.is_enabled(0, INTID as u8));
         timer.release(&vp, &interrupts).unwrap();
         assert!(!guest.bed.is_enabled(0, INTID as u8));
@@ -158,7 +158,7 @@ fn what_cannot_be_a_timer_is_refused_here() {
         let zero = SintIndex::new(0).unwrap();
         assert_eq!(Timer::message(&synic, index, zero).err(), Some(TimerError::SourceZero));
         let mut timer = Timer::message(&synic, index, SintIndex::VMBUS).unwrap();
-        assert_eq!(timer.start(synic.vp(), Schedule::Every(0)), Err(TimerError::NoPeriod));
+        assert_eq!(timer.start(synic.vp(), Schedule::Every(ReferenceTime(0))), Err(TimerError::NoPeriod));
     });
 }
 

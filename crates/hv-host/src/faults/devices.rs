@@ -10,6 +10,8 @@ use hv_tlfs::time::ReferenceTime;
 use super::{Counted, Injector, Rule, What, When};
 
 /// Time at which a device's request to its back end is started.
+///
+/// Exhaustive on purpose: an embedder has to perform every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At once.
@@ -23,6 +25,8 @@ pub enum Start {
 }
 
 /// Failure of a device's request instead of its execution.
+///
+/// Exhaustive on purpose: an embedder has to perform every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failing {
     /// The medium cannot be read or written there.
@@ -39,6 +43,8 @@ pub enum Failing {
 }
 
 /// Fate of a frame on its way through a network card.
+///
+/// Exhaustive on purpose: an embedder has to perform every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameFault {
     /// It never arrives. The sender takes it for sent.
@@ -52,6 +58,8 @@ pub enum FrameFault {
 }
 
 /// Time at which a device is rescinded.
+///
+/// Exhaustive on purpose: an embedder asks about every moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// While the guest opens a channel of it.

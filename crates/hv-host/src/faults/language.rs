@@ -59,6 +59,7 @@ pub enum Name {
 
 /// Reason why a text is not a valid plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BadPlan {
     /// Number of the clause, counted from 1.
     pub clause: usize,
@@ -125,80 +126,81 @@ fn what<'t>(
     argument: Option<&'t str>,
     names: &dyn Fn(Name, &str) -> Option<u64>,
 ) -> Result<What, Wrong<'t>> {
-    let plain = match name {
+    if let Some(plain) = plain(name) {
+        return argument.map_or(Ok(plain), |argument| Err((argument, "this fault takes no argument")));
+    }
+    let needed = |usage| argument.ok_or((clause, usage));
+    let time = |usage| {
+        let text = needed(usage)?;
+        milliseconds(text).ok_or((text, "expected a time in ms, such as 20ms"))
+    };
+    Ok(match name {
+        "call" => return call(clause, argument, names),
+        "newest" => return newest(clause, argument, names),
+        "lost" => What::Lost(argument.map(intid).transpose()?),
+        "twice" => What::Twice(argument.map(intid).transpose()?),
+        "spurious" => What::Spurious(intid(needed("write spurious=INTID")?)?),
+        "silent" => What::Silent(time("write silent=NUMBERms")?),
+        "mute" => What::Mute(time("write mute=NUMBERms")?),
+        "link" => What::Link(time("write link=NUMBERms")?),
+        "late" => What::Start(Start::Late(time("write late=NUMBERms")?)),
+        "sent" | "received" => {
+            let wrong = (argument.unwrap_or(clause), "a frame is lost, twice, corrupt or reorder");
+            What::Frame(name == "sent", argument.and_then(frame).ok_or(wrong)?)
+        }
+        "srb" => return srb(needed("write srb=STATUS or srb=STATUS:SCSI")?),
+        "sense" => return sense(needed("write sense=KEY/CODE/QUALIFIER")?),
+        "media" => return media(needed("write media=FIRST-LAST")?),
+        "rescind" | "rescind-open" => {
+            let moment = if name == "rescind" { Moment::Packet } else { Moment::Open };
+            match needed("name a device, or any")? {
+                "any" => What::Rescind(None, moment),
+                text => What::Rescind(Some(device(text, names)?), moment),
+            }
+        }
+        "disturb" => {
+            let usage = "write disturb=messages, disturb=events or disturb=time";
+            let wrong = (argument.unwrap_or(clause), usage);
+            What::Disturb(argument.and_then(disturbance).ok_or(wrong)?)
+        }
+        "" => return Err((clause, "an empty clause")),
+        _ => return Err((name, "no such fault")),
+    })
+}
+
+/// Returns a fault that takes no argument.
+fn plain(name: &str) -> Option<What> {
+    Some(match name {
         "buffers" => What::Inject(Injection::Buffers),
         "delay" => What::Inject(Injection::Delay),
         "again" => What::Inject(Injection::Again),
         "migrate" => What::Migrate,
-        "call" => return call(clause, argument, names),
-        "lost" => return Ok(What::Lost(argument.map(intid).transpose()?)),
-        "twice" => return Ok(What::Twice(argument.map(intid).transpose()?)),
-        "spurious" => return intid(argument.ok_or((clause, "write spurious=INTID"))?).map(What::Spurious),
-        "silent" => {
-            let time = argument.ok_or((clause, "write silent=NUMBERms"))?;
-            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
-            return Ok(What::Silent(time));
-        }
-        "mute" => {
-            let time = argument.ok_or((clause, "write mute=NUMBERms"))?;
-            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
-            return Ok(What::Mute(time));
-        }
-        "link" => {
-            let time = argument.ok_or((clause, "write link=NUMBERms"))?;
-            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 200ms"))?;
-            return Ok(What::Link(time));
-        }
-        "sent" | "received" => {
-            let frame = match argument {
-                Some("lost") => FrameFault::Lost,
-                Some("twice") => FrameFault::Twice,
-                Some("corrupt") => FrameFault::Corrupt(0),
-                Some("reorder") => FrameFault::Reorder,
-                _ => return Err((argument.unwrap_or(clause), "a frame is lost, twice, corrupt or reorder")),
-            };
-            return Ok(What::Frame(name == "sent", frame));
-        }
         "reorder" => What::Start(Start::After),
         "stuck" => What::Start(Start::Never),
         "busy" => What::Fail(Failing::Scsi { srb: SRB_BUSY, scsi: SCSI_BUSY, sense: None }),
-        "late" => {
-            let time = argument.ok_or((clause, "write late=NUMBERms"))?;
-            let time = milliseconds(time).ok_or((time, "expected a time in ms, such as 20ms"))?;
-            return Ok(What::Start(Start::Late(time)));
-        }
-        "srb" => return srb(argument.ok_or((clause, "write srb=STATUS or srb=STATUS:SCSI"))?),
-        "sense" => return sense(argument.ok_or((clause, "write sense=KEY/CODE/QUALIFIER"))?),
-        "media" => return media(argument.ok_or((clause, "write media=FIRST-LAST"))?),
-        "rescind" | "rescind-open" => {
-            let moment = if name == "rescind" { Moment::Packet } else { Moment::Open };
-            let device = match argument.ok_or((clause, "name a device, or any"))? {
-                "any" => None,
-                text => Some(device(text, names)?),
-            };
-            return Ok(What::Rescind(device, moment));
-        }
-        "newest" => return newest(clause, argument, names),
-        "disturb" => {
-            return Ok(What::Disturb(match argument {
-                Some("messages") => Disturbance::Messages,
-                Some("events") => Disturbance::Events,
-                Some("time") => Disturbance::Time,
-                _ => {
-                    return Err((
-                        argument.unwrap_or(clause),
-                        "write disturb=messages, disturb=events or disturb=time",
-                    ));
-                }
-            }));
-        }
-        "" => return Err((clause, "an empty clause")),
-        _ => return Err((name, "no such fault")),
-    };
-    match argument {
-        Some(argument) => Err((argument, "this fault takes no argument")),
-        None => Ok(plain),
-    }
+        _ => return None,
+    })
+}
+
+/// Returns the fate of a frame by its name.
+fn frame(name: &str) -> Option<FrameFault> {
+    Some(match name {
+        "lost" => FrameFault::Lost,
+        "twice" => FrameFault::Twice,
+        "corrupt" => FrameFault::Corrupt(0),
+        "reorder" => FrameFault::Reorder,
+        _ => return None,
+    })
+}
+
+/// Returns what a hostile host writes to, by its name.
+fn disturbance(name: &str) -> Option<Disturbance> {
+    Some(match name {
+        "messages" => Disturbance::Messages,
+        "events" => Disturbance::Events,
+        "time" => Disturbance::Time,
+        _ => return None,
+    })
 }
 
 /// Statuses of a disk that is busy: Linux judges the second one (drivers/scsi/storvsc_drv.c).

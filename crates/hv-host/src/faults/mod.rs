@@ -28,6 +28,8 @@ pub const MAX_RULES: usize = 16;
 pub const SOCKETS: u32 = 0x11e6_facb;
 
 /// A place in the partition at which a fault can be injected.
+///
+/// Exhaustive on purpose: a plan of an embedder's own decides about every place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injection {
     /// A message must be queued: no buffer is free.
@@ -42,6 +44,7 @@ pub enum Injection {
 
 /// Pages that a hostile host writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Disturbance {
     /// Message slots: payload size, flags and type of a random one.
     Messages,
@@ -218,6 +221,8 @@ impl<F: Faults> Faults for &F {
 }
 
 /// A fault that is due at a time.
+///
+/// Exhaustive on purpose: an embedder has to perform every fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timed {
     /// Raise this interrupt.

@@ -75,7 +75,7 @@ impl Flag {
         // and this process accesses it as an atomic alone: `KvmVcpu`'s accesses are to another mapping, and the
         // kernel's to its own. No access by the kernel is at the same time: it reads the byte in KVM_RUN.
         unsafe { self.byte.as_ref() }.store(0, Ordering::Relaxed);
-        // The look at what was asked for stays behind it: a signal in between would lose its mark.
+        // Pending requests are checked after it: a signal in between would lose its mark.
         compiler_fence(Ordering::SeqCst);
     }
 }

@@ -81,15 +81,7 @@ mod tests {
     use std::vec::Vec;
 
     fn of(bytes: &[u8]) -> What {
-        record(&Contents {
-            channel: ChannelId(5),
-            interface: guid::NETWORK,
-            from_guest: true,
-            transaction: 7,
-            part: 2,
-            len: 1514,
-            bytes,
-        })
+        record(&Contents::new(ChannelId(5), guid::NETWORK, 2, bytes).with_transaction(7).with_len(1514))
     }
 
     fn frame(ether_type: u16, rest: &[u8]) -> Vec<u8> {

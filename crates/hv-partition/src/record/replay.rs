@@ -146,7 +146,8 @@ fn with_contents(collected: &Collected, work: impl FnOnce(&Contents<'_>)) {
         return;
     };
     let (interface, bytes) = (interface_of(class), &collected.bytes[..CONTENTS_BYTES.min(shown.into())]);
-    work(&Contents { channel, interface, from_guest, transaction, part, len, bytes });
+    let contents = Contents::new(channel, interface, part, bytes);
+    work(&contents.with_from_guest(from_guest).with_transaction(transaction).with_len(len));
 }
 
 /// Returns the kind of devices that a record names by number.
@@ -179,10 +180,11 @@ fn with_packet(what: &What, more: &[u8], work: impl FnOnce(&Seen<'_>)) {
     let mut payload = [0; SEEN_BYTES];
     payload[..PACKET_START].copy_from_slice(start);
     payload.iter_mut().skip(PACKET_START).zip(more).for_each(|(place, byte)| *place = *byte);
-    let listed = if error == 0 { Ok(Listed { ranges, bytes }) } else { Err(error_of(error)) };
+    let listed = if error == 0 { Ok(Listed::new(ranges, bytes)) } else { Err(error_of(error)) };
     let payload = &payload[..SEEN_BYTES.min(len as usize)];
     let interface = interface_of(class);
-    work(&Seen { channel, interface, from_guest, kind, flags, transaction, len, listed, payload });
+    let seen = Seen::new(channel, interface, kind, payload).with_from_guest(from_guest).with_flags(flags);
+    work(&seen.with_transaction(transaction).with_len(len).with_listed(listed));
 }
 
 /// Returns the event that a record was made from, as far as the judge uses it.

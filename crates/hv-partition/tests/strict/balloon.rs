@@ -19,14 +19,14 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::BALLOON_PAGES, |m| giving_up(m, &[1 << 40, 512 << 40]), |m| giving_up(m, &[512 << 40])),
 ];
 
-/// Builds a message of these words behind its header.
+/// Builds a message of these words after its header.
 fn message(kind: u16, words: &[u64]) -> Vec<u8> {
     let head = [kind, 8 + words.len() as u16 * 8, 1, 0].map(u16::to_le_bytes).concat();
     [head, words.iter().flat_map(|word| word.to_le_bytes()).collect()].concat()
 }
 
 fn host(m: &TestMachine<'_>, message: &[u8]) {
-    show(m, &Seen { from_guest: false, transaction: 0, ..in_band(message) });
+    show(m, &in_band(message).with_from_guest(false).with_transaction(0));
 }
 
 /// Runs a guest until it has agreed on a version, at the second attempt, and has declared its capabilities.
@@ -96,7 +96,7 @@ fn a_right_driver_breaks_no_rule_and_answers_once() {
     // A completion is not wanted, nor is anything that is not in-band.
     let found = judge(&|m| {
         agreed(m);
-        show(m, &Seen { flags: 1, ..in_band(&message(5, &[0; 5])) });
+        show(m, &in_band(&message(5, &[0; 5])).with_flags(1));
     });
     assert!(found.iter().any(|f| *f.rule == rules::BALLOON_FORM), "{found:?}");
 }

@@ -285,14 +285,14 @@ pub(crate) const CASES: &[Case] = &[
         &rules::CHANNEL_PENDING,
         |m| {
             opened(m);
-            show(m, &Seen { flags: 1, ..in_band(&[0; 8]) });
+            show(m, &in_band(&[0; 8]).with_flags(1));
             channel::close(m, 0, 1);
         },
         |m| {
             opened(m);
-            show(m, &Seen { flags: 1, ..in_band(&[0; 8]) });
+            show(m, &in_band(&[0; 8]).with_flags(1));
             let kind = bus::PacketType::COMPLETION;
-            show(m, &Seen { from_guest: false, kind, ..in_band(&[]) });
+            show(m, &in_band(&[]).with_from_guest(false).with_kind(kind));
             channel::close(m, 0, 1);
         },
     ),
@@ -464,16 +464,17 @@ fn a_restored_partitions_synics_are_not_known() {
 fn channels_and_packets_beyond_those_that_are_followed_are_left_out() {
     let mut judge = Judge::<1>::new(RAM, RAM_SIZE);
     let none = &mut |finding| panic!("{finding:?}");
-    let packet = Seen { channel: bus::ChannelId(u32::MAX), flags: 1, ..in_band(&[0; 8]) };
+    let packet = in_band(&[0; 8]).with_channel(bus::ChannelId(u32::MAX)).with_flags(1);
     for _ in 0..2 {
         judge.bus_event(&BusEvent::Packet(packet), none);
     }
     for transaction in 1..1000 {
-        judge.bus_event(&BusEvent::Packet(Seen { flags: 1, transaction, ..in_band(&[0; 8]) }), none);
+        judge
+            .bus_event(&BusEvent::Packet(in_band(&[0; 8]).with_flags(1).with_transaction(transaction)), none);
     }
     // What was not followed may be used again; its completion is no surprise.
-    judge.bus_event(&BusEvent::Packet(Seen { flags: 1, transaction: 999, ..in_band(&[0; 8]) }), none);
+    judge.bus_event(&BusEvent::Packet(in_band(&[0; 8]).with_flags(1).with_transaction(999)), none);
     let kind = bus::PacketType::COMPLETION;
-    let completion = Seen { from_guest: false, kind, transaction: 999, ..in_band(&[]) };
+    let completion = in_band(&[]).with_from_guest(false).with_kind(kind).with_transaction(999);
     judge.bus_event(&BusEvent::Packet(completion), none);
 }

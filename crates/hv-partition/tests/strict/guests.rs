@@ -19,7 +19,7 @@ use hv_tlfs::time::ReferenceTime;
 pub(crate) use hv_tlfs::vp::{PARTITION_ID_SELF, VP_INDEX_SELF};
 use hv_trace::Record;
 pub(crate) use hv_vmbus::protocol as bus;
-pub(crate) use hv_vmbus::{CONTENTS_BYTES, Contents, Listed, PagesError, Seen};
+pub(crate) use hv_vmbus::{Contents, Listed, PagesError, Seen};
 pub(crate) use zerocopy::{FromZeros, IntoBytes};
 
 pub(crate) const VPS: usize = 3;
@@ -200,17 +200,7 @@ pub(crate) fn device(m: &TestMachine<'_>, channel: u32, interface: bus::Guid, fi
 
 /// Builds an in-band packet of the guest on channel 1.
 pub(crate) fn in_band(payload: &[u8]) -> Seen<'_> {
-    Seen {
-        channel: bus::ChannelId(1),
-        interface: bus::Guid::ZERO,
-        from_guest: true,
-        kind: bus::PacketType::DATA_IN_BAND,
-        flags: 0,
-        transaction: 7,
-        len: payload.len().next_multiple_of(8) as u32,
-        listed: Ok(Listed::default()),
-        payload: &payload[..payload.len().min(hv_vmbus::SEEN_BYTES)],
-    }
+    Seen::new(bus::ChannelId(1), bus::Guid::ZERO, bus::PacketType::DATA_IN_BAND, payload).with_transaction(7)
 }
 
 /// Shows a packet.

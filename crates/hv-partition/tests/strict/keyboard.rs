@@ -12,10 +12,10 @@ pub(crate) const CASES: &[Case] = &[
 fn said(m: &TestMachine<'_>, answer: &[u32], message: &[u32]) {
     opened(m);
     device(m, 1, bus::guid::KEYBOARD, 1);
-    show(m, &Seen { flags: 1, ..in_band(&words(&[1, 0x1_0000])) });
-    show(m, &Seen { from_guest: false, kind: bus::PacketType::COMPLETION, ..in_band(&[]) });
-    show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&words(answer)) });
-    show(m, &Seen { len: message.len() as u32 * 4, ..in_band(&words(message)) });
+    show(m, &in_band(&words(&[1, 0x1_0000])).with_flags(1));
+    show(m, &in_band(&[]).with_from_guest(false).with_kind(bus::PacketType::COMPLETION));
+    show(m, &in_band(&words(answer)).with_from_guest(false).with_transaction(0));
+    show(m, &in_band(&words(message)).with_len(message.len() as u32 * 4));
 }
 
 fn words(words: &[u32]) -> Vec<u8> {
@@ -39,7 +39,7 @@ fn a_version_is_asked_for_once() {
     // Only the guest's own messages are judged.
     let found = judge(&|m| {
         lit(m);
-        show(m, &Seen { from_guest: false, ..in_band(&words(&[3, 0x1e, 0, 0])) });
+        show(m, &in_band(&words(&[3, 0x1e, 0, 0])).with_from_guest(false));
     });
     assert!(of_vmbus(&found).is_empty(), "{found:?}");
 }

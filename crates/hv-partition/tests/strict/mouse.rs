@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
 /// The beginning of the description of a device.
 const INFO: [u32; 4] = [2, 102, 32, 0];
 
-/// Builds a message behind its pipe header, of this length.
+/// Builds a message after its pipe header, of this length.
 fn message(words: &[u32], bytes: u32) -> Vec<u8> {
     [1, bytes].iter().chain(words).flat_map(|word| word.to_le_bytes()).collect()
 }
@@ -20,10 +20,10 @@ fn message(words: &[u32], bytes: u32) -> Vec<u8> {
 fn said(m: &TestMachine<'_>, answers: &[&[u32]], words: &[u32], bytes: u32) {
     opened(m);
     device(m, 1, bus::guid::MOUSE, 1);
-    show(m, &Seen { flags: 1, ..in_band(&message(&[0, 4, 0x2_0000], 12)) });
-    show(m, &Seen { from_guest: false, kind: bus::PacketType::COMPLETION, ..in_band(&[]) });
+    show(m, &in_band(&message(&[0, 4, 0x2_0000], 12)).with_flags(1));
+    show(m, &in_band(&[]).with_from_guest(false).with_kind(bus::PacketType::COMPLETION));
     for answer in answers {
-        show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&message(answer, 16)) });
+        show(m, &in_band(&message(answer, 16)).with_from_guest(false).with_transaction(0));
     }
     show(m, &in_band(&message(words, bytes)));
 }

@@ -9,11 +9,11 @@ pub(crate) const CASES: &[Case] = &[
         &rules::NETWORK_SIZE,
         |m| {
             buffers(m, Version::V61);
-            show(m, &Seen { flags: 1, ..in_band(&words(&[100, 6, 0x1e, 0, 0, 0, 0, 0])) });
+            show(m, &in_band(&words(&[100, 6, 0x1e, 0, 0, 0, 0, 0])).with_flags(1));
         },
         |m| {
             buffers(m, Version::V6);
-            show(m, &Seen { flags: 1, ..in_band(&words(&[100, 6, 0x1e, 0, 0, 0, 0, 0])) });
+            show(m, &in_band(&words(&[100, 6, 0x1e, 0, 0, 0, 0, 0])).with_flags(1));
         },
     ),
     (
@@ -154,9 +154,9 @@ pub(crate) const CASES: &[Case] = &[
         |m| {
             initialized(m);
             let packet = words(&[107, 0, INVALID_INDEX, 0, 0, 0, 0, 0, 0, 0]);
-            let listed = Ok(Listed { ranges: 1, bytes: 100 });
+            let listed = Ok(Listed::new(1, 100));
             let kind = bus::PacketType::DATA_USING_GPA_DIRECT;
-            show(m, &Seen { flags: 1, kind, listed, ..in_band(&packet) });
+            show(m, &in_band(&packet).with_flags(1).with_kind(kind).with_listed(listed));
         },
     ),
     (
@@ -212,27 +212,34 @@ fn packet(message: MessageType, body: &[u32]) -> Vec<u8> {
 }
 
 fn send(m: &TestMachine<'_>, channel: u32, message: MessageType, body: &[u32], flags: u16) {
-    show(m, &Seen { channel: bus::ChannelId(channel), flags, ..in_band(&packet(message, body)) });
+    show(m, &in_band(&packet(message, body)).with_channel(bus::ChannelId(channel)).with_flags(flags));
 }
 
 /// Sends a packet, and the host completes it with an answer.
 fn ask(m: &TestMachine<'_>, message: MessageType, body: &[u32], answer: &[u32]) {
     send(m, 1, message, body, 1);
     let kind = bus::PacketType::COMPLETION;
-    show(m, &Seen { kind, from_guest: false, ..in_band(&words(answer)) });
+    show(m, &in_band(&words(answer)).with_kind(kind).with_from_guest(false));
 }
 
 /// Sends frames in a section.
 fn frame_in(m: &TestMachine<'_>, channel: u32, section: u32, transaction: u64) {
     let channel = bus::ChannelId(channel);
     let packet = packet(MessageType::SEND_RNDIS_PACKET, &[0, section, 100]);
-    show(m, &Seen { channel, flags: 1, transaction, ..in_band(&packet) });
+    show(m, &in_band(&packet).with_channel(channel).with_flags(1).with_transaction(transaction));
 }
 
 /// Completes a packet from the host.
 fn complete(m: &TestMachine<'_>, channel: u32, transaction: u64) {
     let (channel, kind) = (bus::ChannelId(channel), bus::PacketType::COMPLETION);
-    show(m, &Seen { channel, kind, transaction, from_guest: false, ..in_band(&words(&[108, 1])) });
+    show(
+        m,
+        &in_band(&words(&[108, 1]))
+            .with_channel(channel)
+            .with_kind(kind)
+            .with_transaction(transaction)
+            .with_from_guest(false),
+    );
 }
 
 /// Gives the host both buffers.
@@ -257,15 +264,8 @@ fn connect(m: &TestMachine<'_>, version: Version) {
 
 /// Observes a part of a packet's data.
 pub(crate) fn data(m: &TestMachine<'_>, from_guest: bool, part: u8, bytes: &[u8], len: u32) {
-    m.host.observe_bus(&BusEvent::Contents(Contents {
-        channel: bus::ChannelId(1),
-        interface: bus::guid::NETWORK,
-        from_guest,
-        transaction: 7,
-        part,
-        len,
-        bytes: &bytes[..bytes.len().min(CONTENTS_BYTES)],
-    }));
+    let contents = Contents::new(bus::ChannelId(1), bus::guid::NETWORK, part, bytes).with_transaction(7);
+    m.host.observe_bus(&BusEvent::Contents(contents.with_from_guest(from_guest).with_len(len)));
 }
 
 /// Observes a control message of the guest's, in a packet that is completed.
@@ -312,9 +312,9 @@ fn received(m: &TestMachine<'_>, completion: &[u32]) {
     initialized(m);
     let kind = bus::PacketType::DATA_USING_TRANSFER_PAGES;
     let frame = packet(MessageType::SEND_RNDIS_PACKET, &[0, INVALID_INDEX, 0]);
-    show(m, &Seen { kind, flags: 1, from_guest: false, transaction: 99, ..in_band(&frame) });
+    show(m, &in_band(&frame).with_kind(kind).with_flags(1).with_from_guest(false).with_transaction(99));
     let kind = bus::PacketType::COMPLETION;
-    show(m, &Seen { kind, transaction: 99, ..in_band(&words(completion)) });
+    show(m, &in_band(&words(completion)).with_kind(kind).with_transaction(99));
 }
 
 #[test]
@@ -334,23 +334,20 @@ fn completions_of_more_packets_than_are_followed_are_no_surprise() {
     let mut judge = Judge::<1>::new(RAM, RAM_SIZE);
     let none = &mut |finding| panic!("{finding:?}");
     for transaction in 1..1000 {
-        let packet = Seen { from_guest: false, flags: 1, transaction, ..in_band(&[0; 8]) };
+        let packet = in_band(&[0; 8]).with_from_guest(false).with_flags(1).with_transaction(transaction);
         judge.bus_event(&BusEvent::Packet(packet), none);
     }
     // There is room for the guest's own.
-    judge.bus_event(&BusEvent::Packet(Seen { flags: 1, transaction: 5, ..in_band(&[0; 8]) }), none);
+    judge.bus_event(&BusEvent::Packet(in_band(&[0; 8]).with_flags(1).with_transaction(5)), none);
     let kind = bus::PacketType::COMPLETION;
     for transaction in 1..1000 {
-        judge.bus_event(&BusEvent::Packet(Seen { kind, transaction, ..in_band(&[]) }), none);
+        judge.bus_event(&BusEvent::Packet(in_band(&[]).with_kind(kind).with_transaction(transaction)), none);
     }
     let mut found = Vec::new();
-    let twice = Seen { kind, transaction: 999, ..in_band(&[]) };
+    let twice = in_band(&[]).with_kind(kind).with_transaction(999);
     judge.bus_event(&BusEvent::Packet(twice), &mut |finding| found.push(finding.rule));
-    judge.bus_event(
-        &BusEvent::Packet(Seen { flags: 1, transaction: 5, ..in_band(&[0; 8]) }),
-        &mut |finding| {
-            found.push(finding.rule);
-        },
-    );
+    judge.bus_event(&BusEvent::Packet(in_band(&[0; 8]).with_flags(1).with_transaction(5)), &mut |finding| {
+        found.push(finding.rule);
+    });
     assert_eq!(found, [&rules::PACKET_UNASKED, &rules::PACKET_ID_USED]);
 }

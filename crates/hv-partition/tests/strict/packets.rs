@@ -24,7 +24,7 @@ pub(crate) const CASES: &[Case] = &[
         |m| {
             opened(m);
             for _ in 0..2 {
-                show(m, &Seen { flags: 1, ..in_band(&[0; 8]) });
+                show(m, &in_band(&[0; 8]).with_flags(1));
             }
         },
         |m| {
@@ -34,7 +34,7 @@ pub(crate) const CASES: &[Case] = &[
                 put(m, bus::PacketType::DATA_IN_BAND, 1, 7, 0);
             }
             for channel in 1..3 {
-                show(m, &Seen { channel: bus::ChannelId(channel), flags: 1, ..in_band(&[0; 8]) });
+                show(m, &in_band(&[0; 8]).with_channel(bus::ChannelId(channel)).with_flags(1));
             }
         },
     ),
@@ -43,7 +43,7 @@ pub(crate) const CASES: &[Case] = &[
         |m| send(m, bus::PacketType::COMPLETION, 0, 7, 0),
         |m| {
             opened(m);
-            show(m, &Seen { flags: 1, from_guest: false, ..in_band(&[0; 8]) });
+            show(m, &in_band(&[0; 8]).with_flags(1).with_from_guest(false));
             put(m, bus::PacketType::COMPLETION, 0, 7, 0);
         },
     ),
@@ -52,7 +52,7 @@ pub(crate) const CASES: &[Case] = &[
         |m| send(m, bus::PacketType::DATA_USING_GPA_DIRECT, 1, 7, 8),
         |m| {
             opened(m);
-            show(m, &listing(Ok(Listed { ranges: 1, bytes: 8 })));
+            show(m, &listing(Ok(Listed::new(1, 8))));
         },
     ),
     (
@@ -85,7 +85,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn listing(listed: Result<Listed, PagesError>) -> Seen<'static> {
-    Seen { kind: bus::PacketType::DATA_USING_GPA_DIRECT, listed, ..in_band(&[]) }
+    in_band(&[]).with_kind(bus::PacketType::DATA_USING_GPA_DIRECT).with_listed(listed)
 }
 
 /// Runs a guest that sends a packet to the echo device.

@@ -8,7 +8,7 @@ pub(crate) const CASES: &[Case] = &[
         |m| {
             service(m, bus::guid::HEARTBEAT);
             request(m, 1, &[0; 8]);
-            show(m, &Seen { flags: 1, ..in_band(&message(1, 5, &[0; 8])) });
+            show(m, &in_band(&message(1, 5, &[0; 8])).with_flags(1));
         },
         beating,
     ),
@@ -60,7 +60,7 @@ fn message(kind: u16, flags: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn request(m: &TestMachine<'_>, kind: u16, body: &[u8]) {
-    show(m, &Seen { from_guest: false, ..in_band(&message(kind, 3, body)) });
+    show(m, &in_band(&message(kind, 3, body)).with_from_guest(false));
 }
 
 /// Runs a guest that answers a request for a pair with these sizes.

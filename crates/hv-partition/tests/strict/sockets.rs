@@ -8,7 +8,7 @@ pub(crate) const CASES: &[Case] = &[
         &rules::SOCKET_PACKET,
         |m| {
             connection(m, 5000, 1);
-            show(m, &Seen { flags: 1, ..in_band(&packet(3)) });
+            show(m, &in_band(&packet(3)).with_flags(1));
         },
         sending,
     ),
@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
         |m| {
             send(m, &[3, 0]);
             // What the host sends ends nothing of the guest's, and each connection has an end of its own.
-            show(m, &Seen { from_guest: false, ..in_band(&packet(0)) });
+            show(m, &in_band(&packet(0)).with_from_guest(false));
             stream(m, 5000, 2);
             show(m, &in_band(&packet(3)));
         },
@@ -108,7 +108,7 @@ fn a_stream_ends_with_its_channel() {
 fn other_packets_than_in_band_ones_carry_no_bytes_of_a_stream() {
     let found = judge(&|m| {
         connection(m, 5000, 1);
-        show(m, &Seen { kind: bus::PacketType::DATA_USING_GPA_DIRECT, ..in_band(&packet(3)) });
+        show(m, &in_band(&packet(3)).with_kind(bus::PacketType::DATA_USING_GPA_DIRECT));
     });
     assert!(found.iter().any(|f| *f.rule == rules::SOCKET_PACKET), "{found:?}");
 }

@@ -8,7 +8,7 @@ pub(crate) const CASES: &[Case] = &[
         &rules::STORAGE_SIZE,
         |m| {
             controller(m);
-            show(m, &Seen { flags: 1, ..in_band(&[7, 0, 0, 0, 1, 0, 0, 0]) });
+            show(m, &in_band(&[7, 0, 0, 0, 1, 0, 0, 0]).with_flags(1));
         },
         initialized,
     ),
@@ -37,7 +37,7 @@ pub(crate) const CASES: &[Case] = &[
             controller(m);
             let mut packet = packet(Operation::BEGIN_INITIALIZATION, 0);
             packet.header.status.0 = 5;
-            show(m, &Seen { flags: 1, ..in_band(packet.as_bytes()) });
+            show(m, &in_band(packet.as_bytes()).with_flags(1));
         },
         initialized,
     ),
@@ -52,7 +52,7 @@ pub(crate) const CASES: &[Case] = &[
             ask(m, 1, Operation::BEGIN_INITIALIZATION, 0);
             // A version that the host refuses, and then one that it takes.
             let query = packet(Operation::QUERY_PROTOCOL_VERSION, 0x0900);
-            show(m, &Seen { flags: 1, ..in_band(query.as_bytes()) });
+            show(m, &in_band(query.as_bytes()).with_flags(1));
             let mut refused = packet(Operation::COMPLETE_IO, 0);
             refused.header.status = bus::NtStatus::REVISION_MISMATCH;
             answer(m, 1, &refused);
@@ -132,13 +132,13 @@ fn packet(operation: Operation, word: u16) -> Packet {
 /// Observes the host's answer.
 fn answer(m: &TestMachine<'_>, channel: u32, packet: &Packet) {
     let (channel, kind) = (bus::ChannelId(channel), bus::PacketType::COMPLETION);
-    show(m, &Seen { channel, kind, from_guest: false, ..in_band(packet.as_bytes()) });
+    show(m, &in_band(packet.as_bytes()).with_channel(channel).with_kind(kind).with_from_guest(false));
 }
 
 /// Observes a control packet, and the host's answer that it succeeded.
 fn ask(m: &TestMachine<'_>, channel: u32, operation: Operation, word: u16) {
     let request = packet(operation, word);
-    show(m, &Seen { channel: bus::ChannelId(channel), flags: 1, ..in_band(request.as_bytes()) });
+    show(m, &in_band(request.as_bytes()).with_channel(bus::ChannelId(channel)).with_flags(1));
     let mut reply = packet(Operation::COMPLETE_IO, 0);
     let mut properties = Properties::new_zeroed();
     (properties.max_channels, properties.max_transfer_bytes) = (3, MOST);
@@ -161,13 +161,20 @@ fn command(m: &TestMachine<'_>, channel: u32, change: impl FnOnce(&mut ScsiReque
     (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 10, 20, 1);
     srb.transfer_length = 4096 + 512;
     srb.cdb_or_sense[..10].copy_from_slice(&[0x28, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
-    let mut listed = Listed { ranges: 1, bytes: srb.transfer_length };
+    let mut listed = Listed::new(1, srb.transfer_length);
     change(&mut srb, &mut listed);
     let mut packet = packet(Operation::EXECUTE_SRB, 0);
     packet.body.copy_from_slice(srb.as_bytes());
     let kind = bus::PacketType::DATA_USING_GPA_DIRECT;
     let channel = bus::ChannelId(channel);
-    show(m, &Seen { channel, flags: 1, kind, listed: Ok(listed), ..in_band(packet.as_bytes()) });
+    show(
+        m,
+        &in_band(packet.as_bytes())
+            .with_channel(channel)
+            .with_flags(1)
+            .with_kind(kind)
+            .with_listed(Ok(listed)),
+    );
 }
 
 fn wrong(m: &TestMachine<'_>, change: fn(&mut ScsiRequest, &mut Listed)) {
@@ -188,7 +195,7 @@ fn a_right_driver_breaks_no_rule() {
         let mut srb = ScsiRequest::new_zeroed();
         (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 6, 20, 2);
         ready.body.copy_from_slice(srb.as_bytes());
-        show(m, &Seen { flags: 1, ..in_band(ready.as_bytes()) });
+        show(m, &in_band(ready.as_bytes()).with_flags(1));
         answer(m, 1, &packet(Operation::COMPLETE_IO, 0));
         channel::close(m, 0, 1);
     });

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     (&rules::VIDEO_DIRT, |m| said(m, &[location(), situation(640, 480, 2560), dirt([0, 0, 641, 8])]), right),
 ];
 
-/// Builds a message behind its pipe header, as Linux does, in a packet, which has whole words of 8 bytes.
+/// Builds a message after its pipe header, as Linux does, in a packet, which has whole words of 8 bytes.
 fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     let head = [1, size, kind, size].map(u32::to_le_bytes).concat();
@@ -36,7 +36,7 @@ fn dirt(corners: [u32; 4]) -> Vec<u8> {
 /// Observes a host's answer to a request for a version.
 fn answered(m: &TestMachine<'_>, version: u32, accepted: u8) {
     let answer = message(2, &[&version.to_le_bytes()[..], &[accepted, 1]].concat());
-    show(m, &Seen { from_guest: false, transaction: 0, ..in_band(&answer) });
+    show(m, &in_band(&answer).with_from_guest(false).with_transaction(0));
 }
 
 /// Runs a guest that has agreed on version 3.5, and sends these.

@@ -187,7 +187,7 @@ structs! {
 
     /// TIMESYNC before message version 4.0.
     pub struct TimeSync = "ictimesync_data", size 25 {
-        /// The host's time: 100 ns since the year 1601.
+        /// The host's time: a [`FileTime`](crate::time::FileTime).
         parent_time: U64 = 0 "parenttime",
         /// The guest's time.
         child_time: U64 = 8 "childtime",
@@ -199,7 +199,7 @@ structs! {
 
     /// TIMESYNC from message version 4.0 on.
     pub struct TimeSyncRef = "ictimesync_ref_data", size 22 {
-        /// The host's time: 100 ns since the year 1601.
+        /// The host's time: a [`FileTime`](crate::time::FileTime).
         parent_time: U64 = 0 "parenttime",
         /// The partition's reference time at that moment.
         reference_time: U64 = 8 "vmreferencetime",

@@ -3,7 +3,7 @@
 //! Each message begins with a [`MessageHeader`]; the offsets in its body count from the body. The guest initializes the
 //! card ([`InitializeRequest`]), queries and sets its objects ([`ndis`](super::ndis)), and halts it; answers have the
 //! number of the request with [`MessageType::COMPLETION`]. Frames are [`PacketMessage`]s, with information about each
-//! frame in [`PerPacketInfo`]s before its data. Several of them may follow one another in a packet of the guest's.
+//! frame in [`PerPacketInfo`]s before its data. Several of them may follow one another in a packet from the guest.
 
 open_enum! {
     table MESSAGE_TYPE, from "Linux 6.12, include/linux/rndis.h; OpenVMM, netvsp";
@@ -146,7 +146,7 @@ constants! {
 bits! {
     table BITS, from "Linux 6.12, drivers/net/hyperv/hyperv_net.h; OpenVMM, netvsp";
 
-    /// What the host is to compute for a frame of the guest's.
+    /// What the host is to compute for a frame from the guest.
     pub struct TransmitChecksum(u32) = "TxTcpIpChecksumInfo" ["ndis_tcp_ip_checksum_info"] {
         /// The frame is IPv4.
         is_ipv4 / with_is_ipv4: bool @ 0;

@@ -74,7 +74,7 @@ structs! {
     pub struct Parameters = "HvsockUserDefinedParameters", size 28 {
         /// [`PipeMode::BYTE`](super::PipeMode::BYTE).
         pipe_mode: U32 = 0 "pipe_params.pipe_type",
-        /// 1: the host connects to a service of the guest's. All that Linux reads.
+        /// 1: the host connects to a guest service. All that Linux reads.
         host_connects: u8 = 4 "is_for_guest_accept",
         /// 1: to a container in the guest.
         for_container: u8 = 5 "is_for_guest_container",

@@ -45,7 +45,7 @@ struct State {
     queues: [QueueState; 6],
     /// What it receives and what it sends.
     data: [usize; 2],
-    /// Control messages of the driver's.
+    /// Control messages from the driver.
     controls: Vec<Vec<u8>>,
     queue_max: u32,
     /// What was sent.
@@ -138,7 +138,7 @@ impl VirtioDevice {
         state.may_interrupt(state.data[queue])
     }
 
-    /// Announces the next used buffer by this lie.
+    /// Misreports the next used buffer like this.
     pub(crate) fn lie(&self, lie: Lie) {
         self.0.borrow_mut().lie = Some(lie);
     }

@@ -11,7 +11,7 @@ fn card() -> (VirtioDevice, NetReceiver<VirtioDevice>, NetSender<VirtioDevice>) 
     (device, receiver, sender)
 }
 
-/// Builds a frame after its header, whose bytes tell their places.
+/// Builds a frame after its header, whose bytes encode their offsets.
 fn packet(len: usize) -> Vec<u8> {
     let frame = (0..len).map(|at| (at * 7 + at / 251) as u8);
     [0xee; NET_HEADER].into_iter().chain(frame).collect()

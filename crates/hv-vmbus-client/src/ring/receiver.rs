@@ -12,8 +12,9 @@ use super::{
 pub struct Committed {
     /// The host waits for the room: signal it.
     pub signal: bool,
-    /// There is a packet: read on. For one that the host wrote after the guest's last look and before this commit, the
-    /// ring was not empty, so no interrupt comes (Linux, drivers/hv/ring_buffer.c, `hv_signal_on_write`).
+    /// Another packet is available: keep reading. For one that the host wrote after the guest's last look and before
+    /// this commit, the ring was not empty, so no interrupt comes (Linux, drivers/hv/ring_buffer.c,
+    /// `hv_signal_on_write`).
     pub more: bool,
 }
 

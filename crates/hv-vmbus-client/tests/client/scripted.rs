@@ -32,7 +32,7 @@ pub(crate) fn offer(channel: u32, dedicated: u8, connection: u32) -> Vec<u8> {
     offer
 }
 
-/// Returns the answer to a message of the guest's, if it has one, of a host that grants everything.
+/// Returns the answer to a message from the guest, if it has one, of a host that grants everything.
 pub(crate) fn answer(posted: &[u8]) -> Option<Vec<u8>> {
     let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap());
     Some(match word(0) {
@@ -98,7 +98,7 @@ fn contact_says_what_each_version_has_a_field_for() {
         let host = ScriptedHost::new(4);
         let slots = Slots::<1, 1>::new();
         let mut client = host.client(slots.lend().unwrap());
-        // Leaked, as a page must live for ever that a host was told of.
+        // Leaked, as a page must live forever that a host was told of.
         let page: &'static hv_guest::page::Page = Box::leak(Box::new(hv_guest::page::Page::new()));
         let contact = Contact::new(VpIndex(7)).with_versions(version, version);
         let contact = contact.with_features(hv_tlfs::vmbus::FeatureFlags(u32::MAX));

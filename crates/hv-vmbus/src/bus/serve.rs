@@ -122,7 +122,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         self.attend(port);
     }
 
-    /// Has all devices look at their rings again: [`BusPort::is_mute`] has ended.
+    /// Has all devices look at their rings again: [`BusFaults::is_mute`](crate::BusFaults::is_mute) has ended.
     pub fn resume_all<P: BusPort>(&self, port: &P)
     where
         D: Devices<P>,

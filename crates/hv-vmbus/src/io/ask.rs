@@ -6,7 +6,7 @@ use crate::id::{DeviceId, Token};
 use crate::optional::Optional;
 use crate::packet::{Answer, Data, Requester, Ticket};
 use crate::pages::{Builder, Pages, PagesError, Segment};
-use crate::port::{BusPort, OVERTAKEN, Start, Work};
+use crate::port::{BusFaults as _, BusPort, OVERTAKEN, Start, Work};
 use crate::protocol::GpadlId;
 use crate::requests::State;
 use core::fmt;
@@ -171,7 +171,7 @@ impl<P: BusPort> Context<'_, P> {
     #[cold]
     #[inline(never)]
     fn hold_back(&mut self, at: usize) {
-        let start = self.env.port.starts(DeviceId(self.env.place.device));
+        let start = self.env.port.faults().starts(DeviceId(self.env.place.device));
         let until = match start {
             Start::Now => return,
             Start::Late(time) => self.env.now.saturating_add(time),

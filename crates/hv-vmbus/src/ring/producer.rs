@@ -40,6 +40,7 @@ pub struct Outgoing {
 
 /// Reason why a packet was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PushError {
     /// There is no room now; the packet needs this many bytes.
     Full(u32),

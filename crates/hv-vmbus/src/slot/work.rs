@@ -49,7 +49,7 @@ impl<P: BusPort> Act<P> for Signalled {
     }
 }
 
-/// These channels were, while another call had the device.
+/// Channels signalled while another call held the device.
 pub(super) struct Called<'a> {
     /// How much work may be done for that; in the end, what is left of it.
     pub(super) budget: usize,

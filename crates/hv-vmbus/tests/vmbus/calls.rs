@@ -9,7 +9,7 @@ use hv_vmbus::{Backend, Bus, BusPort, Config, Device, DeviceId, Pages, Posted, S
 use std::cell::Cell;
 use zerocopy::IntoBytes;
 
-/// Lock that fails the test if a call waits for it: the tests have one thread, so it would wait for ever.
+/// Lock that fails the test if a call waits for it: the tests have one thread, so it would wait forever.
 struct Impatient;
 
 impl Wait for Impatient {

@@ -274,7 +274,7 @@ fn a_subchannel_that_the_guest_releases_is_not_offered_again_before_its_device_d
     guest.port.take();
     let released = RelIdReleased { header: header(MessageType::RELID_RELEASED), channel: ChannelId(2) };
     guest.post(released.as_bytes());
-    assert_eq!(guest.kinds(), [], "a guest that cannot use it would release it for ever");
+    assert_eq!(guest.kinds(), [], "a guest that cannot use it would release it forever");
     guest.post(close(1).as_bytes());
     assert_eq!(guest.kinds(), []);
     for ring in [&guest.out, &guest.back] {

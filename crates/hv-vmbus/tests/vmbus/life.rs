@@ -217,7 +217,7 @@ impl Model {
         }
     }
 
-    /// Brings everything to its end, whatever was before.
+    /// Completes everything, from any state.
     fn finish(&mut self) {
         self.step(1, 0);
         while !self.flying.is_empty() {

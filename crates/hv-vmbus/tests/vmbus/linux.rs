@@ -44,7 +44,7 @@ impl Linux {
         let target = if new { 2 } else { 0x4123_4000 };
         let message = words(&[14, 0, version, 0, target, 0, 0x4520_0000, 0, 0x4520_1000, 0]);
         let answers = self.post(&message);
-        let [answer] = &answers[..] else { panic!("one answer, or the guest waits for ever: {answers:?}") };
+        let [answer] = &answers[..] else { panic!("one answer, or the guest waits forever: {answers:?}") };
         assert_eq!((answer.vp, answer.sint, &answer.payload[..4]), (0, 2, &[15, 0, 0, 0][..]));
         let supported = answer.payload[8] != 0;
         if supported && new {

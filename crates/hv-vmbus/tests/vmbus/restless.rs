@@ -32,7 +32,7 @@ impl GuestMemory for Restless {
     fn load_acquire(&self, gpa: u64) -> Result<u32, BadAddress> {
         let looks = self.looks.get().filter(|_| gpa == PAGES[0] * 4096);
         let Some(looks) = looks else { return self.memory.load_acquire(gpa) };
-        assert!(looks < PATIENCE, "the host looks for ever");
+        assert!(looks < PATIENCE, "the host looks forever");
         self.looks.set(Some(looks + 1));
         Ok(if looks.is_multiple_of(2) { 0 } else { 64 })
     }

@@ -3,7 +3,7 @@
 //! They go over a Hyper-V socket, with the frames of the other ports. The agent connects to [`AGENT_PORT`] of the host
 //! and says that it is ready; the tool names the command and has it started; then bytes go both ways until the command
 //! has ended and the tool has everything. The tool sends at most [`AGENT_WINDOW`] bytes for the command's stdin that
-//! the command has not taken, so the agent always reads, and a signal is never behind bytes that wait.
+//! the command has not taken, so the agent always reads, and a signal never waits behind queued bytes.
 
 use super::message::{Body, Field, messages};
 use super::{FrameHead, FrameWriter, MAX_BODY};
@@ -14,12 +14,12 @@ pub const AGENT_PORT: u32 = 0x6876_0001;
 /// Bytes for the command's stdin that the tool sends without credit.
 pub const AGENT_WINDOW: u32 = 64 << 10;
 
-/// The host's port of the first folder of the host's that the guest gets, "hv" and 2; those of the others follow. What
+/// The host's port of the first host folder that the guest gets, "hv" and 2; those of the others follow. What
 /// goes over a connection to it are the requests of Linux's FUSE, and the replies, as they are: each begins with its
 /// length (Linux, include/uapi/linux/fuse.h).
 pub const SHARE_PORT: u32 = 0x6876_0002;
 
-/// Folders of the host's in a guest at most.
+/// Maximum number of host folders in a guest.
 pub const MAX_SHARES: usize = 8;
 
 /// Bytes of a request of FUSE's at most.
@@ -91,7 +91,7 @@ messages! {
             /// [`AGENT_ENTROPY`] secret random bytes.
             entropy: &'a [u8],
         }
-        /// Mount a folder of the host's. Before the start.
+        /// Mount a host folder. Before the start.
         Share = 10 {
             /// Which one: it is served at [`SHARE_PORT`] plus this.
             index: u32,
@@ -104,7 +104,7 @@ messages! {
 }
 
 messages! {
-    /// A message of the agent's.
+    /// A message from the agent.
     FromAgent {
         /// The first message: waiting for a command.
         Ready = 0x8001 {
@@ -138,7 +138,7 @@ messages! {
             /// Linux's number of the error.
             error: u32,
         }
-        /// A folder of the host's was not mounted, and so the command was not started.
+        /// A host folder was not mounted, and so the command was not started.
         NotShared = 0x8007 {
             /// Which one.
             index: u32,

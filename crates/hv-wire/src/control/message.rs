@@ -2,7 +2,7 @@
 
 use super::{FrameHead, FrameWriter};
 
-/// An integration service or input device of the guest's, as a number on the wire.
+/// An integration service or input device of the guest, as a number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Service {
@@ -87,7 +87,7 @@ pub enum Refusal {
     Absent = 1,
     /// The guest has no driver for it.
     Closed = 2,
-    /// The guest's driver waits for a program of the guest's.
+    /// The guest's driver waits for a guest program.
     Negotiating = 3,
     /// The guest's driver knows none of the versions.
     Incompatible = 4,

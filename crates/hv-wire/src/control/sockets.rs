@@ -31,7 +31,7 @@ pub const fn ring_cost(bytes: u32) -> u32 {
 messages! {
     /// A message to the hypervisor.
     ToSockets {
-        /// A program of the host's connects to a port of the guest's. Answered with opened or refused.
+        /// A host program connects to a guest port. Answered with opened or refused.
         Connect = 1 {
             /// The tool's name for it.
             request: u32,
@@ -65,7 +65,7 @@ messages! {
             /// The stream.
             stream: u32,
         }
-        /// Bytes of the guest's were passed on.
+        /// Bytes from the guest were passed on.
         Credit = 7 {
             /// The stream.
             stream: u32,
@@ -78,7 +78,7 @@ messages! {
 messages! {
     /// A message of the hypervisor's.
     FromSockets {
-        /// A program of the guest's connects to a port of the host's. Answer with accept or refuse.
+        /// A guest program connects to a host port. Answer with accept or refuse.
         Connect = 0x8001 {
             /// The new stream.
             stream: u32,
@@ -94,7 +94,7 @@ messages! {
             /// The host's port that it comes from.
             own: u32,
         }
-        /// No program of the guest's has taken the connection.
+        /// No guest program has taken the connection.
         Refused = 0x8003 {
             /// The tool's name for it.
             request: u32,

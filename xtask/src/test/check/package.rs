@@ -56,6 +56,7 @@ pub(super) fn check() -> anyhow::Result<()> {
         if !targets().any(|target| target.as_str().is_some_and(|target| target.starts_with("aarch64"))) {
             wrong.push(format!("{name}: package.metadata.docs.rs has no target of aarch64"));
         }
+        wrong.extend(flaw_of_docs(docs, &package["features"]).map(|flaw| format!("{name}: {flaw}")));
         for field in ["description", "license", "readme", "rust_version"] {
             if package[field].is_null() {
                 wrong.push(format!("{name}: its manifest has no {field}"));
@@ -79,6 +80,15 @@ pub(super) fn check() -> anyhow::Result<()> {
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     ensure!(count >= 10, "only {count} crates are published");
     Ok(())
+}
+
+/// Returns what a crate's settings for docs.rs lack: they show all of its features.
+fn flaw_of_docs(docs: &Value, features: &Value) -> Option<&'static str> {
+    let named = features.as_object().into_iter().flatten().any(|(name, _)| name != "default");
+    let shown = docs["all-features"] == true;
+    (named && !shown).then_some(
+        "it has features, and package.metadata.docs.rs does not show them: set all-features = true",
+    )
 }
 
 /// Returns what a crate's changelog lacks: a release or what is to be in the next one, with at least one change.
@@ -126,6 +136,16 @@ mod tests {
         assert!(flaw("").contains("missing"));
         assert!(flaw("# Changelog\n\n- Something.\n").contains("no section"));
         assert!(flaw(&good.replace("- Something.\n", "")).contains("no change"));
+    }
+
+    #[test]
+    fn a_crate_with_features_shows_them() {
+        let (all, none) = (serde_json::json!({"all-features": true}), serde_json::json!({}));
+        let features = serde_json::json!({"default": ["a"], "a": []});
+        assert_eq!(flaw_of_docs(&all, &features), None);
+        assert!(flaw_of_docs(&none, &features).unwrap().contains("all-features"));
+        assert!(flaw_of_docs(&Value::Null, &features).is_some());
+        assert_eq!(flaw_of_docs(&none, &serde_json::json!({"default": []})), None);
     }
 
     #[test]

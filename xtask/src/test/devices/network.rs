@@ -133,7 +133,7 @@ fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// Returns bytes that tell their places.
+/// Returns bytes that encode their offsets.
 fn pattern() -> Vec<u8> {
     bytes(LONG)
 }

@@ -151,7 +151,7 @@ fn a_refused_call_does_nothing(cx: &Cx<'_>) -> Outcome {
     let input = [OWN[0], OWN[1], name, 0, 0x8100_0000_0000_0001, 0];
     for control in [HypercallInput(set(1).0 | 1 << 27), set(1).with_variable_header_size(1), set(0)] {
         check!(cx.fast(control, &input).0.status() != HvStatus::SUCCESS);
-        check_eq!(cx.get(RegisterName::GUEST_OS_ID), Ok(crate::suite::GUEST_ID));
+        check_eq!(cx.get(RegisterName::GUEST_OS_ID), Ok(crate::facts::GUEST_ID));
     }
     Ok(())
 }
@@ -165,7 +165,7 @@ fn a_get_takes_no_variable_header(cx: &Cx<'_>) -> Outcome {
 }
 
 fn a_set_takes_no_variable_header(cx: &Cx<'_>) -> Outcome {
-    let input = [OWN[0], OWN[1], RegisterName::GUEST_OS_ID.0.into(), 0, crate::suite::GUEST_ID, 0];
+    let input = [OWN[0], OWN[1], RegisterName::GUEST_OS_ID.0.into(), 0, crate::facts::GUEST_ID, 0];
     let (result, _) = cx.fast(set(1).with_variable_header_size(1), &input);
     check_eq!(result.status(), HvStatus::INVALID_HYPERCALL_INPUT);
     Ok(())

@@ -6,8 +6,8 @@ use hv_tlfs::register::RegisterName;
 use hv_tlfs::status::HvStatus;
 
 use crate::cx::{Cx, OWN, get, set, simple};
+use crate::facts::GUEST_ID;
 use crate::outcome::{Outcome, Stop};
-use crate::suite::GUEST_ID;
 
 cases! {
     "parameters";

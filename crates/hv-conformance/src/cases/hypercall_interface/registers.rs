@@ -7,8 +7,8 @@ use hv_tlfs::status::HvStatus;
 
 use crate::cx::{Cx, OWN, Registers, get, set, simple};
 use crate::env::Convention;
+use crate::facts::GUEST_ID;
 use crate::outcome::{Outcome, Stop, fail};
-use crate::suite::GUEST_ID;
 
 cases! {
     "calling_convention";

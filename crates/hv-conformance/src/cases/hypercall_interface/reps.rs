@@ -5,8 +5,8 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::vp::PARTITION_ID_SELF;
 
 use crate::cx::{Cx, get, set};
+use crate::facts::GUEST_ID;
 use crate::outcome::{Outcome, Stop};
-use crate::suite::GUEST_ID;
 
 cases! {
     "reps";

@@ -35,7 +35,7 @@ cases! {
 /// A byte that the guest's pages are filled with.
 const GUESTS: u8 = 0xa5;
 
-/// Returns two pages of the guest's with its bytes.
+/// Returns two guest pages with its bytes.
 fn pages(cx: &Cx<'_>) -> Result<[u64; 2], Stop> {
     let pages = [cx.page()?, cx.page()?];
     pages.iter().for_each(|&page| cx.fill(page, GUESTS));

@@ -137,7 +137,7 @@ fn a_restart_leaves_the_partitions_registers(cx: &Cx<'_>) -> Outcome {
         cx.write_register(RegisterName::GUEST_CRASH_P1, 0x5555)?;
     }
     cycle(cx, other)?;
-    check_eq!(cx.get(RegisterName::GUEST_OS_ID), Ok(crate::suite::GUEST_ID));
+    check_eq!(cx.get(RegisterName::GUEST_OS_ID), Ok(crate::facts::GUEST_ID));
     if crash {
         check_eq!(cx.get(RegisterName::GUEST_CRASH_P1), Ok(0x5555));
     }

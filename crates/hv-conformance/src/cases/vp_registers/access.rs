@@ -5,8 +5,8 @@ use hv_tlfs::status::HvStatus;
 use hv_tlfs::vp::{ANY_VP, PARTITION_ID_SELF, VP_INDEX_SELF};
 
 use crate::cx::{Cx, OWN, get, set};
+use crate::facts::GUEST_ID;
 use crate::outcome::Outcome;
-use crate::suite::GUEST_ID;
 
 cases! {
     "vp_registers";

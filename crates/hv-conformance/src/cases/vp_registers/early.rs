@@ -7,8 +7,8 @@ use hv_tlfs::vp::PARTITION_ID_SELF;
 
 use super::super::virtual_processors::{need_start, restart, start, stop};
 use crate::cx::{Cx, get};
+use crate::facts::GUEST_ID;
 use crate::outcome::{Outcome, Stop};
-use crate::suite::GUEST_ID;
 
 cases! {
     "early_registers";

@@ -39,7 +39,7 @@ mutants! {
         time_missing "No time comes.":
             "(!link.is_waiting()).then_some(self.next)" => "None";
         time_since_start "The time is that since the start.":
-            "self.origin.wrapping_add(now.ticks())" => "now.ticks()";
+            "self.origin.wrapping_add(now)" => "FileTime(now.ticks())";
         time_is_sample "The first time is a sample.":
             "TIME_SYNC_SYNC" in "TIME_SYNC_SAMPLE } else { TIME_SYNC_SYNC }" => "TIME_SYNC_SAMPLE";
         time_without_reference "The time has no reference.":
@@ -65,7 +65,7 @@ mutants! {
             "NtStatus::SUCCESS" in "_ => return NtStatus::NOT_SUPPORTED, } NtStatus::SUCCESS"
             => "NtStatus::UNSUCCESSFUL";
         storage_reset_unknown "A reset of the bus fails.":
-            "self.units.iter_mut().filter_map(Place::unit_mut).for_each(|unit| unit.disk.reset())"
+            "self.units.iter_mut().filter_map(Bay::unit_mut).for_each(|unit| unit.disk.reset())"
             => "return NtStatus::NOT_SUPPORTED";
         storage_subchannels_any "Any number of sub-channels is granted.":
             "usize::from(count) >= io.channels() || io.subchannels(count) != count"

@@ -2,16 +2,6 @@
 
 mutants! {
     "hv-host/src/hypercall.rs" {
-        fast_get_place "A fast Get by hvc #0 returns its value elsewhere.":
-            "const { value_of_one(Convention::Smccc) }" in "Convention::Smccc => const { value_of_one(Convention::Smccc) }"
-            => "4";
-        high_half_garbage "The high half of a small register is not zero.":
-            "x.set_x(output + 1, high)" => "x.set_x(output + 1, !high)";
-        reps_of_get_uncounted "A fast Get of one register completes no element.":
-            "x.set_x(0, ONE_ELEMENT.0)" in "x.set_x(output + 1, high); x.set_x(0, ONE_ELEMENT.0)"
-            => "x.set_x(0, 0)";
-        fast_element_unchecked "Reserved words of a fast Set are ignored.":
-            "x.x(first + 3) >> 32 == 0 && x.x(first + 4) == 0" => "true";
         element_skipped "A continued list leaves out an element.":
             "control.with_rep_start(start)" => "control.with_rep_start(start + 1)";
         unknown_code_status "An unknown call code gets another status.":
@@ -41,10 +31,6 @@ mutants! {
         nested_accepted "The nested bit may be set.":
             "control.is_nested()" => "false"
             survives "The TLFS does not say what a host does with the bit that is not a VP's L0.";
-        fast_set_clobbers "A fast Set changes registers that hold no result.":
-            "x.set_x(0, ONE_ELEMENT.0)"
-            in "x.set_x(0, ONE_ELEMENT.0); ended(host, vp, convention, HypercallInput(SET_ONE)"
-            => "(0..8).for_each(|n| x.set_x(n, ONE_ELEMENT.0))";
         addresses_clobbered "A call that is done changes the registers of its addresses.":
             "x.set_x(0, result.0)" => "{ x.set_x(0, result.0); x.set_x(first + 1, 0) }";
         extended_codes_are_one "Any extended call is the query of capabilities.":
@@ -55,6 +41,22 @@ mutants! {
             => "false";
         partition_id_untold "The partition id is not told.":
             "frame.write(0, &self.config().partition_id)" => "frame.write(0, &0u64)";
+    }
+
+    "hv-host/src/one.rs" {
+        fast_get_place "A fast Get returns its value elsewhere.":
+            "value_of_one(convention)" in "let output = value_of_one(convention)" => "4";
+        high_half_garbage "The high half of a small register is not zero.":
+            "x.set_x(output + 1, high)" => "x.set_x(output + 1, !high)";
+        reps_of_get_uncounted "A fast Get of one register completes no element.":
+            "x.set_x(0, ONE_ELEMENT.0)" in "x.set_x(output + 1, high); x.set_x(0, ONE_ELEMENT.0)"
+            => "x.set_x(0, 0)";
+        fast_element_unchecked "Reserved words of a fast Set are ignored.":
+            "x.x(first + 3) >> 32 == 0 && x.x(first + 4) == 0" => "true";
+        fast_set_clobbers "A fast Set changes registers that hold no result.":
+            "x.set_x(0, ONE_ELEMENT.0)"
+            in "x.set_x(0, ONE_ELEMENT.0); ended(host, vp, convention, HypercallInput(SET_ONE)"
+            => "(0..8).for_each(|n| x.set_x(n, ONE_ELEMENT.0))";
     }
 
     "hv-host/src/frame.rs" {

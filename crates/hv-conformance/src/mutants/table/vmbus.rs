@@ -239,9 +239,9 @@ mutants! {
             "pool.find(id)" in "let found = pool.find(id)" => "pool.find(id).or(pool.iter().next())";
         rings_of_another_channel "A channel's rings are in another channel's page list.":
             "gpadl.channel == channel" => "true";
-        split_too_small "A ring of the guest's without data is given some.":
+        split_too_small "A guest ring without data is given some.":
             "request.downstream_page_offset" => "request.downstream_page_offset.max(2)";
-        split_too_large "A ring of the host's without pages is given some.":
+        split_too_large "A host ring without pages is given some.":
             "request.downstream_page_offset" => "request.downstream_page_offset.min(2)";
         close_answered "CLOSECHANNEL is answered.":
             "control.changes = true"

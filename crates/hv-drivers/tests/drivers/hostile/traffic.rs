@@ -50,7 +50,7 @@ fn messages_that_lie_are_dropped_and_their_sections_go_back() {
         assert_eq!(world.take(), None, "{len} {offset} {message:x?}");
         assert_eq!(world.end.serve(), [id], "{len} {offset} {message:x?}");
     }
-    // Sets and messages that are none of the card's; a packet without ranges, and one that claims more than it has.
+    // Sets and messages that the card does not have; a packet without ranges, and one that claims more than it has.
     let good = frame(60, 9);
     for (set, payload) in
         [(0xcaff, &rndis[..]), (0, &rndis[..]), (0xcafe, &words(&[108, 1])[..]), (0xcafe, &[][..])]

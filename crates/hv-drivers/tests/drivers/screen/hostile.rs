@@ -30,7 +30,7 @@ fn scripted() -> (Scripted, ScriptedCard<'static>, Window<'static>) {
     offer[192..196].copy_from_slice(&0x2001_u32.to_le_bytes());
     client.take(&offer);
     let offer = client.find(guid::VIDEO).unwrap();
-    assert_eq!(synthvid::needed(&offer), MEMORY.into());
+    assert_eq!(synthvid::needed(&offer), u64::from(MEMORY));
     let mut grant = |client: &mut hv_vmbus_client::Client<'_, Host>| {
         for (_, posted) in host.take_posted() {
             let word = |n: usize| u32::from_le_bytes(posted[n..n + 4].try_into().unwrap());
@@ -51,7 +51,7 @@ fn scripted() -> (Scripted, ScriptedCard<'static>, Window<'static>) {
     (screen, end, memory)
 }
 
-/// Builds a message of the host's.
+/// Builds a message from the host.
 fn told(kind: u32, body: &[u8]) -> Vec<u8> {
     let size = 8 + body.len() as u32;
     [words(&[1, size, kind, size]), body.to_vec()].concat()
@@ -317,7 +317,7 @@ proptest! {
             screen.fill(ScreenArea::new(0, 0, u32::MAX, u32::MAX), 0xff);
             let _ = screen.flush();
             let (width, height) = screen.size();
-            prop_assert!(u64::from(width) * u64::from(height) * 4 <= MEMORY.into());
+            prop_assert!(u64::from(width) * u64::from(height) * 4 <= u64::from(MEMORY));
             if screen.is_ready() {
                 prop_assert!(width > 0 && height > 0);
                 prop_assert_eq!(pixel(&memory, (width * height * 4 - 4) as usize), 0xff);

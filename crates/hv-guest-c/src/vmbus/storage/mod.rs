@@ -105,8 +105,8 @@ impl StorageDevice {
 
 impl From<Disk> for hv_disk {
     fn from(disk: Disk) -> Self {
-        let Disk { address: Address { path, target, lun }, block_size, blocks, read_only, max_discard } =
-            disk;
+        let Disk { address, block_size, blocks, read_only, max_discard, .. } = disk;
+        let Address { path, target, lun } = address;
         Self { path, target, lun, read_only: read_only.into(), block_size, blocks, max_discard }
     }
 }
@@ -115,7 +115,8 @@ impl From<hv_disk> for Disk {
     fn from(disk: hv_disk) -> Self {
         let hv_disk { path, target, lun, read_only, block_size, blocks, max_discard } = disk;
         let address = Address { path, target, lun };
-        Self { address, block_size, blocks, read_only: read_only != 0, max_discard }
+        let disk = Self::new(address, block_size, blocks);
+        disk.with_read_only(read_only != 0).with_max_discard(max_discard)
     }
 }
 

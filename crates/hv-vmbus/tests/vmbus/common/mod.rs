@@ -13,8 +13,8 @@ use hv_vmbus::protocol::{
     Version,
 };
 use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Reason, Refused, Slot, Started,
-    Token,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Reason, Refused, Slot,
+    Started, Token,
 };
 use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
@@ -148,6 +148,12 @@ impl BusPort for TestPort {
         self.events.borrow_mut().push(event);
     }
 
+    fn faults(&self) -> impl BusFaults {
+        self
+    }
+}
+
+impl BusFaults for TestPort {
     fn is_planned(&self) -> bool {
         self.planned
     }

@@ -1,0 +1,88 @@
+//! What of a run's options a snapshot of its machine keeps, and what a run that resumes it has of its own.
+
+use anyhow::ensure;
+
+use super::args::{Args, memory};
+use crate::control::Services;
+use crate::disks::Mode;
+use crate::net::NetOption;
+use crate::snapshot::{Options, WITHOUT_PORT};
+
+impl Args {
+    /// Returns what a snapshot of this run's machine keeps of its options.
+    pub(super) fn saved(&self, cpu: &str) -> Options {
+        Options {
+            vps: self.vps,
+            memory: self.memory,
+            cpu: cpu.to_owned(),
+            firmware: self.firmware,
+            devices: self.services().bits(),
+            network: self.net != NetOption::None,
+            strict: self.strict,
+            inject: self.inject.clone(),
+            hotplug_room: self.hotplug_room,
+            uuid: self.uuid,
+        }
+    }
+
+    /// Returns the options of this run together with those of the machine that it resumes, which has a control
+    /// port in any case.
+    ///
+    /// # Errors
+    /// The machine's are none, or contradict the network that is given.
+    pub(super) fn with(&self, saved: &Options) -> anyhow::Result<Self> {
+        let services = Services::of_bits(saved.devices);
+        ensure!(
+            (1..=8).contains(&saved.vps) && memory(&format!("{}K", saved.memory >> 10)).is_ok(),
+            "it has {} VPs and {} bytes of memory, which no machine has",
+            saved.vps,
+            saved.memory
+        );
+        ensure!(
+            saved.network || self.net == NetOption::None,
+            "--net: the machine of the snapshot has no network card; leave --net out"
+        );
+        let net = match (&self.net, saved.network) {
+            (NetOption::None, true) => NetOption::User(Vec::new()),
+            (given, _) => given.clone(),
+        };
+        let control = match (&self.control, &self.name) {
+            (None, None) => Some(None),
+            (given, _) => given.clone(),
+        };
+        Ok(Self {
+            vps: saved.vps,
+            memory: saved.memory,
+            cpu: Some(saved.cpu.clone()),
+            firmware: saved.firmware,
+            devices: Some(services),
+            net,
+            strict: saved.strict,
+            inject: saved.inject.clone(),
+            hotplug_room: saved.hotplug_room,
+            uuid: saved.uuid,
+            control,
+            ..self.clone()
+        })
+    }
+
+    /// Returns why `hv snapshot` cannot save a machine of these options, if it cannot.
+    pub(super) fn unsaved(&self) -> Option<String> {
+        let reasons = [
+            (self.gdb.is_some(), "--gdb: its breakpoints are QEMU's"),
+            (self.trace.is_some(), "--trace: its records are collected while it runs"),
+            (self.deterministic, "--deterministic: it counts instructions from its start"),
+            (self.vsock.is_some(), "--vsock: the other ends of its sockets are programs of the host"),
+            (self.agent.is_some(), "hv exec: the other end of its command is here"),
+        ];
+        let reason = reasons.iter().find(|(is_so, _)| *is_so);
+        reason.map(|(_, why)| format!("it was started with {why}")).or_else(|| {
+            let disk = self.disk.iter().find(|disk| disk.mode == Mode::ReadWrite)?;
+            Some(format!(
+                "its disk {} is rw: others may change the file, and the snapshot would no longer fit it; start the machine \
+                 with the disk as snapshot or ro",
+                disk.path.display()
+            ))
+        }).or_else(|| (!self.has_control()).then(|| WITHOUT_PORT.to_owned()))
+    }
+}
