@@ -74,7 +74,8 @@ impl Ring {
         let raw = Record { time: mrs!("cntpct_el0"), vp: self.vp, what }.encode();
         let place = self.base + TraceRing::HEAD_BYTES + number % self.capacity * size_of::<Raw>() as u64;
         // SAFETY: the place is inside this VP's share of the trace region, and aligned to the record's 64 bytes; no
-        // other CPU writes there, since a ring is made of an `OwnVp` and stays on its CPU, and the tool does not read a record before `head` is past it.
+        // other CPU writes there, since a ring is made of an `OwnVp` and stays on its CPU, and the tool does not read a
+        // record before `head` is past it.
         unsafe { (place as *mut Raw).write_volatile(raw) };
         head.store(number + 1, Ordering::Release);
         true

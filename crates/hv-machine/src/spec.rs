@@ -48,8 +48,8 @@ pub struct Spec<'a> {
 }
 
 impl<'a> Spec<'a> {
-    /// Returns a guest with this kernel and entropy, and the defaults for the rest: no initramfs, an empty command line,
-    /// 512 MiB of memory, one VP, ACPI, VMBus at INTID 18 and synthetic timers at 17, [`Identity::DEFAULT`].
+    /// Returns a guest with this kernel and entropy, and the defaults for the rest: no initramfs, an empty command
+    /// line, 512 MiB of memory, one VP, ACPI, VMBus at INTID 18 and synthetic timers at 17, [`Identity::DEFAULT`].
     #[must_use]
     pub fn new(platform: &'a Platform, kernel: Vec<u8>, rng_seed: [u8; RNG_SEED_LEN]) -> Self {
         Self {

@@ -1,5 +1,5 @@
-//! Times in units of 100 ns: reference time, the partition's clock, read from a register or from the reference TSC page;
-//! and the host's time of day.
+//! Times in units of 100 ns: reference time, the partition's clock, read from a register or from the reference TSC
+//! page; and the host's time of day.
 
 use core::fmt;
 use core::time::Duration;

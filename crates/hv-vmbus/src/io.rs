@@ -136,8 +136,8 @@ pub(crate) struct Env<'a, P> {
     pub(crate) per: usize,
     pub(crate) now: ReferenceTime,
     pub(crate) limits: Limits,
-    /// [`BusFaults::is_planned`](crate::BusFaults::is_planned): asked once, and nothing else of a plan is asked if there
-    /// is none.
+    /// [`BusFaults::is_planned`](crate::BusFaults::is_planned): asked once, and nothing else of a plan is asked if
+    /// there is none.
     pub(crate) planned: bool,
     /// [`BusPort::sees_packets`].
     pub(crate) observed: bool,

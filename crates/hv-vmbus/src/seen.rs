@@ -33,8 +33,8 @@ pub struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// Returns a packet of the guest with this payload, which lists no memory: id 0, no flags, and the payload's length,
-    /// rounded to 8.
+    /// Returns a packet of the guest with this payload, which lists no memory: id 0, no flags, and the payload's
+    /// length, rounded to 8.
     #[must_use]
     pub const fn new(channel: ChannelId, interface: Guid, kind: PacketType, payload: &'a [u8]) -> Self {
         Self {

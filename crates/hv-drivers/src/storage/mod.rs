@@ -115,8 +115,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Returns a disk with these blocks, which can be written and discards nothing. [`Controller`]'s methods find disks;
-    /// this is for a caller that has stored one elsewhere.
+    /// Returns a disk with these blocks, which can be written and discards nothing. [`Controller`]'s methods find
+    /// disks; this is for a caller that has stored one elsewhere.
     #[must_use]
     pub const fn new(address: Address, block_size: u32, blocks: u64) -> Self {
         Self { address, block_size, blocks, read_only: false, max_discard: 0 }

@@ -58,8 +58,8 @@ impl Board {
     /// Sets what KVM subtracts from the machine's counter for the guest: for CNTVCT_EL0 and CNTPCT_EL0 alike.
     pub(super) fn set_counter_offset(&self, counter_offset: u64) -> Result<(), kvm_ioctls::Error> {
         let offset = kvm_arm_counter_offset { counter_offset, reserved: 0 };
-        // SAFETY: the descriptor is a virtual machine's, and the ioctl reads one `kvm_arm_counter_offset`, as the request
-        // number says, and the reference outlives the call.
+        // SAFETY: the descriptor is a virtual machine's, and the ioctl reads one `kvm_arm_counter_offset`, as the
+        // request number says, and the reference outlives the call.
         let result = unsafe { ioctl_with_ref(&self.fd, KVM_ARM_SET_COUNTER_OFFSET(), &offset) };
         if result == 0 { Ok(()) } else { Err(kvm_ioctls::Error::last()) }
     }
