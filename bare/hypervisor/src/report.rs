@@ -195,7 +195,7 @@ impl VpCounts {
             }
             Event::Smccc { function, result, .. } => self.smccc(function, result),
             Event::Crash { control, ref parameters, text, .. } => {
-                crash(self.vp.index(), control, parameters, text)
+                crash(self.vp.index(), control, parameters, text);
             }
             _ => {}
         }
