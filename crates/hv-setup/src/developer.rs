@@ -57,7 +57,14 @@ Exit codes: 0 all tests passed, 1 a test failed, 2 a bad option or something tha
 /// virtio-blk, virtio-net and virtio-serial without the hypervisor, alternating. The medians are printed, and the
 /// instructions that `hv bench` counts for devices. Other load on this computer changes the figures.
 #[derive(Debug, clap::Args)]
+#[command(after_help = BENCH_DEVICES_EXAMPLES)]
 pub struct BenchDevicesArgs {
+    /// Measure only figures with this in their name, and count no instructions
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub filter: String,
+    /// Only list the names
+    #[arg(long, conflicts_with = "json")]
+    pub list: bool,
     /// Runs on each side
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value::whole::<u32>(1..=99, ""))]
     pub runs: u32,
@@ -71,6 +78,15 @@ pub struct BenchDevicesArgs {
     #[arg(long, value_name = "FILE|-")]
     pub json: Option<PathBuf>,
 }
+
+const BENCH_DEVICES_EXAMPLES: &str = "\
+Examples:
+  cargo hv bench devices
+  cargo hv bench devices --list
+  cargo hv bench devices --filter disk-rand --runs 5
+  cargo hv bench devices --json devices.json
+
+Exit codes: 0 measured, whether or not a figure is as wanted, 2 a bad option or something that is missing, 130 interrupted";
 
 /// Hands `hv bench devices` over, with the options on this process's command line.
 ///

@@ -1,5 +1,6 @@
 //! The machine beside this one: QEMU alone, with its own virtio devices and the same kernel.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,22 +16,23 @@ use crate::test::context::{Context, read};
 use crate::test::devices::file_systems::load;
 
 /// QEMU and a kernel for it.
-pub(super) struct Peer {
+pub(super) struct Peer<'a> {
+    pub(super) context: &'a Context,
     pub(super) qemu: Qemu,
     kernel: PathBuf,
     vps: String,
 }
 
-impl Peer {
-    pub(super) fn prepare(context: &Context, vps: u32) -> anyhow::Result<Self> {
+impl<'a> Peer<'a> {
+    pub(super) fn prepare(context: &'a Context, vps: u32) -> anyhow::Result<Self> {
         let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
         let image = context.folder()?.join("Image");
         std::fs::write(&image, hv_machine::unpack_kernel(read(&kernel.image)?, 1 << 30)?)?;
-        Ok(Self { qemu: qemu::prepare(None)?, kernel: image, vps: vps.to_string() })
+        Ok(Self { context, qemu: qemu::prepare(None)?, kernel: image, vps: vps.to_string() })
     }
 
-    /// Returns the command of a machine without a device.
-    pub(super) fn command(&self, initrd: &Path, append: &str) -> Command {
+    /// Returns the command of a machine with these devices, which dies with this program.
+    pub(super) fn command<S: AsRef<OsStr>>(&self, initrd: &Path, append: &str, devices: &[S]) -> Command {
         let mut command = self.qemu.command();
         command
             .args(["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-no-reboot"])
@@ -40,8 +42,10 @@ impl Peer {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(initrd)
-            .args(["-append", &format!("console=ttyAMA0 panic=-1 {append}")]);
-        command
+            .args(["-append", &format!("console=ttyAMA0 panic=-1 {append}")])
+            .args(devices);
+        let arguments: Vec<OsString> = command.get_args().map(OsStr::to_owned).collect();
+        self.context.tied(&self.qemu.path, &arguments)
     }
 }
 

@@ -16,7 +16,8 @@ use hv_setup::stock::{self, Stock};
 
 use super::network::{files_of, loading};
 use super::peer::{Peer, Running};
-use super::table::{Figures, median};
+use super::table::{Figure, Figures, median};
+use super::{Measure, Names};
 use crate::test::context::{Context, HUNG, HUNG_SECONDS};
 use crate::test::devices::file_systems::load;
 use crate::test::life::until;
@@ -25,19 +26,24 @@ use crate::test::packages::initrd_of;
 /// The guest's port.
 const PORT: u32 = 23;
 /// Connections that are measured at least, and bytes.
-const LEAST: usize = 20;
+const LEAST: u32 = 20;
 /// How long an answer to a connection is waited for. A guest without the driver never answers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The figures.
+const BYTE: &str = "socket-byte";
+const CONNECT: &str = "socket-connect";
+
 /// What both sides need.
 pub(super) struct Bench {
+    names: Names,
     initrd: PathBuf,
     vps: String,
     seconds: Duration,
 }
 
 impl Bench {
-    pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs) -> anyhow::Result<Self> {
+    pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs, names: Names) -> anyhow::Result<Self> {
         let mut modules = Vec::new();
         load(&stock::drivers(&Cache::open()?, Stock::Cloud612)?, "hv_sock", &mut modules)?;
         // socat's PIPE sends back what comes. A port that is not open on the host is at its end. Its driver is
@@ -52,11 +58,37 @@ impl Bench {
         );
         let files = files_of(&modules);
         let initrd = initrd_of(context, &["socat"], &["usr/bin/socat"], &[], &files, &script)?;
-        Ok(Self { initrd, vps: args.vps.to_string(), seconds: Duration::from_secs(args.seconds.into()) })
+        let seconds = Duration::from_secs(args.seconds.into());
+        Ok(Self { names, initrd, vps: args.vps.to_string(), seconds })
     }
 
-    /// Measures this machine's sockets.
-    pub(super) fn here(&self, context: &Context) -> anyhow::Result<Figures> {
+    /// Repeats something for as long as a figure is measured, if it is wanted, and returns the median time in
+    /// microseconds, and the bytes that were sent and came back.
+    fn measure(
+        &self,
+        name: &'static str,
+        mut once: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Figures> {
+        if !self.names.contains(&name) {
+            return Ok(Figures::new());
+        }
+        let (start, mut times, mut bytes) = (Instant::now(), Vec::new(), 0);
+        while bytes < LEAST || start.elapsed() < self.seconds {
+            let begin = Instant::now();
+            once()?;
+            times.push(begin.elapsed().as_secs_f64() * 1e6);
+            bytes += 1;
+            hv_setup::interrupt::check()?;
+        }
+        let value = median(times).context("nothing was measured")?;
+        Ok([(name.to_owned(), Figure { value, bytes: f64::from(bytes) })].into())
+    }
+}
+
+impl Measure for Bench {
+    const NAME: &'static str = "socket";
+
+    fn here(&self, context: &Context) -> anyhow::Result<Figures> {
         let folder = context.folder()?.join("sockets");
         std::fs::DirBuilder::new().mode(0o700).create(&folder)?;
         let line = ["boot", "--quiet", "--stock", "6.12", "--vps", &self.vps, "--timeout", HUNG_SECONDS];
@@ -71,21 +103,20 @@ impl Bench {
             Ok(first.is_some())
         })?;
         let mut stream = first.context("a stream")?;
-        let there_and_back = self.measure(|| echo(&mut stream))?;
-        let connected = self.measure(|| echo(&mut connect(&folder)?))?;
-        Ok([("socket-byte", there_and_back), ("socket-connect", connected)]
-            .map(|(name, value)| (name.to_owned(), value))
-            .into())
+        let mut figures = self.measure(BYTE, || echo(&mut stream))?;
+        figures.extend(self.measure(CONNECT, || echo(&mut connect(&folder)?))?);
+        Ok(figures)
     }
 
-    /// Measures QEMU's virtio-serial, without the hypervisor.
-    pub(super) fn peer(&self, context: &Context, peer: &Peer) -> anyhow::Result<Figures> {
-        let socket = context.folder()?.join("port");
-        let mut command = peer.command(&self.initrd, "");
-        let device = format!("socket,id=port,server=on,wait=off,path={}", socket.display());
-        command.args(["-chardev", &device, "-device", "virtio-serial-pci"]);
-        command.args(["-device", "virtserialport,chardev=port,name=bench"]);
-        let mut running = Running::start(command)?;
+    fn peer(&self, peer: &Peer<'_>) -> anyhow::Result<Figures> {
+        if !self.names.contains(&BYTE) {
+            return Ok(Figures::new());
+        }
+        let socket = peer.context.folder()?.join("port");
+        let chardev = format!("socket,id=port,server=on,wait=off,path={}", socket.display());
+        let port = "virtserialport,chardev=port,name=bench";
+        let devices = ["-chardev", &chardev, "-device", "virtio-serial-pci", "-device", port];
+        let mut running = Running::start(peer.command(&self.initrd, "", &devices))?;
         let mut stream = None;
         until("QEMU listens", || {
             ensure!(running.ended()?.is_none(), "QEMU alone has ended");
@@ -96,19 +127,7 @@ impl Bench {
         stream.set_read_timeout(Some(HUNG))?;
         // The first one is answered when the guest is there.
         echo(&mut stream)?;
-        Ok([("socket-byte".to_owned(), self.measure(|| echo(&mut stream))?)].into())
-    }
-
-    /// Repeats something for as long as a figure is measured, and returns the median time in microseconds.
-    fn measure(&self, mut once: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
-        let (start, mut times) = (Instant::now(), Vec::new());
-        while times.len() < LEAST || start.elapsed() < self.seconds {
-            let begin = Instant::now();
-            once()?;
-            times.push(begin.elapsed().as_secs_f64() * 1e6);
-            hv_setup::interrupt::check()?;
-        }
-        median(times).context("nothing was measured")
+        self.measure(BYTE, || echo(&mut stream))
     }
 }
 

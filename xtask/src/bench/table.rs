@@ -25,6 +25,13 @@ pub(super) struct Row {
     wanted: Option<f64>,
 }
 
+impl Row {
+    /// Returns whether a ratio is as wanted, if something is wanted.
+    fn met(&self, ratio: Option<f64>) -> Option<bool> {
+        self.wanted.zip(ratio).map(|(wanted, ratio)| ratio >= wanted)
+    }
+}
+
 const fn more(name: &'static str, title: &'static str, unit: &'static str, wanted: f64) -> Row {
     Row { name, title, unit, better: Better::More, wanted: Some(wanted) }
 }
@@ -56,19 +63,29 @@ pub(super) enum Side {
     Peer,
 }
 
-/// The figures of a run, by their rows' names.
-pub(super) type Figures = BTreeMap<String, f64>;
+/// What one side gave in a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure {
+    pub(super) value: f64,
+    /// Bytes that the device has moved meanwhile, as the other end of it counts them.
+    pub(super) bytes: f64,
+}
 
-/// Reads the figures that a guest printed, which must have all of these.
+/// The figures of a run, by their rows' names.
+pub(super) type Figures = BTreeMap<String, Figure>;
+
+/// Reads the figures that a guest printed, which must have all of these, each with the bytes that were moved.
 pub(super) fn said(console: &str, names: &[&str]) -> anyhow::Result<Figures> {
     let mut figures = Figures::new();
     for line in console.lines() {
         let Some((_, rest)) = line.split_once("bench: ") else { continue };
-        if let Some((name, value)) = rest.trim().split_once(' ')
-            && let Ok(value) = value.trim().parse::<f64>()
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        if let [name, value, bytes] = words[..]
+            && let (Ok(value), Ok(bytes)) = (value.parse::<f64>(), bytes.parse::<f64>())
             && value > 0.0
+            && bytes > 0.0
         {
-            figures.insert(name.to_owned(), value);
+            figures.insert(name.to_owned(), Figure { value, bytes });
         }
     }
     let missing: Vec<&str> = names.iter().copied().filter(|name| !figures.contains_key(*name)).collect();
@@ -117,8 +134,7 @@ impl Table {
 
     /// Returns the medians of a row; `None` if it was not measured.
     fn of(&self, row: &Row) -> Option<Medians> {
-        let all =
-            |runs: &[Figures]| median(runs.iter().filter_map(|run| run.get(row.name).copied()).collect());
+        let all = |runs: &[Figures]| median(values(runs, row).map(|figure| figure.value).collect());
         let (here, peer) = (all(&self.here)?, all(&self.peer));
         let ratio = peer.map(|peer| match row.better {
             Better::More => here / peer,
@@ -131,8 +147,8 @@ impl Table {
     pub(super) fn json(&self) -> Value {
         let rows = ROWS.iter().filter_map(|row| {
             let Medians { here, peer, ratio } = self.of(row)?;
-            let runs =
-                |all: &[Figures]| all.iter().filter_map(|run| run.get(row.name).copied()).collect::<Vec<_>>();
+            let runs = |all: &[Figures]| values(all, row).map(|figure| figure.value).collect::<Vec<_>>();
+            let bytes = |all: &[Figures]| values(all, row).map(|figure| figure.bytes).sum::<f64>();
             Some(serde_json::json!({
                 "name": row.name,
                 "title": row.title,
@@ -141,8 +157,11 @@ impl Table {
                 "peer": peer,
                 "ratio": ratio,
                 "wanted": row.wanted,
+                "met": row.met(ratio),
                 "here_runs": runs(&self.here),
                 "peer_runs": runs(&self.peer),
+                "here_bytes": bytes(&self.here),
+                "peer_bytes": bytes(&self.peer),
             }))
         });
         serde_json::json!({
@@ -173,6 +192,12 @@ impl Table {
     }
 }
 
+/// Returns a row's figures of all runs of a side.
+fn values<'a>(runs: &'a [Figures], row: &Row) -> impl Iterator<Item = Figure> + 'a {
+    let name = row.name;
+    runs.iter().filter_map(move |run| run.get(name).copied())
+}
+
 /// Returns the word behind a figure of which something is wanted.
 fn verdict(met: Option<bool>) -> &'static str {
     match met {
@@ -200,8 +225,7 @@ impl fmt::Display for Table {
         };
         for row in ROWS {
             let Some(Medians { here, peer, ratio }) = self.of(row) else { continue };
-            let met = row.wanted.zip(ratio).map(|(wanted, ratio)| ratio >= wanted);
-            let (verdict, peer) = (verdict(met), or_none(peer, 0));
+            let (verdict, peer) = (verdict(row.met(ratio)), or_none(peer, 0));
             let wanted = row.wanted.map_or_else(|| "-".to_owned(), |wanted| wanted.to_string());
             let ratio = or_none(ratio, 2);
             writeln!(
@@ -237,17 +261,21 @@ mod tests {
 
     #[test]
     fn a_guest_says_each_figure() {
-        let figures = said("[ 1.0] x\r\nbench: disk-read 12\r\nbench: disk-write 3.5\r\n", &NAMES).unwrap();
-        assert_eq!(figures["disk-write"], 3.5);
-        let error = said("bench: disk-read 0\nbench: disk-write \n", &NAMES).unwrap_err().to_string();
+        let figures =
+            said("[ 1.0] x\r\nbench: disk-read 12 4096\r\nbench: disk-write 3.5 512\r\n", &NAMES).unwrap();
+        assert_eq!((figures["disk-write"].value, figures["disk-write"].bytes), (3.5, 512.0));
+        let error = said("bench: disk-read 12 0\nbench: disk-write  512\n", &NAMES).unwrap_err().to_string();
         assert!(error.contains("disk-read, disk-write"), "{error}");
     }
 
     fn table(here: &[(&str, f64)], peer: &[(&str, f64)]) -> Table {
-        let args = BenchDevicesArgs { runs: 1, seconds: 1, vps: 1, json: None };
+        let args =
+            BenchDevicesArgs { filter: String::new(), list: false, runs: 1, seconds: 1, vps: 1, json: None };
         let mut table = Table::new("7.2", &args);
-        let figures =
-            |all: &[(&str, f64)]| all.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        let figures = |all: &[(&str, f64)]| {
+            let figure = |value| Figure { value, bytes: 8.0 };
+            all.iter().map(|(name, value)| ((*name).to_owned(), figure(*value))).collect()
+        };
         table.add(Side::Here, figures(here));
         table.add(Side::Peer, figures(peer));
         table
@@ -263,7 +291,9 @@ mod tests {
         let ends: Vec<&str> = text.lines().filter(|line| line.starts_with("disk-")).collect();
         assert!(ends[0].ends_with("1.40     1.5  missed"), "{text}");
         assert!(ends[1].ends_with("0.60     0.6  met"), "{text}");
-        assert_eq!(table.json()["figures"][0]["ratio"], 1.4);
+        let json = &table.json()["figures"];
+        assert_eq!((&json[0]["ratio"], &json[0]["met"]), (&1.4.into(), &false.into()));
+        assert_eq!((&json[1]["met"], &json[1]["here_bytes"]), (&true.into(), &8.0.into()));
     }
 
     #[test]
