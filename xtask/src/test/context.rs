@@ -86,10 +86,22 @@ impl Context {
     /// Returns a command that runs the tool, and dies with this program.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
         let arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
-        let mut command = child::tied_by(&self.hv, &self.hv, &arguments);
-        // The user's own machines are none of the scenarios' business.
+        Ok(self.apart(&self.hv, &arguments))
+    }
+
+    /// Returns a command like [`Context::command`], which SIGHUP ends also if this program ignores it, as under
+    /// nohup(1): a child inherits that, and env(1) of coreutils reverts it.
+    pub(crate) fn command_that_hangs_up<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        let mut words = vec![OsString::from("--default-signal=HUP"), self.hv.clone().into()];
+        words.extend(arguments.iter().map(|word| word.as_ref().to_owned()));
+        self.apart(Path::new("env"), &words)
+    }
+
+    /// Returns a command that dies with this program. The user's own machines are none of its business.
+    fn apart(&self, program: &Path, arguments: &[OsString]) -> Command {
+        let mut command = self.tied(program, arguments);
         command.env("XDG_RUNTIME_DIR", self.scratch.path()).stdin(Stdio::null());
-        Ok(command)
+        command
     }
 
     /// Returns a command that runs another program, and dies with this one.

@@ -38,7 +38,7 @@ fn ended_by(context: &Context, signal: Signal, code: Option<i32>) -> anyhow::Res
     let line = ["boot", "--quiet", "--vps", "1", "--run", "shell", "--timeout", HUNG_SECONDS, "--keep"];
     let mut line: Vec<std::ffi::OsString> = line.iter().map(Into::into).collect();
     line.push(keep.clone().into());
-    let mut command = context.command(&line)?;
+    let mut command = context.command_that_hangs_up(&line);
     let mut child = command.env("TMPDIR", &temporary).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let result = signalled(&mut child, &keep, signal);
     let _ = child.kill();

@@ -61,7 +61,8 @@ fn reading(context: &Context, line: &[&str], signal: Signal) -> anyhow::Result<(
     rustix::fs::mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     let file = fifo.to_string_lossy();
     let line: Vec<&str> = line.iter().copied().chain([&*file]).collect();
-    let mut child = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut command = context.command_that_hangs_up(&line);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     // Opens when the other side does.
     let writer = opened(&fifo, &mut child)?;
     let result = end(&mut child, signal);
@@ -87,8 +88,8 @@ fn opened(fifo: &Path, child: &mut Child) -> anyhow::Result<File> {
 /// Runs a command that has more output than its reader reads.
 fn not_read(context: &Context) -> anyhow::Result<()> {
     for (name, signal) in SIGNALS {
-        let mut child =
-            context.command(&["abi", "--json", ""])?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut command = context.command_that_hangs_up(&["abi", "--json", ""]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut stdout = child.stdout.take().context("no stdout")?;
         stdout.read_exact(&mut [0])?;
         let result = end(&mut child, signal).context(name);
