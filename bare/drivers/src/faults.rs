@@ -28,14 +28,27 @@ const BYTES: usize = 4096;
 const BLOCKS: u64 = BYTES as u64 / 512;
 /// Requests to the network, to two addresses in turn.
 const REQUESTS: usize = 16;
-/// The wait for an answer, and for answers that are one too many.
+/// The wait for an answer that may have been lost, and for answers that are one too many.
 const SURPLUS: Duration = Duration::from_millis(50);
 
 type Scsi = Controller<'static, Pool, Either, u32, DEPTH>;
 
+/// What the scenario says in advance.
+pub(crate) struct Expected {
+    /// The limit of each wait.
+    pub(crate) limit: Duration,
+    /// Frames that the card receives. Without the number it is given up after a short wait.
+    pub(crate) answers: Option<usize>,
+}
+
 /// Uses everything, each wait with a limit.
-pub(crate) fn run(boot: &Boot, synic: &Synic<'_, Either>, slots: &'static Slots<64, 72>, limit: Duration) {
-    let os = Os::new(synic).with_limit(limit);
+pub(crate) fn run(
+    boot: &Boot,
+    synic: &Synic<'_, Either>,
+    slots: &'static Slots<64, 72>,
+    expected: &Expected,
+) {
+    let os = Os::new(synic).with_limit(expected.limit);
     flush(boot);
     let lent = slots.lend().expect("nothing else has taken the slots");
     // SAFETY: this is the only call.
@@ -45,7 +58,7 @@ pub(crate) fn run(boot: &Boot, synic: &Synic<'_, Either>, slots: &'static Slots<
             rt::println!("faults: contact {:#x}", client.version().map_or(0, |version| version.0));
             heartbeat(&mut client, &os);
             disk(&mut client, &os);
-            card(&mut client, &os);
+            card(&mut client, &os, expected.answers);
             rt::println!("faults: disconnect: {:?}", client.disconnect(&mut &os));
         }
         Err(error) => rt::println!("faults: contact: {error:?}"),
@@ -256,12 +269,12 @@ fn several(scsi: &mut Scsi, disk: &Disk, wait: &mut impl hv_drivers::Wait) -> Re
 
 /// Asks the network for two addresses in turn.
 #[inline(never)]
-fn card(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
+fn card(client: &mut Client<'static, Either>, os: &Os<'_, '_>, answers: Option<usize>) {
     let Some(offer) = client.find(guid::NETWORK) else { return rt::println!("faults: no card") };
     let (place, size) = ((&offer, Open::on(os.vp())), (1500, Sizes::default()));
     match network::open(client, place, size, &Pool, &mut &*os) {
         Ok(mut card) => {
-            use_card(&mut card, client, os);
+            use_card(&mut card, client, os, answers);
             close_card(card, client, os);
         }
         Err(error) => rt::println!("faults: card: {error:?}"),
@@ -269,10 +282,10 @@ fn card(client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
 }
 
 #[inline(never)]
-fn use_card(card: &mut Card, client: &mut Client<'static, Either>, os: &Os<'_, '_>) {
+fn use_card(card: &mut Card, client: &mut Client<'static, Either>, os: &Os<'_, '_>, answers: Option<usize>) {
     rt::println!("faults: card {:#x}", card.version().0);
     let mut seen = Seen::default();
-    let used = ask(card, client, os, &mut seen);
+    let used = ask(card, client, os, &mut seen).and_then(|()| rest(card, client, os, &mut seen, answers));
     let counts = card.counts();
     rt::println!(
         "faults: frames: {used:?}, {} sent, {} answers, {} others, {} errors, {}in order",
@@ -311,6 +324,10 @@ struct Seen {
 }
 
 impl Seen {
+    fn frames(&self) -> usize {
+        self.answers + self.others
+    }
+
     fn take(&mut self, frame: &[u8], mac: [u8; 6]) {
         // ARP, an answer to this card, with zeros after it (RFC 826); the network's stations are 52:55:10.0.2.N.
         let from = frame.get(31).copied().unwrap_or(0);
@@ -353,12 +370,28 @@ fn ask(
         request[ARP - 1] = 2 + (n % 2) as u8;
         card.send(&request)?;
         // One at a time, so that answers have an order, unless the network loses one.
-        let before = seen.answers + seen.others;
+        let before = seen.frames();
         let end = time::counter() + time::ticks(SURPLUS);
-        while seen.answers + seen.others == before && time::counter() < end {
+        while seen.frames() == before && time::counter() < end {
             os.deliver(client);
             take(card, seen)?;
         }
+    }
+    Ok(())
+}
+
+/// Waits for the answers that are left, without a limit, then a while for more than were expected.
+fn rest(
+    card: &mut Card,
+    client: &mut Client<'static, Either>,
+    os: &Os<'_, '_>,
+    seen: &mut Seen,
+    answers: Option<usize>,
+) -> Result<(), network::Error> {
+    // It looks at its ring without pause: a host with faults may not signal.
+    while seen.frames() < answers.unwrap_or(0) {
+        os.deliver(client);
+        take(card, seen)?;
     }
     let end = time::counter() + time::ticks(SURPLUS);
     while time::counter() < end {

@@ -10,6 +10,7 @@
 //! | `drivers.screen=1` | uses screen and keyboard until the host asks for the end |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //! | `drivers.limit=MS` | use each device with a limit for every wait, and print the outcome: for a host with faults |
+//! | `drivers.answers=N` | with `drivers.limit`: frames that the network answers with, however long they take |
 #![no_std]
 #![no_main]
 
@@ -31,7 +32,9 @@ fn main(hardware: &'static rt::Hardware) {
     let boot = Boot::new(hardware);
     let synic = boot.synic();
     if let Some(limit) = hardware.number("drivers.limit") {
-        faults::run(&boot, &synic, &SLOTS, Duration::from_millis(limit));
+        let answers = hardware.number("drivers.answers").map(|answers| answers as usize);
+        let expected = faults::Expected { limit: Duration::from_millis(limit), answers };
+        faults::run(&boot, &synic, &SLOTS, &expected);
         boot.end(synic);
         rt::println!("faults: done");
         return;
