@@ -2,7 +2,9 @@
 //!
 //! What can go wrong, and when, is hv-host's part ([`hv_partition::faults`]).
 
-use hv_partition::faults::{Extent, Failing, Faults, FrameFault, Injection, Injector, Moment, Raise, Start};
+use hv_partition::faults::{
+    Extent, Failing, Faults, FrameFault, Injection, Injector, Raise, RescindPoint, StartFault,
+};
 use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
@@ -60,8 +62,8 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     }
 
     #[inline(always)]
-    fn starts(&self) -> Start {
-        self.asked(Start::Now, Injector::starts)
+    fn starts(&self) -> StartFault {
+        self.asked(StartFault::Now, Injector::starts)
     }
 
     #[inline(always)]
@@ -70,8 +72,8 @@ impl<const OBSERVED: bool> Faults for Planned<'_, OBSERVED> {
     }
 
     #[inline(always)]
-    fn rescinds(&self, device: u32, moment: Moment) -> bool {
-        self.asked(false, |injector| injector.rescinds(device, moment))
+    fn rescinds(&self, device: u32, point: RescindPoint) -> bool {
+        self.asked(false, |injector| injector.rescinds(device, point))
     }
 
     #[inline(always)]

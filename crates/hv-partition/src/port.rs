@@ -168,10 +168,10 @@ impl<F: Faults> BusFaults for Planned<F> {
     #[inline]
     fn starts(&self, _: DeviceId) -> Start {
         match self.0.starts() {
-            faults::Start::Now => Start::Now,
-            faults::Start::Late(time) => Start::Late(time),
-            faults::Start::After => Start::After,
-            faults::Start::Never => Start::Never,
+            faults::StartFault::Now => Start::Now,
+            faults::StartFault::Late(time) => Start::Late(time),
+            faults::StartFault::After => Start::After,
+            faults::StartFault::Never => Start::Never,
         }
     }
 
@@ -183,8 +183,8 @@ impl<F: Faults> BusFaults for Planned<F> {
     #[inline]
     fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
         let moment = match moment {
-            Moment::Open => faults::Moment::Open,
-            Moment::Packet => faults::Moment::Packet,
+            Moment::Open => faults::RescindPoint::Open,
+            Moment::Packet => faults::RescindPoint::Packet,
         };
         self.0.rescinds(number_of(interface), moment)
     }

@@ -6,7 +6,7 @@
 
 use crate::device::{Connect, Opening};
 use crate::event::Reason;
-use crate::io::{Cx, Place};
+use crate::io::{Cx, Position};
 use crate::line::{Line, Open};
 use crate::port::BusPort;
 use crate::protocol::ChannelOffer;
@@ -29,24 +29,24 @@ pub trait DeviceSet {
 /// The devices on a bus of a partition accessed through `P`. Implemented by [`devices!`](crate::devices).
 pub trait Devices<P: BusPort>: DeviceSet {
     #[doc(hidden)]
-    fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool;
+    fn signal(&self, line: usize, connection: u32, at: Position, cx: &Cx<'_, P>) -> bool;
 
     /// Calls a function with each device. Never inlined, and neither is the next: else each caller has a copy for each
     /// device.
     #[doc(hidden)]
-    fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place));
+    fn each(&self, at: Position, each: &mut dyn FnMut(&dyn Node<P>, Position));
 
     /// Calls a function with the device that has a channel.
     #[doc(hidden)]
-    fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize));
+    fn with_line(&self, line: usize, at: Position, work: &mut dyn FnMut(&dyn Node<P>, Position, usize));
 
     /// Writes the state of the devices. It is here and not in [`Node`], so that a bus that is never saved has no code
     /// for it.
     #[doc(hidden)]
-    fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>);
+    fn save(&self, at: Position, cx: &Cx<'_, P>, w: &mut Writer<'_>);
 
     #[doc(hidden)]
-    fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError>;
+    fn load(&self, at: Position, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError>;
 }
 
 /// One device, with its lock free.
@@ -58,8 +58,8 @@ pub trait Node<P: BusPort> {
     /// Returns true if none of its channels is offered, being offered or still known to the guest. What another call
     /// does with it meanwhile may count as done afterwards.
     fn is_vacant(&self) -> bool;
-    fn tick(&self, at: Place, cx: &Cx<'_, P>);
-    fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part));
+    fn tick(&self, at: Position, cx: &Cx<'_, P>);
+    fn work(&self, at: Position, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part));
 }
 
 /// One device, locked.
@@ -92,21 +92,21 @@ impl<T: DeviceSet, const N: usize> DeviceSet for [T; N] {
 
 impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
     #[inline]
-    fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool {
+    fn signal(&self, line: usize, connection: u32, at: Position, cx: &Cx<'_, P>) -> bool {
         let index = line / T::LINES.max(1);
         let at = at.after(T::DEVICES * index, T::LINES * index);
         self.get(index).is_some_and(|device| device.signal(line % T::LINES, connection, at, cx))
     }
 
     #[inline(never)]
-    fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place)) {
+    fn each(&self, at: Position, each: &mut dyn FnMut(&dyn Node<P>, Position)) {
         for (index, device) in self.iter().enumerate() {
             device.each(at.after(T::DEVICES * index, T::LINES * index), each);
         }
     }
 
     #[inline(never)]
-    fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize)) {
+    fn with_line(&self, line: usize, at: Position, work: &mut dyn FnMut(&dyn Node<P>, Position, usize)) {
         let index = line / T::LINES.max(1);
         let at = at.after(T::DEVICES * index, T::LINES * index);
         if let Some(device) = self.get(index) {
@@ -114,13 +114,13 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
         }
     }
 
-    fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
+    fn save(&self, at: Position, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
         for (index, device) in self.iter().enumerate() {
             device.save(at.after(T::DEVICES * index, T::LINES * index), cx, w);
         }
     }
 
-    fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+    fn load(&self, at: Position, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         for (index, device) in self.iter().enumerate() {
             device.load(at.after(T::DEVICES * index, T::LINES * index), cx, r)?;
         }
@@ -232,7 +232,7 @@ macro_rules! devices {
             $($Type: $crate::Devices<P>,)+
         {
             #[inline]
-            fn signal(&self, line: usize, connection: u32, at: $crate::composing::Place, cx: &$crate::composing::Cx<'_, P>) -> bool {
+            fn signal(&self, line: usize, connection: u32, at: $crate::composing::Position, cx: &$crate::composing::Cx<'_, P>) -> bool {
                 $(
                     if line < <$Type as $crate::DeviceSet>::LINES {
                         return $crate::Devices::signal(&self.$field, line, connection, at, cx);
@@ -247,8 +247,8 @@ macro_rules! devices {
             #[inline(never)]
             fn each(
                 &self,
-                at: $crate::composing::Place,
-                each: &mut dyn FnMut(&dyn $crate::composing::Node<P>, $crate::composing::Place),
+                at: $crate::composing::Position,
+                each: &mut dyn FnMut(&dyn $crate::composing::Node<P>, $crate::composing::Position),
             ) {
                 $(
                     $crate::Devices::each(&self.$field, at, each);
@@ -261,8 +261,8 @@ macro_rules! devices {
             fn with_line(
                 &self,
                 line: usize,
-                at: $crate::composing::Place,
-                work: &mut dyn FnMut(&dyn $crate::composing::Node<P>, $crate::composing::Place, usize),
+                at: $crate::composing::Position,
+                work: &mut dyn FnMut(&dyn $crate::composing::Node<P>, $crate::composing::Position, usize),
             ) {
                 $(
                     if line < <$Type as $crate::DeviceSet>::LINES {
@@ -276,7 +276,7 @@ macro_rules! devices {
 
             fn save(
                 &self,
-                at: $crate::composing::Place,
+                at: $crate::composing::Position,
                 cx: &$crate::composing::Cx<'_, P>,
                 w: &mut $crate::composing::Writer<'_>,
             ) {
@@ -289,7 +289,7 @@ macro_rules! devices {
 
             fn load(
                 &self,
-                at: $crate::composing::Place,
+                at: $crate::composing::Position,
                 cx: &$crate::composing::Cx<'_, P>,
                 r: &mut $crate::composing::Reader<'_>,
             ) -> ::core::result::Result<(), $crate::RestoreError> {

@@ -2,7 +2,7 @@
 
 use crate::bus::Bus;
 use crate::devices::{DeviceSet, Devices};
-use crate::io::Place;
+use crate::io::Position;
 use crate::port::BusPort;
 use lock_api::RawMutex;
 
@@ -31,7 +31,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let now = port.reference_time();
         if self.devices.deadline().is_due(now) {
             let cx = self.cx(port);
-            self.devices.each(Place::FIRST, &mut |node, at| {
+            self.devices.each(Position::FIRST, &mut |node, at| {
                 if node.deadline().is_due(now) {
                     node.tick(at, &cx);
                 }

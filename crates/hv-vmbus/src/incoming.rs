@@ -5,7 +5,7 @@ use crate::control::{Connection, Control};
 use crate::devices::{DeviceSet, Devices, Node};
 use crate::error::Refused;
 use crate::event::{Event, Reason};
-use crate::io::{Cx, Place};
+use crate::io::{Cx, Position};
 use crate::line::default_connection;
 use crate::port::BusPort;
 use crate::protocol::{ChannelId, MessageHeader, MessageType, Version};
@@ -104,7 +104,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let cx = self.cx(port);
         // A channel's default connection identifies it.
         let line = (connection ^ default_connection(ChannelId(0))).wrapping_sub(1) as usize;
-        let mut taken = line < D::LINES && self.devices.signal(line, connection, Place::FIRST, &cx);
+        let mut taken = line < D::LINES && self.devices.signal(line, connection, Position::FIRST, &cx);
         if !taken && self.shared.chosen_connections.load(Ordering::Acquire) {
             taken = self.signal_chosen(connection, &cx);
         }
@@ -119,12 +119,12 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         D: Devices<P>,
     {
         let mut found = None;
-        self.devices.each(Place::FIRST, &mut |node: &dyn Node<P>, at| {
+        self.devices.each(Position::FIRST, &mut |node: &dyn Node<P>, at| {
             if found.is_none() && connection != 0 {
                 found = node.line_of(connection).map(|line| usize::from(at.line) + line);
             }
         });
-        found.is_some_and(|line| self.devices.signal(line, connection, Place::FIRST, cx))
+        found.is_some_and(|line| self.devices.signal(line, connection, Position::FIRST, cx))
     }
 }
 

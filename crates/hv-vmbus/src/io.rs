@@ -33,13 +33,13 @@ pub(crate) const LEAST: usize = 512;
 /// Position of a device among all devices, and of its channels.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     pub(crate) device: u16,
     /// Number of its first channel, minus 1.
     pub(crate) line: u16,
 }
 
-impl Place {
+impl Position {
     pub(crate) const FIRST: Self = Self { device: 0, line: 0 };
 
     /// Returns the position after this many devices and channels.
@@ -121,7 +121,7 @@ pub struct Cx<'a, P> {
 impl<'a, P: BusPort> Cx<'a, P> {
     /// Returns what a call of the device at this place begins with.
     #[inline(never)]
-    pub(crate) fn env(&'a self, place: Place, per: usize, limits: Limits) -> Env<'a, P> {
+    pub(crate) fn env(&'a self, place: Position, per: usize, limits: Limits) -> Env<'a, P> {
         let now = self.port.reference_time();
         let (planned, observed) = (self.port.faults().is_planned(), self.port.sees_packets());
         Env { common: self, place, per, now, limits, planned, observed }
@@ -131,7 +131,7 @@ impl<'a, P: BusPort> Cx<'a, P> {
 /// What does not change during a call of a device. It dereferences to what all calls have in common.
 pub(crate) struct Env<'a, P> {
     pub(crate) common: &'a Cx<'a, P>,
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     /// Number of segments of each request.
     pub(crate) per: usize,
     pub(crate) now: ReferenceTime,

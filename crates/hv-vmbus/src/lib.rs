@@ -124,7 +124,7 @@ mod worker;
 pub mod composing {
     pub use crate::devices::{Node, Part};
     pub use crate::io::Cx;
-    pub use crate::io::Place;
+    pub use crate::io::Position;
     pub use hv_memory::Deadline;
     pub use hv_memory::save::{Reader, Writer};
 }

@@ -3,7 +3,7 @@
 use crate::bus::Bus;
 use crate::devices::{DeviceSet, Devices, Part};
 use crate::gpadl::State;
-use crate::io::{Cx, Place};
+use crate::io::{Cx, Position};
 use crate::port::BusPort;
 use crate::protocol::ChannelId;
 use lock_api::RawMutex;
@@ -26,30 +26,30 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         let line = usize::try_from(id.0.checked_sub(1)?).ok()?;
         let (mut work, mut result) = (Some(work), None);
         let cx = self.cx(port);
-        self.devices.with_line(line, Place::FIRST, &mut |node, at, line| {
+        self.devices.with_line(line, Position::FIRST, &mut |node, at, line| {
             node.work(at, &cx, &mut |part| result = work.take().map(|work| work(part, line)));
         });
         result
     }
 
     /// Calls a function with all devices, one after another.
-    pub(crate) fn parts<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
+    pub(crate) fn parts<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Position))
     where
         D: Devices<P>,
     {
         let cx = self.cx(port);
-        self.devices.each(Place::FIRST, &mut |node, at| {
+        self.devices.each(Position::FIRST, &mut |node, at| {
             node.work(at, &cx, &mut |part| work(part, at));
         });
     }
 
     /// Calls a function with each device that has a channel.
-    pub(crate) fn parts_in_use<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Place))
+    pub(crate) fn parts_in_use<P: BusPort>(&self, port: &P, mut work: impl FnMut(&mut dyn Part, Position))
     where
         D: Devices<P>,
     {
         let cx = self.cx(port);
-        self.devices.each(Place::FIRST, &mut |node, at| {
+        self.devices.each(Position::FIRST, &mut |node, at| {
             if !node.is_vacant() {
                 node.work(at, &cx, &mut |part| work(part, at));
             }

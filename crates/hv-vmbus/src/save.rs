@@ -6,7 +6,7 @@ use crate::devices::{DeviceSet, Devices};
 use crate::error::BusError;
 use crate::gpadl::State;
 use crate::image::Image;
-use crate::io::Place;
+use crate::io::Position;
 use crate::line::Stage;
 use crate::outbox::Outbox;
 use crate::port::BusPort;
@@ -45,7 +45,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         w.u64(control.rejected);
         control.outbox.save(w);
         self.gpadls.pool().save(w);
-        self.devices.save(Place::FIRST, &self.cx(port), w);
+        self.devices.save(Position::FIRST, &self.cx(port), w);
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
         control.rejected = r.u64()?;
         control.outbox = Outbox::load(r)?;
         self.gpadls.pool().load(r)?;
-        self.devices.load(Place::FIRST, &self.cx(port), r)?;
+        self.devices.load(Position::FIRST, &self.cx(port), r)?;
         let chosen = control.connection.get().is_some_and(|c| c.features.guest_specified_signal());
         self.shared.chosen_connections.store(chosen, Ordering::Release);
         self.shared.ending.store(control.ending.is_some(), Ordering::Release);

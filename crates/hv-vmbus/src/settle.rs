@@ -9,7 +9,7 @@ use crate::control::{Control, Ending};
 use crate::devices::{DeviceSet, Devices, Part};
 use crate::event::Event;
 use crate::gpadl::Fate;
-use crate::io::Place;
+use crate::io::Position;
 use crate::line::Stage;
 use crate::outbox::{Encoded, Pending};
 use crate::port::{BusPort, Posted};
@@ -109,7 +109,7 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Closes rescinded channels, with the sub-channels of a first channel.
-    fn leave<P: BusPort>(&self, part: &mut dyn Part, at: Place, port: &P) {
+    fn leave<P: BusPort>(&self, part: &mut dyn Part, at: Position, port: &P) {
         let first = part.lines().first().is_some_and(|line| line.is_rescinded());
         for line in (0..part.reach()).rev() {
             let this = &mut part.lines()[line];
@@ -160,7 +160,7 @@ struct Sender<'a, P> {
 
 impl<P: BusPort> Sender<'_, P> {
     /// Returns false if a message did not fit.
-    fn channels(&self, part: &mut dyn Part, at: Place) -> bool {
+    fn channels(&self, part: &mut dyn Part, at: Position) -> bool {
         self.demand(part);
         // Sub-channels are rescinded before the channel to which they belong, and offered after it.
         for line in (0..part.reach()).rev() {
@@ -187,7 +187,7 @@ impl<P: BusPort> Sender<'_, P> {
         }
     }
 
-    fn announce(&self, part: &mut dyn Part, at: Place, line: usize) -> bool {
+    fn announce(&self, part: &mut dyn Part, at: Position, line: usize) -> bool {
         let id = at.id(line);
         let this = &mut part.lines()[line];
         if this.stage != Stage::Hidden || !self.offers || this.in_flight > 0 {
@@ -204,7 +204,7 @@ impl<P: BusPort> Sender<'_, P> {
         done
     }
 
-    fn farewell(&self, part: &mut dyn Part, at: Place, line: usize) -> bool {
+    fn farewell(&self, part: &mut dyn Part, at: Position, line: usize) -> bool {
         let this = &mut part.lines()[line];
         let (endpoint, service) = (this.offer.instance, this.offer.interface);
         match this.stage {

@@ -10,7 +10,7 @@ use crate::device::{Connect, Device, Opening};
 use crate::devices::{DeviceSet, Devices, Node, Part};
 use crate::event::Reason;
 use crate::id::Channel;
-use crate::io::{Context, Counts, Cx, Limits, Place, Run};
+use crate::io::{Context, Counts, Cx, Limits, Position, Run};
 use crate::line::{Line, Open, Stage, Stall};
 use crate::optional::Optional;
 use crate::pages::Segment;
@@ -121,7 +121,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     /// Calls a function with the device, under its lock, and records when it must run next: the function ends with
     /// [`Worker::end`], which returns that. Never inlined, since it is the same for all functions.
     #[inline(never)]
-    pub(crate) fn enter<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>, work: What<'_, D, P>) {
+    pub(crate) fn enter<P: Backend<D::Request>>(&self, at: Position, cx: &Cx<'_, P>, work: What<'_, D, P>) {
         self.locked(self.held.lock(), at, cx, work);
         self.answer_calls(at, cx);
     }
@@ -132,7 +132,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     fn locked<P: Backend<D::Request>>(
         &self,
         mut held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
-        at: Place,
+        at: Position,
         cx: &Cx<'_, P>,
         work: What<'_, D, P>,
     ) {
@@ -162,7 +162,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     /// Serves the signals that came while the device was in use, up to as much work as a call does for itself. What is
     /// left makes the device due at once.
     #[inline]
-    fn answer_calls<P: Backend<D::Request>>(&self, at: Place, cx: &Cx<'_, P>) {
+    fn answer_calls<P: Backend<D::Request>>(&self, at: Position, cx: &Cx<'_, P>) {
         let mut budget = D::WORK_LIMIT;
         let done = self.calls.serve(|| {
             if budget == 0 {
@@ -193,7 +193,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     fn called<P: Backend<D::Request>>(
         &self,
         held: MutexGuard<'_, R, Contents<D, LINES, REQUESTS, SEGMENTS>>,
-        at: Place,
+        at: Position,
         cx: &Cx<'_, P>,
         budget: usize,
     ) -> usize {
@@ -203,7 +203,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
     }
 
     /// Returns the position of this slot among the bus's devices; `None` if it is on another bus.
-    pub(crate) fn find<P: BusPort>(&self, devices: &impl Devices<P>) -> Option<Place> {
+    pub(crate) fn find<P: BusPort>(&self, devices: &impl Devices<P>) -> Option<Position> {
         // A slot is a part of its bus's devices, and stays where it is in them.
         let offset = core::ptr::from_ref(self).addr().wrapping_sub(core::ptr::from_ref(devices).addr());
         if offset >= size_of_val(devices) {
@@ -211,7 +211,7 @@ impl<R: RawMutex, D: Device, const LINES: usize, const REQUESTS: usize, const SE
         }
         let known = self.place.load(Ordering::Relaxed);
         if known != 0 {
-            return Some(Place { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });
+            return Some(Position { device: (known >> 16) as u16 - 1, line: known as u16 - 1 });
         }
         find_place(devices, &self.place)
     }
@@ -238,9 +238,9 @@ impl<P: BusPort> Act<P> for BusWork<'_> {
 /// Finds the position of the slot that has this `place`, and stores it there.
 #[cold]
 #[inline(never)]
-fn find_place<P: BusPort>(devices: &impl Devices<P>, place: &AtomicU32) -> Option<Place> {
+fn find_place<P: BusPort>(devices: &impl Devices<P>, place: &AtomicU32) -> Option<Position> {
     let mut found = None;
-    devices.each(Place::FIRST, &mut |node, at| {
+    devices.each(Position::FIRST, &mut |node, at| {
         if core::ptr::eq(node.identity(), place) {
             found = Some(at);
         }
@@ -270,7 +270,7 @@ where
     D: Device,
 {
     #[inline]
-    fn signal(&self, line: usize, connection: u32, at: Place, cx: &Cx<'_, P>) -> bool {
+    fn signal(&self, line: usize, connection: u32, at: Position, cx: &Cx<'_, P>) -> bool {
         let meant =
             |line: &usize| self.routes.get(*line).is_some_and(|r| r.load(Ordering::Acquire) == connection);
         if connection == 0 || !meant(&line) {
@@ -285,17 +285,17 @@ where
         true
     }
 
-    fn each(&self, at: Place, each: &mut dyn FnMut(&dyn Node<P>, Place)) {
+    fn each(&self, at: Position, each: &mut dyn FnMut(&dyn Node<P>, Position)) {
         each(self, at);
     }
 
-    fn with_line(&self, line: usize, at: Place, work: &mut dyn FnMut(&dyn Node<P>, Place, usize)) {
+    fn with_line(&self, line: usize, at: Position, work: &mut dyn FnMut(&dyn Node<P>, Position, usize)) {
         if line < LINES {
             work(self, at, line);
         }
     }
 
-    fn save(&self, at: Place, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
+    fn save(&self, at: Position, cx: &Cx<'_, P>, w: &mut Writer<'_>) {
         let mut work = |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
             save::save(D::NAME, context, w);
             typed.device.save(w);
@@ -304,7 +304,7 @@ where
         self.enter(at, cx, What::Typed(&mut work));
     }
 
-    fn load(&self, at: Place, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
+    fn load(&self, at: Position, cx: &Cx<'_, P>, r: &mut Reader<'_>) -> Result<(), RestoreError> {
         let mut loaded = Ok(());
         let mut work = |typed: &mut Typed<'_, D>, context: &mut Context<'_, P>| {
             loaded = save::load(D::NAME, context, r).and_then(|()| typed.device.restore(r));
@@ -339,11 +339,11 @@ where
         !self.occupied.load(Ordering::Acquire)
     }
 
-    fn tick(&self, at: Place, cx: &Cx<'_, P>) {
+    fn tick(&self, at: Position, cx: &Cx<'_, P>) {
         self.enter(at, cx, What::Any(&mut Tick));
     }
 
-    fn work(&self, at: Place, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
+    fn work(&self, at: Position, cx: &Cx<'_, P>, work: &mut dyn FnMut(&mut dyn Part)) {
         let mut work = BusWork { boot: self.boot.as_ref(), routes: &self.routes, work };
         self.enter(at, cx, What::Any(&mut work));
     }

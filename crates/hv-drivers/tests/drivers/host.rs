@@ -118,10 +118,10 @@ impl BusPort for Host {
 impl BusFaults for Host {
     fn starts(&self, _: DeviceId) -> Start {
         match self.plan.starts() {
-            faults::Start::Now => Start::Now,
-            faults::Start::Late(time) => Start::Late(time),
-            faults::Start::After => Start::After,
-            faults::Start::Never => Start::Never,
+            faults::StartFault::Now => Start::Now,
+            faults::StartFault::Late(time) => Start::Late(time),
+            faults::StartFault::After => Start::After,
+            faults::StartFault::Never => Start::Never,
         }
     }
 
@@ -131,8 +131,8 @@ impl BusFaults for Host {
 
     fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
         let moment = match moment {
-            Moment::Open => faults::Moment::Open,
-            Moment::Packet => faults::Moment::Packet,
+            Moment::Open => faults::RescindPoint::Open,
+            Moment::Packet => faults::RescindPoint::Packet,
         };
         self.plan.rescinds(number_of(interface), moment)
     }

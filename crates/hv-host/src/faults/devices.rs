@@ -13,7 +13,7 @@ use super::{Counted, Injector, Rule, What, When};
 ///
 /// Exhaustive on purpose: an embedder has to perform every one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum StartFault {
     /// At once.
     Now,
     /// After this time.
@@ -57,11 +57,11 @@ pub enum FrameFault {
     Reorder,
 }
 
-/// Time at which a device is rescinded.
+/// Point at which a device is rescinded.
 ///
-/// Exhaustive on purpose: an embedder asks about every moment.
+/// Exhaustive on purpose: an embedder asks about every point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum RescindPoint {
     /// While the guest opens a channel of it.
     Open,
     /// When a packet of the guest was taken.
@@ -72,9 +72,9 @@ pub enum Moment {
 pub type Extent = (u64, u64);
 
 impl Injector {
-    pub(super) fn start_of_request(&self) -> Start {
-        self.rules().fold(Start::Now, |found, counted| match counted.rule.what {
-            What::Start(start) if self.strikes(counted) && found == Start::Now => start,
+    pub(super) fn start_of_request(&self) -> StartFault {
+        self.rules().fold(StartFault::Now, |found, counted| match counted.rule.what {
+            What::Start(start) if self.strikes(counted) && found == StartFault::Now => start,
             _ => found,
         })
     }
@@ -93,9 +93,9 @@ impl Injector {
         })
     }
 
-    pub(super) fn takes_away(&self, device: u32, now: Moment) -> bool {
+    pub(super) fn takes_away(&self, device: u32, now: RescindPoint) -> bool {
         self.rules().fold(false, |found, counted| match counted.rule.what {
-            What::Rescind(meant, moment) if moment == now && meant.is_none_or(|meant| meant == device) => {
+            What::Rescind(meant, point) if point == now && meant.is_none_or(|meant| meant == device) => {
                 self.strikes(counted) || found
             }
             _ => found,

@@ -6,7 +6,9 @@ use core::fmt;
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Failing, FrameFault, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
+use super::{
+    Disturbance, Failing, FrameFault, Injection, MAX_RULES, Plan, RescindPoint, Rule, StartFault, What, When,
+};
 
 /// Ticks of the reference time per millisecond.
 const MILLISECOND: u64 = 10_000;
@@ -143,7 +145,7 @@ fn what<'t>(
         "silent" => What::Silent(time("write silent=NUMBERms")?),
         "mute" => What::Mute(time("write mute=NUMBERms")?),
         "link" => What::Link(time("write link=NUMBERms")?),
-        "late" => What::Start(Start::Late(time("write late=NUMBERms")?)),
+        "late" => What::Start(StartFault::Late(time("write late=NUMBERms")?)),
         "sent" | "received" => {
             let wrong = (argument.unwrap_or(clause), "a frame is lost, twice, corrupt or reorder");
             What::Frame(name == "sent", argument.and_then(frame).ok_or(wrong)?)
@@ -152,10 +154,10 @@ fn what<'t>(
         "sense" => return sense(needed("write sense=KEY/CODE/QUALIFIER")?),
         "media" => return media(needed("write media=FIRST-LAST")?),
         "rescind" | "rescind-open" => {
-            let moment = if name == "rescind" { Moment::Packet } else { Moment::Open };
+            let point = if name == "rescind" { RescindPoint::Packet } else { RescindPoint::Open };
             match needed("name a device, or any")? {
-                "any" => What::Rescind(None, moment),
-                text => What::Rescind(Some(device(text, names)?), moment),
+                "any" => What::Rescind(None, point),
+                text => What::Rescind(Some(device(text, names)?), point),
             }
         }
         "disturb" => {
@@ -175,8 +177,8 @@ fn plain(name: &str) -> Option<What> {
         "delay" => What::Inject(Injection::Delay),
         "again" => What::Inject(Injection::Again),
         "migrate" => What::Migrate,
-        "reorder" => What::Start(Start::After),
-        "stuck" => What::Start(Start::Never),
+        "reorder" => What::Start(StartFault::After),
+        "stuck" => What::Start(StartFault::Never),
         "busy" => What::Fail(Failing::Scsi { srb: SRB_BUSY, scsi: SCSI_BUSY, sense: None }),
         _ => return None,
     })

@@ -18,7 +18,7 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 
-pub use devices::{Extent, Failing, FrameFault, Moment, Start};
+pub use devices::{Extent, Failing, FrameFault, RescindPoint, StartFault};
 pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
@@ -91,8 +91,8 @@ pub trait Faults {
 
     /// Returns when a device's request is started.
     #[inline(always)]
-    fn starts(&self) -> Start {
-        Start::Now
+    fn starts(&self) -> StartFault {
+        StartFault::Now
     }
 
     /// Returns how a device's request ends instead of being carried out; `begins` is false for a later part of a
@@ -105,8 +105,8 @@ pub trait Faults {
 
     /// Returns true if a device is taken away now.
     #[inline(always)]
-    fn rescinds(&self, device: u32, moment: Moment) -> bool {
-        let _ = (device, moment);
+    fn rescinds(&self, device: u32, point: RescindPoint) -> bool {
+        let _ = (device, point);
         false
     }
 
@@ -190,7 +190,7 @@ impl<F: Faults> Faults for &F {
     }
 
     #[inline(always)]
-    fn starts(&self) -> Start {
+    fn starts(&self) -> StartFault {
         (**self).starts()
     }
 
@@ -200,8 +200,8 @@ impl<F: Faults> Faults for &F {
     }
 
     #[inline(always)]
-    fn rescinds(&self, device: u32, moment: Moment) -> bool {
-        (**self).rescinds(device, moment)
+    fn rescinds(&self, device: u32, point: RescindPoint) -> bool {
+        (**self).rescinds(device, point)
     }
 
     #[inline(always)]
@@ -253,11 +253,11 @@ enum What {
     Silent(ReferenceTime),
     Disturb(Disturbance),
     /// Requests of devices.
-    Start(Start),
+    Start(StartFault),
     Fail(Failing),
     /// Bytes of a medium: the first, and the first after the last.
     Medium(u64, u64),
-    Rescind(Option<u32>, Moment),
+    Rescind(Option<u32>, RescindPoint),
     Mute(ReferenceTime),
     /// The newest version of a device's protocol.
     Newest(u32, u32),
@@ -450,7 +450,7 @@ impl Faults for Injector {
         })
     }
 
-    fn starts(&self) -> Start {
+    fn starts(&self) -> StartFault {
         self.start_of_request()
     }
 
@@ -458,8 +458,8 @@ impl Faults for Injector {
         self.end_of_request(begins, extent)
     }
 
-    fn rescinds(&self, device: u32, moment: Moment) -> bool {
-        self.takes_away(device, moment)
+    fn rescinds(&self, device: u32, point: RescindPoint) -> bool {
+        self.takes_away(device, point)
     }
 
     /// Returns true if messages are muted at the reference time of the last [`tick`](Self::tick).

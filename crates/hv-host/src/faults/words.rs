@@ -2,7 +2,9 @@
 
 use hv_tlfs::time::ReferenceTime;
 
-use super::{Disturbance, Failing, FrameFault, Injection, MAX_RULES, Moment, Plan, Rule, Start, What, When};
+use super::{
+    Disturbance, Failing, FrameFault, Injection, MAX_RULES, Plan, RescindPoint, Rule, StartFault, What, When,
+};
 
 /// Words of a rule: what and when as a byte each, two arguments of the first, and that of the second. All zeros is no
 /// rule.
@@ -95,10 +97,10 @@ impl What {
             Self::Disturb(Disturbance::Messages) => (8, 0, 0),
             Self::Disturb(Disturbance::Events) => (8, 1, 0),
             Self::Disturb(Disturbance::Time) => (8, 2, 0),
-            Self::Start(Start::Now) => (9, 0, 0),
-            Self::Start(Start::Late(time)) => (9, 1, time.ticks()),
-            Self::Start(Start::After) => (9, 2, 0),
-            Self::Start(Start::Never) => (9, 3, 0),
+            Self::Start(StartFault::Now) => (9, 0, 0),
+            Self::Start(StartFault::Late(time)) => (9, 1, time.ticks()),
+            Self::Start(StartFault::After) => (9, 2, 0),
+            Self::Start(StartFault::Never) => (9, 3, 0),
             Self::Fail(Failing::Medium) => (10, NONE, 0),
             Self::Fail(Failing::Scsi { srb, scsi, sense }) => {
                 let sense = sense.map_or(NONE, |[key, code, qualifier]| {
@@ -107,8 +109,8 @@ impl What {
                 (10, u16::from_le_bytes([srb, scsi]).into(), sense)
             }
             Self::Medium(from, to) => (11, from, to),
-            Self::Rescind(device, Moment::Open) => (12, or_none(device), 0),
-            Self::Rescind(device, Moment::Packet) => (12, or_none(device), 1),
+            Self::Rescind(device, RescindPoint::Open) => (12, or_none(device), 0),
+            Self::Rescind(device, RescindPoint::Packet) => (12, or_none(device), 1),
             Self::Mute(time) => (13, time.ticks(), 0),
             Self::Newest(device, version) => (14, device.into(), version.into()),
             Self::Frame(from_guest, FrameFault::Lost) => (15, from_guest.into(), 0),
@@ -139,10 +141,10 @@ impl What {
             (8, 0, _) => Self::Disturb(Disturbance::Messages),
             (8, 1, _) => Self::Disturb(Disturbance::Events),
             (8, 2, _) => Self::Disturb(Disturbance::Time),
-            (9, 0, _) => Self::Start(Start::Now),
-            (9, 1, time) => Self::Start(Start::Late(ReferenceTime(time))),
-            (9, 2, _) => Self::Start(Start::After),
-            (9, 3, _) => Self::Start(Start::Never),
+            (9, 0, _) => Self::Start(StartFault::Now),
+            (9, 1, time) => Self::Start(StartFault::Late(ReferenceTime(time))),
+            (9, 2, _) => Self::Start(StartFault::After),
+            (9, 3, _) => Self::Start(StartFault::Never),
             (10, NONE, _) => Self::Fail(Failing::Medium),
             (10, statuses, sense) => {
                 let [srb, scsi] = u16::try_from(statuses).ok()?.to_le_bytes();
@@ -153,8 +155,8 @@ impl What {
                 Self::Fail(Failing::Scsi { srb, scsi, sense })
             }
             (11, from, to) => Self::Medium(from, to),
-            (12, device, 0) => Self::Rescind(optional(device)?, Moment::Open),
-            (12, device, 1) => Self::Rescind(optional(device)?, Moment::Packet),
+            (12, device, 0) => Self::Rescind(optional(device)?, RescindPoint::Open),
+            (12, device, 1) => Self::Rescind(optional(device)?, RescindPoint::Packet),
             (13, time, _) => Self::Mute(ReferenceTime(time)),
             (14, device, version) => Self::Newest(word(device)?, word(version)?),
             (15, from_guest @ 0..=1, 0) => Self::Frame(from_guest == 1, FrameFault::Lost),
