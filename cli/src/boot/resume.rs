@@ -1,52 +1,96 @@
 //! A run that is resumed from a snapshot of `hv snapshot`: the machine's own options are those of the snapshot, and
-//! what is the host's is given again.
+//! what is the host's is given again. It has the phases of one that boots (`resolve.rs`).
 
 use anyhow::Context as _;
 
 use super::args::Args;
+use super::faults::{self, Orders};
 use super::plan::{Origin, Plan, known};
 use super::programs::{self, Programs};
-use super::{console, entry, faults, place};
+use super::{console, entry, place};
 use crate::control::Server;
 use crate::input::Named;
 use crate::machine::{self, Begin, Settings, Typing};
-use crate::net;
+use crate::machines::Entry;
+use crate::net::{self, Capture, Network};
 use crate::setup::qemu::Qemu;
 use crate::snapshot::{Folder, Versions};
 use crate::symbols::Symbols;
 use crate::terminal;
 
+/// Options that were judged, and the snapshot's description. Nothing has been installed or copied.
+struct Judged {
+    /// The options, with those of the snapshot.
+    args: Args,
+    folder: Folder,
+    control: Option<Server>,
+    entry: Option<Entry>,
+    orders: Orders,
+    symbols: Symbols,
+    network: Option<Network>,
+    capture: Option<Capture>,
+}
+
+/// The programs that run the machine, which are those that saved it.
+struct Ready {
+    judged: Judged,
+    hypervisor: Named,
+    qemu: Qemu,
+    versions: Versions,
+}
+
 impl Plan {
     /// Resolves the options of a run that resumes the snapshot in `folder`, and reads that.
     pub(super) fn resume(args: &Args, folder: Folder) -> anyhow::Result<Self> {
-        let about = folder.about.clone();
-        let args = &args.with(&about.options).with_context(|| folder.explain())?;
+        Judged::of(args, folder)?.set_up()?.place()
+    }
+}
+
+impl Judged {
+    /// Judges the options together with the snapshot's, and reads the user's files.
+    fn of(args: &Args, folder: Folder) -> anyhow::Result<Self> {
+        let args = args.with(&folder.about.options).with_context(|| folder.explain())?;
         let symbols = args.symbols.as_ref().map(Symbols::read).transpose()?.unwrap_or_default();
         let orders =
             args.inject.as_deref().map(faults::judge).transpose().with_context(|| folder.explain())?;
         let socket = args.control.as_ref().and_then(Option::as_deref);
         let control = socket.map(|path| Server::listen(path, false)).transpose()?;
         let (network, capture) = net::open(&args.net, args.net_capture.as_deref(), false)?;
-        let (entry, control) = entry::enter(args, control)?;
-        let Programs { hypervisor, qemu, .. } = programs::set_up(args, false)?;
+        let (entry, control) = entry::enter(&args, control)?;
+        let orders = orders.unwrap_or_default();
+        Ok(Self { args, folder, control, entry, orders, symbols, network, capture })
+    }
+
+    /// Sets up what is missing, and compares it with what saved the machine.
+    fn set_up(self) -> anyhow::Result<Ready> {
+        let Programs { hypervisor, qemu, .. } = programs::set_up(&self.args, false)?;
         let versions = Versions::current(hypervisor.path(), &qemu)?;
-        about.versions.judge(&versions).with_context(|| folder.explain())?;
+        self.folder.about.versions.judge(&versions).with_context(|| self.folder.explain())?;
+        Ok(Ready { judged: self, hypervisor, qemu, versions })
+    }
+}
+
+impl Ready {
+    /// Reads the machine, and gives it its disks.
+    fn place(self) -> anyhow::Result<Plan> {
+        let Self { judged, hypervisor, qemu, versions } = self;
+        let Judged { args, folder, control, entry, orders, symbols, network, capture } = judged;
         let saved = folder.machine()?;
-        let shared = saved.ram.share()?;
-        let explain = folder.explain();
+        let ram = saved.ram.share()?;
+        let (explain, about) = (folder.explain(), folder.about);
         let disks = about.disks.go_on(folder.disks).context(explain)?;
         let settings = Settings {
             backings: disks.backings()?,
             network,
-            ..settings(args, &about.options.cpu, (qemu, &hypervisor), about.kernel.version.is_some())
+            ..settings(&args, &about.options.cpu, (qemu, &hypervisor), about.kernel.version.is_some())
         };
-        let video = place::has_screen(args).then(|| place::video_base(args, None));
+        let video = place::has_screen(&args).then(|| place::video_base(&args, None));
         let guest = (about.kernel, about.command_line, symbols);
-        let known = known(args, &settings, guest, orders.unwrap_or_default().rules, about.ram_size);
-        let sink = console::sink(args);
-        Ok(Self {
+        let known = known(&args, &settings, guest, orders.rules, about.ram_size);
+        let sink = console::sink(&args);
+        Ok(Plan {
             settings,
-            ram: shared,
+            ram,
             known,
             control,
             entry,
