@@ -152,10 +152,9 @@ pub(crate) fn screen(host: &FaultyEmbedder<'_>, services: &Services) -> FromHype
     FromHypervisor::Refused { why }
 }
 
-/// Passes a request on to the service that it is for.
-pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHypervisor<'_>) -> Asked {
-    let hypervisor = host.cpu.hypervisor;
-    let (service, waits) = match request {
+/// Returns the service that a request is for, and whether the guest answers it.
+fn meant(request: &ToHypervisor<'_>) -> Option<(Service, bool)> {
+    Some(match request {
         ToHypervisor::Shutdown { .. } => (Service::Shutdown, true),
         ToHypervisor::Kvp { .. } => (Service::Kvp, true),
         ToHypervisor::TimeSync { .. } => (Service::TimeSync, false),
@@ -166,8 +165,14 @@ pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHy
             (Service::Fcopy, true)
         }
         ToHypervisor::Balloon { .. } => (Service::Balloon, true),
-        _ => return Asked::Refused(Refusal::Unknown),
-    };
+        _ => return None,
+    })
+}
+
+/// Passes a request on to the service that it is for.
+pub(crate) fn ask(host: &FaultyEmbedder<'_>, services: &Services, request: &ToHypervisor<'_>) -> Asked {
+    let hypervisor = host.cpu.hypervisor;
+    let Some((service, waits)) = meant(request) else { return Asked::Refused(Refusal::Unknown) };
     if !is_there(host, service) {
         return Asked::Refused(Refusal::Absent);
     }

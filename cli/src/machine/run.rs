@@ -92,6 +92,30 @@ pub(crate) struct Running {
     vps: u32,
 }
 
+/// Pairs of sockets, our end and QEMU's: of the control port, of the sockets' port, and of the monitor.
+struct Ports([Option<(UnixStream, UnixStream)>; 3]);
+
+impl Ports {
+    /// Creates those that the machine has.
+    fn open(settings: &Settings) -> std::io::Result<Self> {
+        let pair = |wanted: bool| wanted.then(UnixStream::pair).transpose();
+        Ok(Self([pair(settings.control)?, pair(settings.sockets)?, pair(settings.monitor)?]))
+    }
+
+    /// Returns the descriptors of QEMU's ends.
+    fn descriptors(&self) -> [Option<String>; 3] {
+        self.0.each_ref().map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()))
+    }
+
+    /// Lets a child inherit QEMU's ends.
+    fn inherit(&self) -> std::io::Result<()> {
+        for (_, theirs) in self.0.iter().flatten() {
+            rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
+        }
+        Ok(())
+    }
+}
+
 impl Running {
     /// Starts the machine with the contents of `ram`. Its console is shown in `sink`, recorded in `log`, and passed to
     /// `heard`.
@@ -146,11 +170,8 @@ impl Running {
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
         let gdb = debugger.as_ref().map(Door::words);
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
-        let control = settings.control.then(UnixStream::pair).transpose()?;
-        let sockets = settings.sockets.then(UnixStream::pair).transpose()?;
-        let monitor = settings.monitor.then(UnixStream::pair).transpose()?;
-        let descriptors = [&control, &sockets, &monitor]
-            .map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()));
+        let ports = Ports::open(settings)?;
+        let descriptors = ports.descriptors();
         let capture = settings.network.as_ref().and_then(|network| network.capture.as_deref());
         let capture_path = capture.map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
         let files = Files {
@@ -165,9 +186,7 @@ impl Running {
         };
         let arguments = command::arguments(settings, &files, ram.size());
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
-        for (_, theirs) in [&control, &sockets, &monitor].into_iter().flatten() {
-            rustix::io::fcntl_setfd(theirs, FdFlags::empty())?;
-        }
+        ports.inherit()?;
         if let Some(file) = capture {
             rustix::io::fcntl_setfd(file, FdFlags::empty())?;
         }
@@ -188,6 +207,7 @@ impl Running {
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
         let typed = child.stdin.take();
+        let [control, sockets, monitor] = ports.0.map(|pair| pair.map(|(ours, _)| ours));
         Ok(Self {
             child,
             ram,
@@ -195,9 +215,9 @@ impl Running {
             complaints,
             typed,
             keyboard: None,
-            control: control.map(|(ours, _)| ours),
-            sockets: sockets.map(|(ours, _)| ours),
-            monitor: monitor.map(|(ours, _)| Qmp::new(ours)).transpose()?,
+            control,
+            sockets,
+            monitor: monitor.map(Qmp::new).transpose()?,
             _debugger: debugger,
             _orderly: orderly,
             started: Instant::now(),

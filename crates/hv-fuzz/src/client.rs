@@ -6,11 +6,14 @@
 use hv_drivers::ic::Shutdown;
 use hv_drivers::storage::{Address, Cdb, Controller, Disk, Extent};
 use hv_testbed::scripted::{ScriptedDma, ScriptedHost};
+use hv_tlfs::status::HvStatus;
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus_client::hv_guest::page::Page;
 use hv_vmbus_client::ring::{Outgoing, Receiver, Sender};
-use hv_vmbus_client::{Buffer, Channel, Client, Contact, Error, Open, PageRun, Progress, Slots};
+use hv_vmbus_client::{
+    Buffer, Channel, Client, Contact, Error, GpadlRequest, Open, PageRun, Progress, Slots,
+};
 
 use crate::input::Input;
 
@@ -122,6 +125,17 @@ fn answer(input: &mut Input<'_>) -> Vec<u8> {
     packet
 }
 
+/// The client, its drivers, and the host's ends of their channels.
+struct Run<'h> {
+    host: Host<'h>,
+    client: Client<'h, Host<'h>>,
+    scsi: Option<Scsi<'h>>,
+    shutdown: Option<Shutdown<'h, ScriptedDma<'h>, Host<'h>>>,
+    ends: Vec<End<'h>>,
+    /// GPADLs that the host has not answered for.
+    requests: Vec<GpadlRequest<'h, ScriptedDma<'h>>>,
+}
+
 /// Feeds the client and the drivers.
 ///
 /// # Panics
@@ -132,104 +146,117 @@ pub fn client(data: &[u8]) {
     let host = ScriptedHost::new(PAGES);
     let slots = Slots::<4, 8>::new();
     let Some(lent) = slots.lend() else { return };
-    let mut client = host.client(lent);
-    let _ = client.contact(Contact::new(VpIndex(0)));
-    client.take(&message(15, &[1, 4, 0]));
-    client.take(&offer(guid::SCSI, 1));
-    client.take(&offer(guid::SHUTDOWN, 2));
-    let (mut scsi, mut shutdown): (Option<Scsi<'_>>, _) = (None, None);
-    let mut ends = Vec::new();
-    // Page 0 is the client's; the rings follow in the order of the channels.
-    if let Some(channel) = open(&mut client, &host, guid::SCSI) {
-        scsi = Some(Controller::new(channel, host.dma()));
-        ends.extend(End::new(&host, 1));
-    }
-    if let Some(channel) = open(&mut client, &host, guid::SHUTDOWN) {
-        shutdown = Some(Shutdown::new(channel));
-        ends.extend(End::new(&host, 1 + 2 * RING));
-    }
-    let mut ready_made = [message(0, &[]), Vec::new()];
-    let mut requests = Vec::new();
+    let mut run = Run::new(&host, host.client(lent));
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
         }
+        run.step(&mut input);
+    }
+    run.end();
+}
+
+impl<'h> Run<'h> {
+    /// Makes contact, and opens a controller and a service if the host lets the guest.
+    fn new(host: Host<'h>, mut client: Client<'h, Host<'h>>) -> Self {
+        let _ = client.contact(Contact::new(VpIndex(0)));
+        client.take(&message(15, &[1, 4, 0]));
+        client.take(&offer(guid::SCSI, 1));
+        client.take(&offer(guid::SHUTDOWN, 2));
+        let mut ends = Vec::new();
+        // Page 0 is the client's; the rings follow in the order of the channels.
+        let scsi = open(&mut client, host, guid::SCSI).map(|channel| {
+            ends.extend(End::new(host, 1));
+            Controller::new(channel, host.dma())
+        });
+        let shutdown = open(&mut client, host, guid::SHUTDOWN).map(|channel| {
+            ends.extend(End::new(host, 1 + 2 * RING));
+            Shutdown::new(channel)
+        });
+        Self { host, client, scsi, shutdown, ends, requests: Vec::new() }
+    }
+
+    /// Executes one step of the host or of the guest.
+    fn step(&mut self, input: &mut Input<'_>) {
         match input.below(16) {
             0 => {
                 let kind = input.of(&[1, 2, 4, 6, 10, 12, 15, 17, 20, 23, 24, 26, 28, 0]);
                 let words: Vec<u32> = (0..input.below(12))
                     .map(|_| if input.flag() { input.byte().into() } else { input.word() })
                     .collect();
-                ready_made[0] = message(kind, &words);
-                client.take(&ready_made[0]);
+                self.client.take(&message(kind, &words));
             }
             1 => {
-                client.take(input.bytes(64));
+                self.client.take(input.bytes(64));
             }
-            2 | 3 => {
-                let end = input.below(2);
-                if let Some(end) = ends.get_mut(end) {
-                    end.scribble(&mut input);
-                }
-            }
-            4 | 5 => {
-                let end = input.below(2);
-                let Some(end) = ends.get_mut(end) else { continue };
-                end.hear();
-                let id = if end.open.is_empty() || input.byte() > 240 {
-                    input.long()
-                } else {
-                    end.open.swap_remove(input.below(end.open.len()))
-                };
-                let packet = answer(&mut input);
-                end.send(&Outgoing::completion(id, &packet));
-            }
-            6 => {
-                let end = input.below(2);
-                let payload = input.bytes(80);
-                if let Some(end) = ends.get_mut(end) {
-                    end.send(&Outgoing::in_band(input.byte().into(), payload));
-                }
-            }
+            kind @ 2..=6 => self.host_step(kind, input),
             7 => {
-                if let Some(shutdown) = &mut shutdown {
+                if let Some(shutdown) = &mut self.shutdown {
                     let accepts = input.flag();
                     let _ = shutdown.poll(|_| accepts);
                 }
             }
-            8 => host.set_status(hv_tlfs::status::HvStatus(input.of(&[0, 0, 0, 0x13, 0x12, 0xffff]))),
+            8 => self.host.set_status(HvStatus(input.of(&[0, 0, 0, 0x13, 0x12, 0xffff]))),
             9 => {
-                if let Some(offer) = client.offers().next()
-                    && let Ok(pages) = PageRun::new(&host.dma(), 1)
-                    && let Ok(request) = client.create_gpadl(offer.channel(), pages)
+                if let Some(offer) = self.client.offers().next()
+                    && let Ok(pages) = PageRun::new(&self.host.dma(), 1)
+                    && let Ok(request) = self.client.create_gpadl(offer.channel(), pages)
                 {
-                    requests.push(request);
+                    self.requests.push(request);
                 }
             }
-            10 => {
-                let mut waiting = Vec::new();
-                for request in requests.drain(..) {
-                    match request.poll(&mut client) {
-                        Progress::Pending(request) => waiting.push(request),
-                        Progress::Done(Ok(gpadl)) => drop(gpadl.teardown(&mut client)),
-                        Progress::Done(Err(returned)) => assert_eq!(returned.value.pages().len(), 1),
-                    }
-                }
-                requests = waiting;
-            }
+            10 => self.poll_gpadls(),
             _ => {
-                if let Some(scsi) = &mut scsi {
-                    drive(scsi, &host, &mut input);
+                if let Some(scsi) = &mut self.scsi {
+                    drive(scsi, self.host, input);
                 }
             }
         }
     }
-    // The host is gone for good: all that is in flight is leaked, or comes back with the end of the connection.
-    host.set_status(hv_tlfs::status::HvStatus(0));
-    if client.unload().is_ok() {
-        client.take(&message(17, &[]));
+
+    /// Executes one step of the host at its end of a channel.
+    fn host_step(&mut self, kind: usize, input: &mut Input<'_>) {
+        let end = self.ends.get_mut(input.below(2));
+        if kind == 6 {
+            let payload = input.bytes(80);
+            if let Some(end) = end {
+                end.send(&Outgoing::in_band(input.byte().into(), payload));
+            }
+            return;
+        }
+        let Some(end) = end else { return };
+        if kind < 4 {
+            return end.scribble(input);
+        }
+        end.hear();
+        let id = if end.open.is_empty() || input.byte() > 240 {
+            input.long()
+        } else {
+            end.open.swap_remove(input.below(end.open.len()))
+        };
+        let packet = answer(input);
+        end.send(&Outgoing::completion(id, &packet));
     }
-    if let Some(scsi) = scsi {
+
+    /// Tears down the GPADLs that the host has answered for.
+    fn poll_gpadls(&mut self) {
+        for request in std::mem::take(&mut self.requests) {
+            match request.poll(&mut self.client) {
+                Progress::Pending(request) => self.requests.push(request),
+                Progress::Done(Ok(gpadl)) => drop(gpadl.teardown(&mut self.client)),
+                Progress::Done(Err(returned)) => assert_eq!(returned.value.pages().len(), 1),
+            }
+        }
+    }
+
+    /// Ends the connection. The host is gone for good: all that is in flight is leaked, or comes back.
+    fn end(self) {
+        let Self { host, mut client, scsi, .. } = self;
+        host.set_status(HvStatus(0));
+        if client.unload().is_ok() {
+            client.take(&message(17, &[]));
+        }
+        let Some(scsi) = scsi else { return };
         assert!(scsi.is_over() || client.version().is_some());
         if let Ok(closing) = scsi.close(&mut client) {
             let never = &mut |_: &mut Client<'_, Host<'_>>| Err(Error::TimedOut);

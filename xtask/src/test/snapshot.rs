@@ -216,18 +216,7 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     let snapshot = parent.join("booted");
     let mut machine = Shell::boot(context, "machine", &[])?;
     machine.shows("hv: shell")?;
-    // Ctrl-C at any time leaves a whole snapshot or nothing.
-    let line = ["snapshot", "machine", &snapshot.to_string_lossy()];
-    let mut client = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let files = || Ok::<_, anyhow::Error>(fs::read_dir(&parent)?.count());
-    until("the snapshot has begun", || Ok(files()? != 0 || client.try_wait()?.is_some()))?;
-    rustix::process::kill_process(Pid::from_child(&client), Signal::INT)?;
-    client.wait()?;
-    let is_partial = || {
-        let names = fs::read_dir(&parent)?.flatten().map(|entry| entry.file_name());
-        Ok::<_, anyhow::Error>(names.into_iter().any(|name| name != "booted"))
-    };
-    until("nothing partial is left", || Ok(!is_partial()?))?;
+    interrupted(context, &parent, &snapshot)?;
     if !snapshot.exists() {
         let done = machine.save(&snapshot)?;
         ensure!(done.code == Some(0), "{}", done.stderr);
@@ -237,7 +226,30 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     let nowhere = machine.save(&parent.join("no/where"))?;
     ensure!(nowhere.code == Some(1) && nowhere.stderr.contains("in one that exists"), "{}", nowhere.stderr);
     machine.ends()?;
-    // Disks and devices whose other end is outside of the machine.
+    bound_outside(context, &parent, &image)?;
+    no_machine(context, &parent.join("none"), "there is no such folder")?;
+    no_machine(context, &parent, "it has no file about.json")?;
+    no_machine(context, &image, "it is not a folder")?;
+    damaged(context, &snapshot)
+}
+
+/// Checks that Ctrl-C at any time leaves a whole snapshot or nothing.
+fn interrupted(context: &Context, parent: &Path, snapshot: &Path) -> anyhow::Result<()> {
+    let line = ["snapshot", "machine", &snapshot.to_string_lossy()];
+    let mut client = context.command(&line)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let files = || Ok::<_, anyhow::Error>(fs::read_dir(parent)?.count());
+    until("the snapshot has begun", || Ok(files()? != 0 || client.try_wait()?.is_some()))?;
+    rustix::process::kill_process(Pid::from_child(&client), Signal::INT)?;
+    client.wait()?;
+    let is_partial = || {
+        let names = fs::read_dir(parent)?.flatten().map(|entry| entry.file_name());
+        Ok::<_, anyhow::Error>(names.into_iter().any(|name| name != "booted"))
+    };
+    until("nothing partial is left", || Ok(!is_partial()?))
+}
+
+/// Checks that a machine whose disks or devices have their other end outside of it is not saved.
+fn bound_outside(context: &Context, parent: &Path, image: &Path) -> anyhow::Result<()> {
     let reasons = [
         (vec!["--disk".to_owned(), format!("{},rw", image.display())], "is rw"),
         (vec!["--vsock".to_owned(), parent.join("sockets").display().to_string()], "--vsock"),
@@ -259,10 +271,11 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         ensure!(done.code == Some(1) && done.stderr.contains(why), "{why}: {:?} {}", done.code, done.stderr);
         ensure!(!parent.join("other").exists(), "a snapshot of {why}");
     }
-    // Folders that are not a snapshot of this tool's.
-    no_machine(context, &parent.join("none"), "there is no such folder")?;
-    no_machine(context, &parent, "it has no file about.json")?;
-    no_machine(context, &image, "it is not a folder")?;
+    Ok(())
+}
+
+/// Checks that a snapshot of another tool, or one that is not whole, is not resumed.
+fn damaged(context: &Context, snapshot: &Path) -> anyhow::Result<()> {
     let about = snapshot.join("about.json");
     let text = fs::read_to_string(&about)?;
     let versions = [
@@ -275,15 +288,15 @@ fn refused(context: &Context) -> anyhow::Result<()> {
     for (from, to, why) in versions {
         ensure!(text.contains(from), "about.json has no {from}: {text}");
         fs::write(&about, text.replacen(from, to, 1))?;
-        no_machine(context, &snapshot, why)?;
+        no_machine(context, snapshot, why)?;
     }
     fs::write(&about, &text)?;
     let machine = snapshot.join("machine");
     let length = machine.metadata()?.len();
     fs::File::options().write(true).open(&machine)?.set_len(length / 2)?;
-    no_machine(context, &snapshot, "it is truncated")?;
+    no_machine(context, snapshot, "it is truncated")?;
     fs::remove_file(&machine)?;
-    no_machine(context, &snapshot, "it has no file machine")
+    no_machine(context, snapshot, "it has no file machine")
 }
 
 /// Checks that the network continues with another process behind it, and with each run's own forwards.
