@@ -1,5 +1,5 @@
 //! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`,
-//! `cargo hv bench devices`, and the C header of `cargo hv abi --c-header`.
+//! `cargo hv bench devices` and `--profile`, and the C header of `cargo hv abi --c-header`.
 //!
 //! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 
@@ -12,6 +12,7 @@ mod header;
 #[cfg(test)]
 mod imports;
 mod mutants;
+mod profile;
 mod test;
 #[cfg(test)]
 mod wording;
@@ -34,6 +35,7 @@ enum Command {
     Test(TestArgs),
     Mutants(mutants::Args),
     BenchDevices(BenchDevicesArgs),
+    BenchProfile(profile::Args),
     CHeader(header::Args),
 }
 
@@ -46,6 +48,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::BenchDevices(args) => bench::run(&args),
+        Command::BenchProfile(args) => profile::run(&args),
         Command::CHeader(args) => Ok(header::run(&args)),
     });
     exit::end(result)

@@ -12,6 +12,10 @@ const NANOSECONDS: u64 = 1_000_000_000;
 /// The operations to measure, and how.
 pub(crate) struct Bench {
     only: &'static str,
+    /// Only the operation with exactly that name.
+    exact: bool,
+    /// Times that the usual number of repetitions is made.
+    rounds: u64,
     /// Instructions in a tick of the counter: 16 on QEMU.
     per_tick: u64,
     /// The value of [`Bench::delay`].
@@ -19,13 +23,13 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(only: &'static str) -> Self {
-        Self { only, per_tick: NANOSECONDS / rt::time::frequency(), delay: Cell::new(0) }
+    pub(crate) fn new(only: &'static str, exact: bool, rounds: u64) -> Self {
+        Self { only, exact, rounds, per_tick: NANOSECONDS / rt::time::frequency(), delay: Cell::new(0) }
     }
 
     /// Returns whether to measure an operation.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        name.contains(self.only)
+        if self.exact { name == self.only } else { name.contains(self.only) }
     }
 
     /// Measures an operation, with the loop around it: the mean of `count` rounds.
@@ -35,6 +39,7 @@ impl Bench {
         }
         // The first one has tables to fill and code to load, which the others have not.
         operation();
+        let repetitions = repetitions * self.rounds;
         let start = counter();
         for _ in 0..repetitions {
             operation();
@@ -56,6 +61,7 @@ impl Bench {
         self.delay.set(0);
         round();
         let mut ticks = 0;
+        let repetitions = repetitions * self.rounds;
         for number in 0..repetitions * self.per_tick {
             self.delay.set(number % self.per_tick);
             ticks += round();

@@ -25,14 +25,20 @@ pub(super) struct Compared {
     changed: Vec<(String, f64, f64)>,
     compared: usize,
     tolerance: u32,
+    /// The earlier run's versions of QEMU and rustc, and this one's, if they differ.
+    others: Option<[String; 2]>,
 }
 
 impl Compared {
-    /// Compares the figures that both runs have, except wall-clock times, which vary.
+    /// Compares the figures that both runs have, except wall-clock times and Linux's drivers, which vary.
     pub(super) fn new(earlier: &Table, now: &Table, tolerance: u32) -> Self {
-        let mut result = Self { changed: Vec::new(), compared: 0, tolerance };
+        let named = |[qemu, rustc]: [&str; 2]| format!("QEMU {qemu} and rustc {rustc}");
+        let differ = earlier.versions() != now.versions();
+        let others = differ.then(|| [named(earlier.versions()), named(now.versions())]);
+        let mut result = Self { changed: Vec::new(), compared: 0, tolerance, others };
         for row in &now.figures {
-            if lines::find(&row.name).is_some_and(|line| line.group == Group::WallBoot) {
+            let varies = |group| matches!(group, Group::WallBoot | Group::LinuxDrivers);
+            if lines::find(&row.name).is_some_and(|line| varies(line.group)) {
                 continue;
             }
             let Some(old) = earlier.figures.iter().find(|old| old.name == row.name) else { continue };
@@ -48,9 +54,10 @@ impl Compared {
         now > old * (1.0 + f64::from(self.tolerance) / 100.0)
     }
 
-    /// Returns true if a figure is worse by more than the tolerance. Smaller is better for all figures.
+    /// Returns true if a figure is worse by more than the tolerance, with the same QEMU and rustc. Smaller is better for
+    /// all figures.
     pub(super) fn is_worse(&self) -> bool {
-        self.changed.iter().any(|(_, old, now)| self.too_much(*old, *now))
+        self.others.is_none() && self.changed.iter().any(|(_, old, now)| self.too_much(*old, *now))
     }
 }
 
@@ -64,7 +71,13 @@ impl fmt::Display for Compared {
             };
             writeln!(f, "{name}: {old} before, {now} now: {verdict}")?;
         }
-        writeln!(f, "{} figures compared, {} changed", self.compared, self.changed.len())
+        writeln!(f, "{} figures compared, {} changed", self.compared, self.changed.len())?;
+        match &self.others {
+            Some([then, now]) => {
+                writeln!(f, "not judged: the earlier ones are of {then}, and these of {now}")
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -73,7 +86,11 @@ mod tests {
     use super::*;
 
     fn table(figures: &[super::super::Figure]) -> Table {
-        Table::new("7.2", figures.to_vec(), Vec::new()).unwrap()
+        of("1.95.0", figures)
+    }
+
+    fn of(rustc: &str, figures: &[super::super::Figure]) -> Table {
+        Table::new(["7.2", rustc], figures.to_vec(), Vec::new()).unwrap()
     }
 
     #[test]
@@ -84,6 +101,18 @@ mod tests {
         };
         assert!(!with(1.0) && !with(100.0) && !with(102.0));
         assert!(with(103.0));
+    }
+
+    #[test]
+    fn figures_of_another_compiler_are_shown_and_not_judged() {
+        let old = of("1.94.0", &[("eom", 50.0)]);
+        let compared = Compared::new(&old, &table(&[("eom", 60.0)]), 2);
+        assert!(!compared.is_worse());
+        let text = compared.to_string();
+        assert!(text.starts_with("eom: 50 before, 60 now: WORSE\n"), "{text}");
+        let end =
+            "the earlier ones are of QEMU 7.2 and rustc 1.94.0, and these of QEMU 7.2 and rustc 1.95.0\n";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

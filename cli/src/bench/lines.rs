@@ -21,6 +21,13 @@ pub(super) enum Group {
     WallBoot,
 }
 
+impl Group {
+    /// Returns true for figures of operations that a program repeats.
+    pub(super) fn repeats(self) -> bool {
+        matches!(self, Self::OneVp | Self::Network | Self::ManyVps)
+    }
+}
+
 /// A row of the table.
 #[derive(Debug)]
 pub(super) struct Line {

@@ -7,17 +7,19 @@ mod machine;
 mod programs;
 mod table;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::bail;
 
 use crate::exit::Exit;
 use crate::input::Input;
-use crate::setup::{developer, programs as bare, qemu, target, value};
+use crate::setup::target::{self, Toolchain};
+use crate::setup::{developer, programs as bare, qemu, value};
 use crate::{build, output, ui};
 
 use compare::Compared;
-use lines::{Group, LINES};
+use lines::{Group, LINES, Line};
 use machine::Setup;
 use table::Table;
 
@@ -33,16 +35,20 @@ use table::Table;
 pub(crate) struct Args {
     #[command(subcommand)]
     what: Option<What>,
-    /// Measure only figures with this in their name
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    filter: String,
+    #[command(flatten)]
+    choice: Choice,
     /// Only list the names
     #[arg(long)]
     list: bool,
+    /// Show the functions of the hypervisor that an operation's instructions go to
+    #[arg(long, value_name = "NAME", conflicts_with_all = NOT_OF_PROFILE)]
+    profile: Option<String>,
     /// Write the figures as JSON to a file, or with - to stdout in place of the table
     #[arg(long, value_name = "FILE|-")]
     json: Option<PathBuf>,
     /// Compare with the figures of an earlier run, a file written by --json; exit with 1 if one is worse
+    ///
+    /// Those of other versions of QEMU or rustc are only shown. bare/bench/figures.json has the project's.
     #[arg(long, value_name = "FILE|-")]
     compare: Option<Input>,
     /// Tolerance of the comparison, in percent; wall-clock times are not compared
@@ -59,10 +65,57 @@ pub(crate) struct Args {
     hypervisor: Option<Input>,
 }
 
+/// The figures to measure.
+#[derive(Debug, clap::Args)]
+struct Choice {
+    /// Measure only figures with this in their name
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Measure only the figure with just the name of --filter
+    #[arg(long, requires = "filter")]
+    exact: bool,
+    /// Repeat each operation N times as often as usual
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole::<u32>(1..=100, ""))]
+    rounds: u32,
+}
+
+impl Choice {
+    /// All figures, as often as usual.
+    const ALL: Self = Self { filter: String::new(), exact: false, rounds: 1 };
+
+    /// Returns true if the figure of this name is to be measured.
+    fn wants(&self, name: &str) -> bool {
+        if self.exact { name == self.filter } else { name.contains(&self.filter) }
+    }
+
+    /// Returns the figures to measure.
+    ///
+    /// # Errors
+    /// There is none, or one that is not of repetitions.
+    fn lines(&self) -> anyhow::Result<Vec<&'static Line>> {
+        let wanted: Vec<_> = LINES.iter().filter(|line| self.wants(line.name)).collect();
+        if wanted.is_empty() {
+            let how = if self.exact { "is called" } else { "has in its name" };
+            bail!("no figure {how} {}; see `hv bench --list`", self.filter);
+        }
+        if let Some(line) = wanted.iter().find(|line| self.rounds != 1 && !line.group.repeats()) {
+            bail!(
+                "--rounds {}: {} is not measured by repetition; choose others with --filter",
+                self.rounds,
+                line.name
+            );
+        }
+        Ok(wanted)
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Devices(developer::BenchDevicesArgs),
 }
+
+/// Options that say nothing to a profile: it needs the debug information of the hypervisor that it builds.
+const NOT_OF_PROFILE: [&str; 7] = ["filter", "exact", "rounds", "list", "compare", "runs", "hypervisor"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,6 +123,7 @@ Examples:
   cargo hv bench --filter fast-get
   cargo hv bench --json before.json
   cargo hv bench --compare before.json
+  cargo hv bench --profile post-message
   cargo hv bench devices --runs 5
 
 Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
@@ -82,10 +136,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if let Some(What::Devices(_)) = &args.what {
         return developer::bench_devices();
     }
-    let wanted: Vec<_> = LINES.iter().filter(|line| line.name.contains(&args.filter)).collect();
-    if wanted.is_empty() {
-        bail!("no figure has {} in its name; see `hv bench --list`", args.filter);
+    if let Some(name) = &args.profile {
+        return profile(args, name);
     }
+    let wanted = args.choice.lines()?;
     if args.list {
         ui::out(&wanted.iter().map(|line| format!("{}\n", line.name)).collect::<String>());
         return Ok(Exit::Success);
@@ -98,11 +152,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
     let setup = Setup { qemu: qemu.clone(), hypervisor: hypervisor.path().to_owned() };
-    let figures = measure(args, &setup, |group| wanted.iter().any(|line| line.group == group))?;
+    let toolchain = target::prepare()?;
+    let figures = measure(args, &toolchain, &setup, |group| wanted.iter().any(|line| line.group == group))?;
     let missing =
         wanted.iter().map(|line| line.name).filter(|name| figures.iter().all(|(had, _)| had != name));
     let missing = missing.collect();
-    let table = Table::new(&qemu.version, figures, missing)?;
+    let table = Table::new([&qemu.version, &toolchain.version], figures, missing)?;
     let written = write(args, &table);
     let Some(earlier) = earlier else { return written.map(|()| Exit::Success) };
     let compared = Compared::new(&earlier, &table, args.tolerance);
@@ -112,34 +167,53 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 }
 
 /// Builds the programs of the groups that are needed, and returns the figures that they give.
-fn measure(args: &Args, setup: &Setup, needs: impl Fn(Group) -> bool) -> anyhow::Result<Vec<Figure>> {
-    let toolchain = target::prepare()?;
+fn measure(
+    args: &Args,
+    toolchain: &Toolchain,
+    setup: &Setup,
+    needs: impl Fn(Group) -> bool,
+) -> anyhow::Result<Vec<Figure>> {
     let mut figures: Vec<Figure> = Vec::new();
     if [Group::OneVp, Group::Network, Group::ManyVps, Group::Memory].into_iter().any(&needs) {
-        let program = bare::build(&toolchain, "bench")?;
+        let program = bare::build(toolchain, "bench")?;
         let _task = ui::Task::quiet("Counting instructions");
         for group in [Group::OneVp, Group::Network, Group::ManyVps].into_iter().filter(|group| needs(*group))
         {
-            figures.extend(programs::run(setup, &program, group, &args.filter)?);
+            figures.extend(programs::run(setup, &program, group, &args.choice)?);
         }
         if needs(Group::Memory) {
             figures.extend(programs::sizes(setup, &program)?);
         }
     }
     if needs(Group::Drivers) {
-        let program = bare::build(&toolchain, "bench-drivers")?;
-        figures.extend(programs::run(setup, &program, Group::Drivers, "")?);
+        let program = bare::build(toolchain, "bench-drivers")?;
+        figures.extend(programs::run(setup, &program, Group::Drivers, &Choice::ALL)?);
     }
     if needs(Group::LinuxDrivers) {
-        figures.extend(linux::drivers(setup, &bare::build(&toolchain, "cost-init")?)?);
+        figures.extend(linux::drivers(setup, &bare::build(toolchain, "cost-init")?)?);
     }
     if needs(Group::VirtualBoot) || needs(Group::WallBoot) {
-        let init = bare::build(&toolchain, "bench-init")?;
+        let init = bare::build(toolchain, "bench-init")?;
         let wall = if needs(Group::WallBoot) { args.runs } else { 0 };
         figures.extend(linux::run(setup, &init, needs(Group::VirtualBoot), wall)?);
     }
-    figures.retain(|(name, _)| name.contains(&args.filter));
+    figures.retain(|(name, _)| args.choice.wants(name));
     Ok(figures)
+}
+
+/// Hands `hv bench --profile` over to the developers' commands.
+fn profile(args: &Args, name: &str) -> anyhow::Result<Exit> {
+    let chosen = Choice { filter: name.to_owned(), exact: true, rounds: 2 };
+    if chosen.lines()?.iter().any(|line| line.group == Group::Network) {
+        bail!(
+            "{name} has no profile: the guest waits between frames, for more instructions than can be logged"
+        );
+    }
+    let mut line = vec![OsString::from(name)];
+    for (option, file) in [("--json", &args.json), ("--qemu", &args.qemu)] {
+        line.extend(file.iter().flat_map(|file| [option.into(), file.into()]));
+    }
+    developer::hand_over("bench-profile", line)
 }
 
 /// Writes the table to the file that was asked for, and shows it unless that is stdout.

@@ -8,22 +8,39 @@ use elf::abi::PT_LOAD;
 use elf::endian::LittleEndian;
 use hv_machine::Firmware;
 
-use super::Figure;
 use super::lines::{self, Group};
 use super::machine::{self, Guest, Setup};
+use super::{Choice, Figure};
 use crate::machine::Outcome;
 
 /// Runs the program for a group of figures, and collects them.
-pub(super) fn run(setup: &Setup, program: &Path, group: Group, filter: &str) -> anyhow::Result<Vec<Figure>> {
-    // The program has a part of the names only, and measures what it finds devices for.
-    let filter = match group {
-        Group::Network if FRAME.contains(filter) => FRAME,
-        _ if BARE.contains(filter) => filter.trim_end_matches("-bare"),
-        _ => filter,
-    };
-    let mut figures = figures(&boot(setup, program, group, filter)?)?;
+pub(super) fn run(
+    setup: &Setup,
+    program: &Path,
+    group: Group,
+    choice: &Choice,
+) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = figures(&boot(setup, program, group, &append(group, choice))?)?;
     figures.extend(without_copy(&figures));
     Ok(figures)
+}
+
+/// Returns the program's command line. It has a part of the names only, and measures what it finds devices for.
+fn append(group: Group, choice: &Choice) -> String {
+    let Choice { filter, exact, rounds } = choice;
+    let filter = filter.as_str();
+    let (only, exact) = match group {
+        _ if filter == BARE => ("disk-read", false),
+        _ if *exact => (filter, true),
+        Group::Network if FRAME.contains(filter) => (FRAME, false),
+        _ if BARE.contains(filter) => (filter.trim_end_matches("-bare"), false),
+        _ => (filter, false),
+    };
+    let mut line = format!("bench.rounds={rounds}");
+    if !only.is_empty() {
+        line += &format!(" bench.only={only}");
+    }
+    line + if exact { " bench.exact=1" } else { "" }
 }
 
 /// Returns the figures that a program has printed.
@@ -51,8 +68,8 @@ fn without_copy(figures: &[Figure]) -> Option<Figure> {
     Some((BARE, (block - (page - block) / 7.0).round()))
 }
 
-fn boot(setup: &Setup, program: &Path, group: Group, filter: &str) -> anyhow::Result<Outcome> {
-    let append = if filter.is_empty() { String::new() } else { format!("bench.only={filter}") };
+fn boot(setup: &Setup, program: &Path, group: Group, append: &str) -> anyhow::Result<Outcome> {
+    let append = append.to_owned();
     let firmware = Firmware::DeviceTree;
     let vps = if matches!(group, Group::OneVp | Group::Network | Group::Drivers) { 1 } else { 8 };
     let disk = matches!(group, Group::OneVp | Group::Drivers);
@@ -69,7 +86,7 @@ pub(super) fn sizes(setup: &Setup, program: &Path) -> anyhow::Result<Vec<Figure>
     let segments = elf.segments().with_context(explain)?;
     let image: u64 = segments.iter().filter(|part| part.p_type == PT_LOAD).map(|part| part.p_filesz).sum();
     // No operation has this in its name, so the program ends at once.
-    let outcome = boot(setup, program, Group::Memory, "(none)")?;
+    let outcome = boot(setup, program, Group::Memory, "bench.only=(none)")?;
     machine::said(&outcome, "done")?;
     let kib = |bytes: u64| (bytes as f64 / 1024.0).ceil();
     Ok(vec![("image", kib(image)), ("memory", kib(outcome.report.memory_used))])

@@ -17,6 +17,9 @@ pub(super) struct Table {
     schema: u32,
     #[serde(alias = "qemu")]
     qemu_version: String,
+    /// Version of the rustc that compiles the hypervisor.
+    #[serde(default)]
+    rustc_version: String,
     cpu: String,
     pub(super) figures: Vec<Row>,
     /// Names of the figures that were not measured.
@@ -39,7 +42,11 @@ pub(super) struct Row {
 
 impl Table {
     /// Creates a table of these figures, in the order of the rows.
-    pub(super) fn new(qemu: &str, figures: Vec<Figure>, missing: Vec<&str>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        [qemu, rustc]: [&str; 2],
+        figures: Vec<Figure>,
+        missing: Vec<&str>,
+    ) -> anyhow::Result<Self> {
         let row = |(name, value): Figure| {
             let line = lines::find(name).with_context(|| format!("no row is called {name}"))?;
             // A ratio is rounded to a thousandth; all other figures are integers.
@@ -59,7 +66,13 @@ impl Table {
         let mut figures = figures.into_iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
         figures.sort_by_key(|row| lines::LINES.iter().position(|line| line.name == row.name));
         let not_measured = missing.into_iter().map(str::to_owned).collect();
-        Ok(Self { schema: 1, qemu_version: qemu.to_owned(), cpu: CPU.to_owned(), figures, not_measured })
+        let (qemu_version, rustc_version) = (qemu.to_owned(), rustc.to_owned());
+        Ok(Self { schema: 1, qemu_version, rustc_version, cpu: CPU.to_owned(), figures, not_measured })
+    }
+
+    /// Returns the versions that figures depend on: QEMU's and rustc's.
+    pub(super) fn versions(&self) -> [&str; 2] {
+        [&self.qemu_version, &self.rustc_version]
     }
 }
 
@@ -114,8 +127,12 @@ mod tests {
 
     #[test]
     fn a_missed_target_says_by_how_much() {
-        let table = Table::new("7.2", vec![("fast-set-smccc", 153.0), ("fast-get-smccc", 130.0)], Vec::new())
-            .unwrap();
+        let table = Table::new(
+            ["7.2", "1.95.0"],
+            vec![("fast-set-smccc", 153.0), ("fast-get-smccc", 130.0)],
+            Vec::new(),
+        )
+        .unwrap();
         let text = table.to_string();
         let ends: Vec<&str> = text.lines().filter(|line| line.starts_with("fast-")).collect();
         assert!(ends[0].starts_with("fast-get-smccc") && ends[0].ends_with("  met"), "{text}");
@@ -124,8 +141,12 @@ mod tests {
 
     #[test]
     fn a_ratio_is_judged_as_it_is_shown() {
-        let table =
-            Table::new("7.2", vec![("boot-virtual", 1.020_4), ("boot-wall", 1.100_6)], Vec::new()).unwrap();
+        let table = Table::new(
+            ["7.2", "1.95.0"],
+            vec![("boot-virtual", 1.020_4), ("boot-wall", 1.100_6)],
+            Vec::new(),
+        )
+        .unwrap();
         assert_eq!(table.figures[0].met, Some(true));
         assert_eq!((table.figures[1].value, table.figures[1].met), (1.101, Some(false)));
     }

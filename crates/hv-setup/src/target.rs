@@ -34,6 +34,8 @@ pub struct Toolchain {
     pub arguments: Vec<&'static str>,
     /// Environment variables for it.
     pub environment: Vec<(&'static str, OsString)>,
+    /// Version of its rustc.
+    pub version: String,
     /// Description for users.
     pub description: String,
 }
@@ -66,6 +68,7 @@ impl Host {
             cargo: self.cargo.clone(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            version: self.version.clone(),
             description: format!("rustc {}, target {target} {how}", self.version),
         }
     }
@@ -175,6 +178,7 @@ fn debian(host: &Host, target: &'static str) -> Option<Toolchain> {
             ("RUSTC_BOOTSTRAP", "1".into()),
             (variable, linker.into()),
         ],
+        version: version.clone(),
         description: format!("Debian's rustc {version}, which builds the library for {target} from source"),
     })
 }

@@ -1,4 +1,4 @@
-//! `hv bench`: checks that it counts, and that the guest's drivers take less than Linux's; not the figures themselves.
+//! `hv bench`: checks that it counts, and that the guest's drivers take less than Linux's; and the figures themselves, where they were counted.
 
 use anyhow::{Context as _, ensure};
 
@@ -6,13 +6,15 @@ use super::context::Context;
 use super::runner::Step;
 use super::schema;
 use hv_setup::exit::Exit;
-use hv_setup::process;
+use hv_setup::{process, sources};
 
 /// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("bench/fast-get", fast_get),
         Step::new("bench/drivers", drivers),
+        Step::new("bench/profile", profile),
+        Step::new("bench/figures", figures),
         Step::new("bench/options", |context| {
             context.hv(&["bench", "--filter", "no-such-thing"])?.refused("no-such-thing")?;
             context
@@ -79,6 +81,51 @@ fn fast_get(context: &Context) -> anyhow::Result<()> {
     let same = second.stderr.contains("1 figures compared, 0 changed");
     ensure!(second.code == Some(Exit::Success as i32) && same, "{}{}", second.stdout, second.stderr);
     Ok(())
+}
+
+/// Compares the figures with those that the project keeps: none is worse by more than 2 in 100, with the QEMU and the
+/// rustc that they were counted with; with others they are only shown.
+fn figures(context: &Context) -> anyhow::Result<()> {
+    let kept = sources::checkout()?.join("bare/bench/figures.json");
+    let kept = kept.to_str().context("a checkout with a path that is not UTF-8")?;
+    // By the clock nothing is compared.
+    let done = context.hv(&["bench", "--compare", kept, "--runs", "1"])?;
+    let changes = || {
+        let changed = |line: &&str| line.contains(" before, ") || line.contains(" compared, ");
+        done.stderr.lines().filter(changed).collect::<Vec<_>>().join("\n")
+    };
+    eprintln!("{}", changes());
+    ensure!(
+        done.code == Some(Exit::Success as i32),
+        "a figure is worse than in bare/bench/figures.json; where that has a reason, count them anew with `cargo hv \
+         bench --json bare/bench/figures.json`:\n{}",
+        if done.code == Some(Exit::Failed as i32) { changes() } else { done.stderr.clone() }
+    );
+    let compared = done.stderr.lines().filter_map(|line| line.split_once(" figures compared, "));
+    let count: Vec<usize> = compared.filter_map(|(count, _)| count.parse().ok()).collect();
+    ensure!(count.iter().any(|count| *count >= 40), "{count:?} figures were compared: {}", done.stderr);
+    Ok(())
+}
+
+/// Checks that a profile's rows add up to the figure, and have the functions that the operation is known to take.
+fn profile(context: &Context) -> anyhow::Result<()> {
+    for name in ["fast-get-smccc", "ipi-1"] {
+        let done = context.hv(&["bench", "--profile", name, "--json", "-"])?;
+        ensure!(done.code == Some(Exit::Success as i32), "{}{}", done.stdout, done.stderr);
+        let table: serde_json::Value = serde_json::from_str(&done.stdout)?;
+        let number = |value: &serde_json::Value| value.as_f64().context("no number in the profile");
+        let mut sum = number(&table["guest"])?;
+        ensure!(sum >= 1.0, "the guest makes the call by itself: {table:#}");
+        for row in table["functions"].as_array().into_iter().flatten() {
+            sum += number(&row["instructions"])?;
+        }
+        ensure!((sum - number(&table["instructions"])?).abs() < 0.01, "the rows add up to {sum}: {table:#}");
+        for function in ["vectors", "hvc_exit"] {
+            ensure!(done.stdout.contains(function), "no {function} in {table:#}");
+        }
+    }
+    context.hv(&["bench", "--profile", "image"])?.refused("is not measured by repetition")?;
+    context.hv(&["bench", "--profile", "no-such-thing"])?.refused("no-such-thing")
 }
 
 /// Figures of this project's drivers, and those of Linux's, that are at least as high.

@@ -203,6 +203,7 @@ fn others(context: &Context) -> anyhow::Result<()> {
         ("hv trace --summary --json", &["trace", &trace, "--summary", "--json"][..]),
         ("hv trace --check --json", &["trace", &trace, "--check", "--json"]),
         ("hv bench --json", &["bench", "--filter", "image", "--json", "-"]),
+        ("hv bench --profile NAME --json", &["bench", "--profile", "eom", "--json", "-"]),
         ("hv test --json", &["test", "--json", "-", "options/vps-0"]),
         ("hv doctor --json", &["doctor", "--json"]),
         ("hv rules --json", &["rules", "--json"]),

@@ -1,0 +1,134 @@
+//! The profile, for users and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::ensure;
+use serde::Serialize;
+
+use super::functions::{Function, Functions};
+use super::log::Counts;
+
+/// Functions with less than this of an instruction in an operation are one row.
+const LEAST: f64 = 0.5;
+
+/// The profile of an operation.
+#[derive(Debug, Serialize)]
+pub(super) struct Table {
+    /// Version of this format.
+    schema: u32,
+    name: String,
+    /// Instructions of the operation, guest and hypervisor together, as `hv bench` counts them.
+    instructions: f64,
+    /// Those of the guest's side.
+    guest: f64,
+    functions: Vec<Row>,
+}
+
+/// A function, without what it calls, unless that is part of the row's name.
+#[derive(Debug, Serialize)]
+struct Row {
+    instructions: f64,
+    function: String,
+    file: String,
+}
+
+impl Table {
+    /// Creates the table of an operation from what was executed for it, and from the figure.
+    ///
+    /// # Errors
+    /// Nothing was executed.
+    pub(super) fn new(
+        name: &str,
+        figure: f64,
+        counts: &Counts,
+        functions: &Functions,
+    ) -> anyhow::Result<Self> {
+        let at = |address| functions.at(address);
+        Self::with(name, figure, counts, at)
+    }
+
+    fn with(
+        name: &str,
+        figure: f64,
+        counts: &Counts,
+        at: impl Fn(u64) -> Option<Function>,
+    ) -> anyhow::Result<Self> {
+        let all: u64 = counts.0.values().sum();
+        ensure!(all > 0, "QEMU logged no instruction for {name}");
+        let (mut guest, mut functions) = (0, BTreeMap::<Function, u64>::new());
+        for (address, count) in &counts.0 {
+            match at(*address) {
+                Some(function) => *functions.entry(function).or_default() += count,
+                None => guest += count,
+            }
+        }
+        // The counts are those of all repetitions, of which the figure is one.
+        let each = |count: u64| count as f64 / all as f64 * figure;
+        let mut rows: Vec<Row> = functions
+            .into_iter()
+            .map(|(Function { name, file }, count)| Row { instructions: each(count), function: name, file })
+            .collect();
+        rows.sort_by(|a, b| b.instructions.total_cmp(&a.instructions));
+        Ok(Self {
+            schema: 1,
+            name: name.to_owned(),
+            instructions: figure,
+            guest: each(guest),
+            functions: rows,
+        })
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, instructions, guest, functions, .. } = self;
+        writeln!(f, "{name}: {instructions} instructions, {guest:.1} of them in the guest\n")?;
+        writeln!(
+            f,
+            "{:>7}  {:>6}  function, without those that it calls and that are not inlined",
+            "insn", "share"
+        )?;
+        let row = |f: &mut fmt::Formatter<'_>, count: f64, what: &str| {
+            writeln!(f, "{count:>7.1}  {:>4.1} %  {what}", count / instructions * 100.0)
+        };
+        for each in functions.iter().filter(|row| row.instructions >= LEAST) {
+            let file = if each.file.is_empty() { String::new() } else { format!("  ({})", each.file) };
+            row(f, each.instructions, &format!("{}{file}", each.function))?;
+        }
+        let small: Vec<f64> =
+            functions.iter().map(|row| row.instructions).filter(|insn| *insn < LEAST).collect();
+        if !small.is_empty() {
+            row(f, small.iter().sum(), &format!("{} more functions", small.len()))?;
+        }
+        row(f, *guest, "the guest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn the_rows_add_up_to_the_figure() {
+        let counts = Counts(HashMap::from([(0x10, 600), (0x14, 200), (0x18, 1), (0x80, 199)]));
+        let at = |address| {
+            let name = match address {
+                0x10 | 0x14 => "a::often",
+                0x18 => "a::seldom",
+                _ => return None,
+            };
+            Some(Function { name: name.to_owned(), file: "crates/a/src/lib.rs".to_owned() })
+        };
+        let table = Table::with("eom", 100.0, &counts, at).unwrap();
+        let sum: f64 = table.functions.iter().map(|row| row.instructions).sum();
+        assert!((sum + table.guest - 100.0).abs() < 1e-9);
+        let text = table.to_string();
+        assert!(text.contains("   80.0  80.0 %  a::often  (crates/a/src/lib.rs)\n"), "{text}");
+        assert!(text.contains("    0.1   0.1 %  1 more functions\n"), "{text}");
+        assert!(text.ends_with("   19.9  19.9 %  the guest\n"), "{text}");
+        assert!(Table::with("eom", 100.0, &Counts::default(), at).is_err());
+    }
+}
