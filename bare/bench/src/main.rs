@@ -5,8 +5,8 @@
 //! hypervisor and of all VPs together, and the same program gives the same numbers.
 //!
 //! On one VP it measures the operations of one VP, on more those between VPs. `bench.only=NAME` measures only the
-//! operations whose names contain NAME, `bench.exact=1` only the one that is called so, and `bench.rounds=N` repeats each
-//! N times as often. For each operation it prints `bench: NAME VALUE`, and at the end `bench: done`.
+//! operations whose names contain NAME, `bench.exact=1` only the one that is called so, and `bench.rounds=N` repeats
+//! each N times as often. For each operation it prints `bench: NAME VALUE`, and at the end `bench: done`.
 #![no_std]
 #![no_main]
 

@@ -54,8 +54,8 @@ impl Compared {
         now > old * (1.0 + f64::from(self.tolerance) / 100.0)
     }
 
-    /// Returns true if a figure is worse by more than the tolerance, with the same QEMU and rustc. Smaller is better for
-    /// all figures.
+    /// Returns true if a figure is worse by more than the tolerance, with the same QEMU and rustc. Smaller is better
+    /// for all figures.
     pub(super) fn is_worse(&self) -> bool {
         self.others.is_none() && self.changed.iter().any(|(_, old, now)| self.too_much(*old, *now))
     }

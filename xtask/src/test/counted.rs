@@ -1,4 +1,5 @@
-//! `hv bench`: checks that it counts, and that the guest's drivers take less than Linux's; and the figures themselves, where they were counted.
+//! `hv bench`: checks that it counts, and that the guest's drivers take less than Linux's; and the figures themselves,
+//! where they were counted.
 
 use anyhow::{Context as _, ensure};
 
