@@ -9,10 +9,7 @@ use hv_memory::GuestMemory;
 use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::storage::{Operation, Packet, ScsiRequest};
-use hv_tlfs::vmbus::{
-    ChannelId, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType, OpenChannel, TargetInfo,
-    Version,
-};
+use hv_vmbus::testing;
 use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Pages, Posted, Slot, Started, Token};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -85,32 +82,14 @@ impl Guest {
             next: 0,
             answer: 0,
         };
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        let requests = MessageHeader::new(MessageType::REQUEST_OFFERS);
-        let (channel, gpadl) = (ChannelId(1), GpadlId(1));
         let rings: Vec<u64> = (UP..UP + 2 * PAGES).collect();
-        let header = GpadlHeader {
-            header: MessageHeader::new(MessageType::GPADL_HEADER),
-            channel,
-            gpadl,
-            range_buffer_len: (rings.len() as u16 + 1) * 8,
-            range_count: 1,
-        };
-        let list = [header.as_bytes(), (2 * PAGES * 4096).as_bytes(), rings.as_bytes()].concat();
-        let open = OpenChannel {
-            header: MessageHeader::new(MessageType::OPEN_CHANNEL),
-            channel,
-            open_id: 1,
-            ring_gpadl: gpadl,
-            target_vp: 0,
-            downstream_page_offset: PAGES as u32,
-            user_data: [0; 120],
-        };
-        for message in [contact.as_bytes(), requests.as_bytes(), &list, open.as_bytes()] {
-            guest.bus.message(4, message, &guest.host).unwrap();
+        for message in [
+            testing::contact(),
+            testing::request_offers(),
+            testing::gpadl(1, 1, &rings),
+            testing::open(1, 1, PAGES as u32),
+        ] {
+            guest.bus.message(4, &message, &guest.host).unwrap();
         }
         guest
     }

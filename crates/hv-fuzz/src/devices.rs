@@ -17,12 +17,10 @@ use hv_partition::strict::Judge;
 use hv_partition::{BusEvent, GuestMemory as _};
 use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_vmbus::protocol::storage::{Operation, Packet};
-use hv_vmbus::protocol::{Guid, PacketType, vss::Operation as VssOperation};
+use hv_vmbus::protocol::{Guid, MessageType, PacketType, vss::Operation as VssOperation};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
-use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Seen, Slot,
-    Start, Started, Token,
-};
+use hv_vmbus::testing::{Extra, Partition, Serve};
+use hv_vmbus::{Bus, BusFaults, Config, DeviceId, Event, Moment, Pages, Seen, Slot, Start, Started, Token};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::input::{Input, SPLIT};
@@ -67,11 +65,10 @@ hv_vmbus::devices! {
 
 type TestBus = Bus<Lock, Set, 13, 256>;
 
-/// The partition, the back end, and the strict mode's judge.
-struct DevicePort {
-    memory: Memory,
-    time: u64,
-    received: RefCell<Vec<u8>>,
+type DevicePort = Partition<Watch, Memory>;
+
+/// The back end, and the strict mode's judge.
+struct Watch {
     /// What the back end does with requests: completes, fails, keeps, or has no room for them.
     mode: Cell<u8>,
     held: RefCell<Vec<Token>>,
@@ -82,7 +79,7 @@ struct DevicePort {
     mishap: Cell<u8>,
 }
 
-impl DevicePort {
+impl Watch {
     fn judge(&self, event: &BusEvent<'_>) {
         self.judge.borrow_mut().bus_event(event, &mut |finding| assert!(!finding.rule.id.is_empty()));
     }
@@ -97,30 +94,7 @@ impl DevicePort {
     }
 }
 
-impl BusPort for DevicePort {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(self.time)
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp < VPS
-    }
-
-    fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
-        self.received.borrow_mut().push(payload[0]);
-        Posted::Queued
-    }
-
-    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
-        assert!(vp < VPS && sint == 2 && flag < 2048);
-    }
-
+impl Extra for Watch {
     fn observe(&self, event: Event) {
         self.judge(&BusEvent::Server(event));
     }
@@ -133,13 +107,9 @@ impl BusPort for DevicePort {
         assert!(packet.payload.len() == hv_vmbus::SEEN_BYTES.min(packet.len as usize));
         self.judge(&BusEvent::Packet(*packet));
     }
-
-    fn faults(&self) -> impl BusFaults {
-        self
-    }
 }
 
-impl BusFaults for DevicePort {
+impl BusFaults for Watch {
     fn is_planned(&self) -> bool {
         self.mishap.get() != 0
     }
@@ -166,14 +136,8 @@ impl BusFaults for DevicePort {
     }
 }
 
-impl Backend<Never> for DevicePort {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
-}
-
-impl Backend<Discard> for DevicePort {
-    fn start(&self, _: DeviceId, token: Token, _: &Discard, data: Pages<'_>) -> Started<()> {
+impl Serve<Discard, Memory> for Watch {
+    fn start(&self, _: &Memory, token: Token, _: &Discard, data: Pages<'_>) -> Started<()> {
         assert!(data.is_empty());
         match self.mode.get() & 3 {
             2 => {
@@ -186,11 +150,11 @@ impl Backend<Discard> for DevicePort {
     }
 }
 
-impl Backend<Request> for DevicePort {
+impl Serve<Request, Memory> for Watch {
     /// Checks that a request lies on the disk, and its data in the guest's memory, whatever the guest does.
     fn start(
         &self,
-        _: DeviceId,
+        _: &Memory,
         token: Token,
         request: &Request,
         data: Pages<'_>,
@@ -256,16 +220,14 @@ fn fresh() -> TestBus {
 pub fn devices(data: &[u8]) {
     let mut input = Input::new(data);
     let bus = fresh();
-    let mut port = DevicePort {
-        memory: Memory::by_pages(),
-        time: 0,
-        received: RefCell::default(),
+    let watch = Watch {
         mode: Cell::new(0),
         held: RefCell::default(),
         discards: RefCell::default(),
         judge: RefCell::new(Judge::new(RAM, RAM_SIZE)),
         mishap: Cell::new(0),
     };
+    let mut port = Partition::new(Memory::by_pages(), VPS, watch);
     let _ = bus.message(4, &messages::contact(0x5_0003, 1), &port);
     let _ = bus.message(4, &messages::request_offers(), &port);
     let channel = input
@@ -351,7 +313,8 @@ fn step(bus: &TestBus, port: &mut DevicePort, channel: u32, input: &mut Input<'_
         }
         10 => complete(bus, port, input),
         11 => {
-            port.time += u64::from(input.half()) << (input.byte() % 16);
+            let ticks = u64::from(input.half()) << (input.byte() % 16);
+            port.now.set(ReferenceTime(port.now.get().0 + ticks));
             bus.flush(port);
         }
         12 => ask(bus, port, input),
@@ -470,7 +433,7 @@ fn ends(bus: &TestBus, port: &mut DevicePort) {
     port.memory.calm();
     port.mode.set(0);
     port.mishap.set(0);
-    port.received.borrow_mut().clear();
+    port.posted.take();
     let _ = bus.message(4, &messages::unload(), port);
     for token in port.held.take() {
         assert_eq!(bus.completed(&bus.devices().disks, token, Ok(()), port), Ok(()), "it is in flight");
@@ -478,10 +441,10 @@ fn ends(bus: &TestBus, port: &mut DevicePort) {
     for token in port.discards.take() {
         assert_eq!(bus.completed(&bus.devices().balloon, token, (), port), Ok(()), "it is in flight");
     }
-    assert_eq!(port.received.borrow().last(), Some(&17), "UNLOAD is answered");
+    assert_eq!(port.mail().last(), Some(&MessageType::UNLOAD_RESPONSE), "UNLOAD is answered");
     assert!(bus.is_idle() && !bus.has_pending());
     let mut ticks = 0;
-    while bus.deadline().is_some_and(|deadline| deadline.ticks() <= port.time) {
+    while bus.deadline().is_some_and(|deadline| deadline.ticks() <= port.now.get().0) {
         bus.flush(port);
         ticks += 1;
         assert!(ticks < 64, "a device never comes to an end");

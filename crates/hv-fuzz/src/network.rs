@@ -13,9 +13,9 @@ use hv_partition::strict::Judge;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{ChannelId, CloseChannel, GpadlId, GpadlTeardown, MessageHeader, MessageType};
 use hv_trace::Record;
+use hv_vmbus::testing::{Extra, Partition, Serve};
 use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, CONTENTS_BYTES, Config, Contents, DeviceId, Event, Pages, Posted, Seen,
-    Slot, Started, Token,
+    Bus, BusFaults, CONTENTS_BYTES, Config, Contents, DeviceId, Event, Pages, Seen, Slot, Started, Token,
 };
 use zerocopy::IntoBytes as _;
 
@@ -43,9 +43,8 @@ const SECTION: u64 = 6144;
 type Lock = spin::Mutex<()>;
 type Card = Slot<Lock, Network, 2, 3, SEGMENTS>;
 
-/// The partition, the back end, and the strict mode's judge: over what happens, and over the records of it.
-struct Host {
-    memory: Memory,
+/// The back end, and the strict mode's judge: over what happens, and over the records of it.
+struct Watch {
     /// Requests that wait for their end.
     held: RefCell<Vec<Token>>,
     /// Fate of the next requests: a bit for each of the choices.
@@ -54,7 +53,7 @@ struct Host {
     replay: RefCell<Replay<1>>,
 }
 
-impl Host {
+impl Watch {
     /// Checks that the judge finds the same in the records of an event as in the event.
     fn judge(&self, event: &BusEvent<'_>) {
         let (mut found, mut again) = (Vec::new(), Vec::new());
@@ -67,29 +66,7 @@ impl Host {
     }
 }
 
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime::ZERO
-    }
-
-    fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
-        Posted::Queued
-    }
-
-    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
-        assert!(vp == 0 && sint == 2 && flag < 2048);
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp == 0
-    }
-
+impl Extra for Watch {
     fn observe(&self, event: Event) {
         self.judge(&BusEvent::Server(event));
     }
@@ -107,22 +84,18 @@ impl BusPort for Host {
         assert!(contents.bytes.len() <= CONTENTS_BYTES.min(contents.len as usize), "{contents:?}");
         self.judge(&BusEvent::Contents(*contents));
     }
-
-    fn faults(&self) -> impl BusFaults {
-        self
-    }
 }
 
-impl BusFaults for Host {
+impl BusFaults for Watch {
     fn is_planned(&self) -> bool {
         self.mood.get() & 8 != 0
     }
 }
 
-impl Backend<Request> for Host {
+impl Serve<Request, Memory> for Watch {
     fn start(
         &self,
-        _: DeviceId,
+        memory: &Memory,
         token: Token,
         request: &Request,
         data: Pages<'_>,
@@ -135,7 +108,7 @@ impl Backend<Request> for Host {
             return Started::Full;
         }
         let mut frame = [0; MAX_FRAME];
-        let len = request.write(&self.memory, data, &mut frame).expect("guest memory");
+        let len = request.write(memory, data, &mut frame).expect("guest memory");
         assert!(len == request.len() && (14..=MAX_FRAME).contains(&len), "a frame of {len} bytes");
         if mood & 2 != 0 {
             self.held.borrow_mut().push(token);
@@ -147,7 +120,7 @@ impl Backend<Request> for Host {
 
 struct Guest {
     bus: Bus<Lock, Card>,
-    host: Host,
+    host: Partition<Watch, Memory>,
     /// Packets from the host that the guest has not completed.
     outstanding: BTreeSet<u64>,
     /// Something writes to the rings: what is in them means nothing.
@@ -162,13 +135,13 @@ impl Guest {
     fn new(hostile: bool) -> Self {
         let mut card = Network::new();
         card.set_mac(MAC);
-        let host = Host {
-            memory: Memory::of(SIZE),
+        let watch = Watch {
             held: RefCell::default(),
             mood: Cell::new(0),
             judge: RefCell::new(Judge::new(RAM, SIZE)),
             replay: RefCell::new(Replay::new(RAM, SIZE)),
         };
+        let host = Partition::new(Memory::of(SIZE), 1, watch);
         let slot = Slot::offering(card, network::offer_of(MAC));
         let bus = Bus::new(Config::DEFAULT, slot);
         let guest = Self { bus, host, outstanding: BTreeSet::new(), hostile };

@@ -6,13 +6,13 @@ use hv_memory::GuestMemory as _;
 use hv_memory::save::{Reader, Writer};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{
-    ChannelId, CloseChannel, GpadlHeader, GpadlId, GpadlTeardown, InitiateContact, MessageHeader,
-    MessageType, OpenChannel, RelIdReleased, TargetInfo, TlConnectRequest, Version, socket,
+    ChannelId, CloseChannel, GpadlId, GpadlTeardown, MessageHeader, MessageType, RelIdReleased,
+    TlConnectRequest, socket,
 };
-use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token};
-use std::cell::Cell;
+use hv_vmbus::testing::{self, Nothing, Partition};
+use hv_vmbus::{Bus, Config, Slot};
 use std::collections::BTreeMap;
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::input::Input;
 use crate::memory::{Memory, RAM};
@@ -27,47 +27,7 @@ const PAGES: u64 = 8;
 type Lock = spin::Mutex<()>;
 type Small = Bus<Lock, Slot<Lock, Sockets<STREAMS, OUTPUT>, STREAMS>, 4, 32>;
 
-/// The partition.
-struct SocketPort {
-    memory: Memory,
-    now: ReferenceTime,
-    /// Number of messages that still fit.
-    room: Cell<usize>,
-}
-
-impl BusPort for SocketPort {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        self.now
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp == 0
-    }
-
-    fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
-        let Some(room) = self.room.get().checked_sub(1) else { return Posted::Full };
-        self.room.set(room);
-        Posted::Queued
-    }
-
-    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
-        assert!(vp == 0 && sint == 2 && flag < 2048);
-    }
-
-    fn observe(&self, _: Event) {}
-}
-
-impl Backend<Never> for SocketPort {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
-}
+type SocketPort = Partition<Nothing, Memory>;
 
 /// What the host knows of a stream.
 #[derive(Default)]
@@ -96,12 +56,8 @@ impl Run {
     }
 
     fn contact(&self) {
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        self.post(contact.as_bytes());
-        self.post(MessageHeader::new(MessageType::REQUEST_OFFERS).as_bytes());
+        self.post(&testing::contact());
+        self.post(&testing::request_offers());
     }
 
     /// Returns the first page of a channel's rings.
@@ -114,24 +70,8 @@ impl Run {
         for page in [pages[0], pages[pages.len() / 2]].into_iter().filter(|_| clear) {
             let _ = self.port.memory.write(page * 4096, &[0; 64]);
         }
-        let gpadl = GpadlHeader {
-            header: MessageHeader::new(MessageType::GPADL_HEADER),
-            channel: ChannelId(channel),
-            gpadl: GpadlId(channel),
-            range_buffer_len: (pages.len() as u16 + 1) * 8,
-            range_count: 1,
-        };
-        self.post(&[gpadl.as_bytes(), (PAGES * 4096).as_bytes(), pages.as_bytes()].concat());
-        let open = OpenChannel {
-            header: MessageHeader::new(MessageType::OPEN_CHANNEL),
-            channel: ChannelId(channel),
-            open_id: channel,
-            ring_gpadl: GpadlId(channel),
-            target_vp: 0,
-            downstream_page_offset: PAGES as u32 / 2,
-            user_data: [0; 120],
-        };
-        self.post(open.as_bytes());
+        self.post(&testing::gpadl(channel, channel, &pages));
+        self.post(&testing::open(channel, channel, PAGES as u32 / 2));
     }
 
     /// Puts a packet where the guest's index points, and moves it on: whole, or as the input has it.
@@ -314,7 +254,7 @@ pub fn sockets(data: &[u8]) {
     let input = &mut Input::new(data);
     let mut run = Run {
         bus: Small::new(Config::DEFAULT, Slot::new(Sockets::new())),
-        port: SocketPort { memory: Memory::new(), now: ReferenceTime::ZERO, room: Cell::new(usize::MAX) },
+        port: Partition::new(Memory::new(), 1, Nothing),
         streams: BTreeMap::new(),
         requests: Vec::new(),
         next: 0,
@@ -332,7 +272,8 @@ pub fn sockets(data: &[u8]) {
             12 | 13 => run.tell(input.below(12)),
             14 => {
                 run.port.room.set(if input.flag() { usize::MAX } else { input.below(3) });
-                run.port.now = run.port.now.saturating_add(ReferenceTime(u64::from(input.word())));
+                let later = ReferenceTime(u64::from(input.word()));
+                run.port.now.set(run.port.now.get().saturating_add(later));
                 run.bus.flush(&run.port);
             }
             _ if input.below(4) == 0 => {

@@ -1,13 +1,10 @@
 //! The host half of VMBus against a hostile guest: any messages and signals, and rings with any contents.
 
-use hv_tlfs::time::ReferenceTime;
-use std::cell::{Cell, RefCell};
-
 use hv_devices::any::{Any, Offer};
 use hv_memory::save::{Reader, Writer};
-use hv_vmbus::{
-    Backend, Bus, BusPort, Config, DeviceId, Event, Never, Pages, Posted, Slot, Started, Token, protocol,
-};
+use hv_tlfs::time::ReferenceTime;
+use hv_vmbus::testing::{Extra, Partition};
+use hv_vmbus::{Bus, BusFaults, Config, DeviceId, Event, Slot, protocol};
 
 use crate::input::{Input, SPLIT};
 use crate::memory::Memory;
@@ -24,55 +21,22 @@ type Lock = spin::Mutex<()>;
 /// Small, so that all limits are reached.
 type Small = Bus<Lock, [Slot<Lock, Any>; 4], 4, 64>;
 
-/// The partition, from the server's point of view.
-struct ServerPort {
-    memory: Memory,
-    time: u64,
-    /// Number of messages that still fit.
-    room: Cell<usize>,
-    received: RefCell<Vec<Vec<u8>>>,
-}
+/// Checks that every event can be shown.
+struct Watch;
 
-impl Backend<Never> for ServerPort {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
+impl BusFaults for Watch {
+    fn is_planned(&self) -> bool {
+        false
     }
 }
 
-impl BusPort for ServerPort {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(self.time)
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp < VPS
-    }
-
-    fn post(&self, vp: u32, sint: u8, payload: &[u8]) -> Posted {
-        assert!((8..=240).contains(&payload.len()) && sint < 16);
-        if vp >= VPS {
-            return Posted::Undeliverable;
-        }
-        let Some(room) = self.room.get().checked_sub(1) else { return Posted::Full };
-        self.room.set(room);
-        self.received.borrow_mut().push(payload.to_vec());
-        Posted::Queued
-    }
-
-    fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
-        assert!(vp < VPS && sint == 2 && flag < 2048);
-    }
-
+impl Extra for Watch {
     fn observe(&self, event: Event) {
         assert!(!format!("{event:?}").is_empty());
     }
 }
+
+type ServerPort = Partition<Watch, Memory>;
 
 fn fresh() -> Small {
     let [heartbeat, echo] = [Offer::HEARTBEAT, Offer::ECHO].map(|o| Slot::offering(o.device, o.channel));
@@ -110,12 +74,7 @@ pub fn vmbus(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
     let mut server = fresh();
-    let mut port = ServerPort {
-        memory: Memory::by_pages(),
-        time: 0,
-        room: Cell::new(usize::MAX),
-        received: RefCell::default(),
-    };
+    let mut port = Partition::new(Memory::by_pages(), VPS, Watch);
     if how & 1 == 0 {
         connect(&mut server, &mut port);
         if how & 2 == 0 {
@@ -162,7 +121,8 @@ fn step(server: &mut Small, port: &mut ServerPort, input: &mut Input<'_>) -> boo
             server.flush(port);
         }
         13 => {
-            port.time += u64::from(input.half()) << (input.byte() % 16);
+            let ticks = u64::from(input.half()) << (input.byte() % 16);
+            port.now.set(ReferenceTime(port.now.get().0 + ticks));
             server.flush(port);
         }
         14 => {
@@ -218,7 +178,7 @@ fn check_deadline(server: &mut Small, port: &mut ServerPort) {
     server.flush(port);
     assert!(!server.has_pending(), "messages are kept back from a guest with room");
     let mut ticks = 0;
-    while server.deadline().is_some_and(|deadline| deadline.ticks() <= port.time) {
+    while server.deadline().is_some_and(|deadline| deadline.ticks() <= port.now.get().0) {
         server.flush(port);
         ticks += 1;
         assert!(ticks < TICKS, "a device never comes to an end");
@@ -231,7 +191,7 @@ fn check_service(server: &mut Small, port: &mut ServerPort) {
     for page in messages::ring_pages() {
         let _ = port.memory.write(page * 4096, &[0; 4096]);
     }
-    port.received.borrow_mut().clear();
+    port.posted.borrow_mut().clear();
     let _ = server.message(4, &messages::unload(), port);
     assert_eq!(kinds(port), [17]);
     // A channel must be gone, or be available again.
@@ -239,20 +199,20 @@ fn check_service(server: &mut Small, port: &mut ServerPort) {
     connect(server, port);
     let offers = kinds(port);
     assert!(offers.len() >= 3 && offers[0] == 15 && offers[1] == 1 && offers.ends_with(&[4]), "{offers:?}");
-    let message = &port.received.borrow()[1].clone();
+    let message = &port.posted.borrow()[1].clone();
     let channel = u32::from_le_bytes(message[184..188].try_into().expect("four bytes"));
-    port.received.borrow_mut().clear();
+    port.posted.borrow_mut().clear();
     open(server, port, channel);
     assert_eq!(kinds(port)[..2], [10, 6]);
-    assert_eq!(port.received.borrow()[1][16..20], [0; 4], "the channel opens");
-    port.received.borrow_mut().clear();
+    assert_eq!(port.posted.borrow()[1][16..20], [0; 4], "the channel opens");
+    port.posted.borrow_mut().clear();
 }
 
 /// Returns the kinds of the messages received; an UNLOAD_RESPONSE ends the previous ones.
 fn kinds(port: &mut ServerPort) -> Vec<u8> {
-    let kinds: Vec<u8> = port.received.borrow().iter().map(|message| message[0]).collect();
+    let kinds: Vec<u8> = port.posted.borrow().iter().map(|message| message[0]).collect();
     if kinds == [17] {
-        port.received.borrow_mut().clear();
+        port.posted.borrow_mut().clear();
     }
     kinds
 }

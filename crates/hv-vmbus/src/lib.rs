@@ -79,6 +79,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "testing")]
+extern crate std;
+
 /// The protocol's types.
 pub use hv_tlfs::vmbus as protocol;
 
@@ -115,6 +118,8 @@ mod settle;
 mod shared;
 mod slot;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod traffic;
 mod typed;
 mod worker;

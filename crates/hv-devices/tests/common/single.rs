@@ -3,17 +3,10 @@
 use hv_memory::GuestMemory as _;
 use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
-use hv_tlfs::time::ReferenceTime;
-use hv_tlfs::vmbus::{
-    ChannelId, ChannelOffer, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType,
-    OpenChannel, TargetInfo, Version,
-};
-use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, Config, Device, DeviceId, Event, Never, Pages, Posted, Slot, Started,
-    Token,
-};
-use std::cell::{Cell, RefCell};
-use zerocopy::{FromZeros, IntoBytes};
+use hv_tlfs::vmbus::{ChannelOffer, Guid};
+use hv_vmbus::testing::{self, Extra, Partition};
+use hv_vmbus::{Backend, Bus, BusFaults, Config, Device, Slot};
+use std::cell::Cell;
 
 const MEMORY: u64 = 1 << 20;
 
@@ -21,64 +14,22 @@ pub(crate) type Lock = spin::Mutex<()>;
 pub(crate) type OneBus<D, const REQUESTS: usize = 0> = Bus<Lock, Slot<Lock, D, 1, REQUESTS>>;
 
 /// The partition.
-pub(crate) struct Host {
-    pub(crate) memory: Memory,
-    pub(crate) now: Cell<u64>,
-    /// Interrupts.
-    pub(crate) interrupts: Cell<usize>,
-    /// What the device told the observer: note and value.
-    pub(crate) notes: RefCell<Vec<(u32, u64)>>,
-    /// Versions are refused, as by an injected fault.
+pub(crate) type Host = Partition<Faults>;
+
+/// Injected faults.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// Versions are refused.
     pub(crate) refuses: Cell<bool>,
-    /// The guest has not taken its last message.
-    pub(crate) full: Cell<bool>,
 }
 
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(self.now.get())
-    }
-
-    fn post(&self, _: u32, _: u8, _: &[u8]) -> Posted {
-        if self.full.get() { Posted::Full } else { Posted::Queued }
-    }
-
-    fn interrupt(&self, _: u32, _: u8, _: u16) {
-        self.interrupts.set(self.interrupts.get() + 1);
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp == 0
-    }
-
-    fn observe(&self, event: Event) {
-        if let Event::Device { note, value, .. } = event {
-            self.notes.borrow_mut().push((note, value));
-        }
-    }
-
-    fn faults(&self) -> impl BusFaults {
-        self
-    }
-}
-
-impl BusFaults for Host {
+impl BusFaults for Faults {
     fn refuses(&self, _: &Guid, _: u32) -> bool {
         self.refuses.get()
     }
 }
 
-impl Backend<Never> for Host {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
-    }
-}
+impl Extra for Faults {}
 
 /// Posts a message from the guest.
 pub(crate) fn post<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host, message: &[u8])
@@ -96,21 +47,10 @@ pub(crate) fn before_opening<D: Device, const REQUESTS: usize>(
 where
     Host: Backend<D::Request>,
 {
-    let host = Host {
-        memory: Memory::new(0, MEMORY),
-        now: Cell::new(0),
-        interrupts: Cell::new(0),
-        notes: RefCell::default(),
-        refuses: Cell::new(false),
-        full: Cell::new(false),
-    };
+    let host = Partition::new(Memory::new(0, MEMORY), 1, Faults::default());
     let bus = Bus::new(Config::DEFAULT, Slot::offering(device, offer));
-    let mut contact = InitiateContact::new_zeroed();
-    contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-    contact.version = Version::V5_3;
-    contact.target_info = TargetInfo(0).with_sint(2);
-    post(&bus, &host, contact.as_bytes());
-    post(&bus, &host, MessageHeader::new(MessageType::REQUEST_OFFERS).as_bytes());
+    post(&bus, &host, &testing::contact());
+    post(&bus, &host, &testing::request_offers());
     (bus, host)
 }
 
@@ -126,25 +66,8 @@ pub(crate) fn open<D: Device, const REQUESTS: usize>(
     for page in [rings[0], rings[split]] {
         host.memory.write(page * 4096, &[0; 8]).unwrap();
     }
-    let header = GpadlHeader {
-        header: MessageHeader::new(MessageType::GPADL_HEADER),
-        channel: ChannelId(1),
-        gpadl: GpadlId(1),
-        range_buffer_len: (rings.len() as u16 + 1) * 8,
-        range_count: 1,
-    };
-    let range = rings.len() as u64 * 4096;
-    post(bus, host, &[header.as_bytes(), range.as_bytes(), rings.as_bytes()].concat());
-    let open = OpenChannel {
-        header: MessageHeader::new(MessageType::OPEN_CHANNEL),
-        channel: ChannelId(1),
-        open_id: 1,
-        ring_gpadl: GpadlId(1),
-        target_vp: 0,
-        downstream_page_offset: split as u32,
-        user_data: [0; 120],
-    };
-    post(bus, host, open.as_bytes());
+    post(bus, host, &testing::gpadl(1, 1, rings));
+    post(bus, host, &testing::open(1, 1, split as u32));
 }
 
 /// Closes the channel.
@@ -152,9 +75,7 @@ pub(crate) fn close<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>,
 where
     Host: Backend<D::Request>,
 {
-    let mut message = MessageHeader::new(MessageType::CLOSE_CHANNEL).as_bytes().to_vec();
-    message.extend(1_u32.to_le_bytes());
-    post(bus, host, &message);
+    post(bus, host, &testing::close(1));
 }
 
 /// Returns the saved state of a bus.

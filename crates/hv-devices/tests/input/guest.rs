@@ -3,6 +3,7 @@
 use crate::single::{self, Host, OneBus};
 use hv_devices::ic::{Outcome, Refused};
 use hv_memory::GuestMemory as _;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{ChannelOffer, PacketType};
 use hv_vmbus::ring::{Consumer, Outgoing, Producer, Ring};
 use hv_vmbus::{Device, Io, Never};
@@ -59,7 +60,7 @@ impl<D: Played> Guest<D> {
 
     /// Advances the time by this, in 100 ns.
     pub(crate) fn wait(&self, ticks: u64) {
-        self.host.now.set(self.host.now.get() + ticks);
+        self.host.now.set(ReferenceTime(self.host.now.get().0 + ticks));
         self.bus.flush(&self.host);
     }
 

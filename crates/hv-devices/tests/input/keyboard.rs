@@ -117,11 +117,11 @@ fn what_the_protocol_does_not_have_is_noted_and_ignored() {
 #[test]
 fn keys_arrive_in_their_order() {
     let guest = ready();
-    let before = guest.host.interrupts.get();
+    let before = guest.host.interrupts.borrow().len();
     let up = |code| Key { code, flags: Key::E0 };
     let keys = [Key::press(0x2a), Key::press(0x1e), Key::release(0x1e), Key::release(0x2a), up(0x48)];
     press(&guest, &keys).unwrap();
-    assert_eq!(guest.host.interrupts.get(), before + 1, "one interrupt for all of them");
+    assert_eq!(guest.host.interrupts.borrow().len(), before + 1, "one interrupt for all of them");
     assert_eq!(guest.outcome(), Some(DONE));
     assert_eq!(guest.outcome(), None);
     let got: Vec<_> = guest.receive_all().iter().map(key).collect();

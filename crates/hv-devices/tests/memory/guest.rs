@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 
-use crate::single::{self, Host, OneBus};
+use crate::single::{self, Faults, Host, OneBus};
 use hv_devices::Balloon;
 use hv_devices::balloon::{Discard, OFFER};
 use hv_devices::ic::{Outcome, Refused};
 use hv_memory::GuestMemory as _;
+use hv_memory::testing::Memory;
 use hv_tlfs::vmbus::balloon::{BalloonHeader, MessageType, PageRange};
-use hv_vmbus::{Backend, DeviceId, Io, Pages, Started, Token};
+use hv_vmbus::testing::Serve;
+use hv_vmbus::{Io, Pages, Started, Token};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Pages of the rings: as many as Linux's driver takes, half of them for each direction.
@@ -26,8 +28,8 @@ thread_local! {
     static KEPT: RefCell<Option<Vec<Token>>> = const { RefCell::new(None) };
 }
 
-impl Backend<Discard> for Host {
-    fn start(&self, _: DeviceId, token: Token, _: &Discard, _: Pages<'_>) -> Started<()> {
+impl Serve<Discard> for Faults {
+    fn start(&self, _: &Memory, token: Token, _: &Discard, _: Pages<'_>) -> Started<()> {
         KEPT.with_borrow_mut(|kept| match kept {
             Some(kept) => {
                 kept.push(token);

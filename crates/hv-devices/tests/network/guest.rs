@@ -6,15 +6,10 @@ use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::nvsp::{MessageType, Version as Nvsp};
-use hv_tlfs::vmbus::{
-    ChannelId, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType as BusMessage,
-    OpenChannel, TargetInfo, Version, guid,
-};
-use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, Config, Contents, DeviceId, Event, Pages, Posted, Slot, Started, Token,
-};
+use hv_tlfs::vmbus::{Guid, guid};
+use hv_vmbus::testing::{self, Extra, Partition, Serve};
+use hv_vmbus::{Bus, BusFaults, Config, Contents, Pages, Slot, Started, Token};
 use std::cell::{Cell, RefCell};
-use zerocopy::{FromZeros, IntoBytes};
 
 /// Bytes of the guest's memory.
 const MEMORY: u64 = 8 << 20;
@@ -32,9 +27,11 @@ pub(crate) const MAC: [u8; 6] = [0, 0x15, 0x5d, 1, 2, 3];
 /// What an observer is shown: from the guest, part, size, and beginning.
 pub(crate) type Shown = (bool, u8, u32, Vec<u8>);
 
-/// The partition, and the back end of the card.
-pub(crate) struct Host {
-    pub(crate) memory: Memory,
+/// The partition.
+pub(crate) type Host = Partition<BackEnd>;
+
+/// The back end of the card, and what else the test sees.
+pub(crate) struct BackEnd {
     /// Frames that came from the guest.
     pub(crate) sent: RefCell<Vec<Vec<u8>>>,
     /// Requests are kept until the test completes them.
@@ -42,46 +39,14 @@ pub(crate) struct Host {
     pub(crate) held: RefCell<Vec<Token>>,
     /// Nothing is taken.
     pub(crate) full: Cell<bool>,
-    posted: RefCell<Vec<Vec<u8>>>,
-    /// What the card observed.
-    pub(crate) notes: RefCell<Vec<(u32, u64)>>,
     /// An observer is shown the data of packets.
     pub(crate) observed: Cell<bool>,
     pub(crate) shown: RefCell<Vec<Shown>>,
     /// The newest version that the card speaks.
     pub(crate) newest: Cell<u32>,
-    /// In units of 100 ns.
-    pub(crate) time: Cell<u64>,
 }
 
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(self.time.get())
-    }
-
-    fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
-        self.posted.borrow_mut().push(payload.to_vec());
-        Posted::Queued
-    }
-
-    fn interrupt(&self, _: u32, _: u8, _: u16) {}
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp < 4
-    }
-
-    fn observe(&self, event: Event) {
-        if let Event::Device { note, value, .. } = event {
-            self.notes.borrow_mut().push((note, value));
-        }
-    }
-
+impl Extra for BackEnd {
     fn sees_packets(&self) -> bool {
         self.observed.get()
     }
@@ -90,13 +55,9 @@ impl BusPort for Host {
         let Contents { from_guest, part, len, bytes, .. } = *contents;
         self.shown.borrow_mut().push((from_guest, part, len, bytes.to_vec()));
     }
-
-    fn faults(&self) -> impl BusFaults {
-        self
-    }
 }
 
-impl BusFaults for Host {
+impl BusFaults for BackEnd {
     fn is_planned(&self) -> bool {
         false
     }
@@ -106,10 +67,10 @@ impl BusFaults for Host {
     }
 }
 
-impl Backend<Request> for Host {
+impl Serve<Request> for BackEnd {
     fn start(
         &self,
-        _: DeviceId,
+        memory: &Memory,
         token: Token,
         request: &Request,
         data: Pages<'_>,
@@ -118,7 +79,7 @@ impl Backend<Request> for Host {
             return Started::Full;
         }
         let mut frame = vec![0; MAX_FRAME];
-        let len = request.write(&self.memory, data, &mut frame).unwrap();
+        let len = request.write(memory, data, &mut frame).unwrap();
         assert_eq!(len, request.len());
         frame.truncate(len);
         self.sent.borrow_mut().push(frame);
@@ -195,27 +156,20 @@ impl Guest {
     pub(crate) fn opened() -> Self {
         let mut card = Network::new();
         card.set_mac(MAC);
-        let host = Host {
-            memory: Memory::new(0, MEMORY).by_pages(),
+        let back_end = BackEnd {
             sent: RefCell::default(),
             hold: Cell::new(false),
             held: RefCell::default(),
             full: Cell::new(false),
-            posted: RefCell::default(),
-            notes: RefCell::default(),
             observed: Cell::new(false),
             shown: RefCell::default(),
             newest: Cell::new(u32::MAX),
-            time: Cell::new(0),
         };
+        let host = Partition::new(Memory::new(0, MEMORY).by_pages(), 4, back_end);
         let slot = Slot::offering(card, network::offer_of(MAC));
         let mut guest = Self { bus: Bus::new(Config::DEFAULT, slot), host, next: 1 };
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(BusMessage::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        guest.post(contact.as_bytes());
-        guest.post(MessageHeader::new(BusMessage::REQUEST_OFFERS).as_bytes());
+        guest.post(&testing::contact());
+        guest.post(&testing::request_offers());
         guest.open(1);
         guest
     }
@@ -269,8 +223,7 @@ impl Guest {
 
     /// Returns the kinds of messages that came from the host.
     pub(crate) fn posted(&self) -> Vec<u32> {
-        let kind = |payload: &Vec<u8>| u32::from_le_bytes(payload[..4].try_into().unwrap());
-        self.host.posted.take().iter().map(kind).collect()
+        self.host.mail().iter().map(|kind| kind.0).collect()
     }
 
     /// Establishes a GPADL of the first channel's.
@@ -279,31 +232,13 @@ impl Guest {
     }
 
     fn gpadl(&mut self, channel: u32, gpadl: u32, first: u64, pages: u64) {
-        let header = GpadlHeader {
-            header: MessageHeader::new(BusMessage::GPADL_HEADER),
-            channel: ChannelId(channel),
-            gpadl: GpadlId(gpadl),
-            range_buffer_len: (pages as u16 + 1) * 8,
-            range_count: 1,
-        };
         let list: Vec<u64> = (first..first + pages).collect();
-        self.post(&[header.as_bytes(), (pages * 4096).as_bytes(), list.as_bytes()].concat());
+        self.post(&testing::gpadl(channel, gpadl, &list));
     }
 
     pub(crate) fn open(&mut self, channel: u32) {
         self.gpadl(channel, channel, ring_of(channel), RING_PAGES);
-        self.post(
-            OpenChannel {
-                header: MessageHeader::new(BusMessage::OPEN_CHANNEL),
-                channel: ChannelId(channel),
-                open_id: channel,
-                ring_gpadl: GpadlId(channel),
-                target_vp: 0,
-                downstream_page_offset: RING_PAGES as u32 / 2,
-                user_data: [0; 120],
-            }
-            .as_bytes(),
-        );
+        self.post(&testing::open(channel, channel, RING_PAGES as u32 / 2));
     }
 
     fn ring_word(&self, page: u64, offset: u64) -> u32 {

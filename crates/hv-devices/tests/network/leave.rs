@@ -3,6 +3,7 @@
 use crate::guest::{Data, Guest, packet_message};
 use crate::life::{close, frame, indicated};
 use hv_devices::network::Received;
+use hv_tlfs::time::ReferenceTime;
 
 const MS: u64 = 10_000;
 const DISCONNECTED: u32 = 0x4001_000c;
@@ -18,7 +19,7 @@ fn rescinded(guest: &Guest, limit: u64) -> Option<u64> {
     (0..=limit).find(|_| {
         guest.bus.flush(&guest.host);
         let done = guest.posted().contains(&RESCIND);
-        guest.host.time.set(guest.host.time.get() + MS);
+        guest.host.now.set(ReferenceTime(guest.host.now.get().0 + MS));
         done
     })
 }

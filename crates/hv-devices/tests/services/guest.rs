@@ -2,6 +2,7 @@
 
 use crate::single::{self, Host, OneBus};
 use hv_memory::GuestMemory as _;
+use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelOffer;
 use hv_tlfs::vmbus::ic::{Header, MessageType, Negotiate, PipeHeader, Status, Version as IcVersion};
 use hv_vmbus::{Device, Io, Never};
@@ -65,7 +66,7 @@ impl<D: Device<Request = Never>> Guest<D> {
 
     /// Advances the time to this, in 100 ns.
     pub(crate) fn at(&self, now: u64) {
-        self.host.now.set(now);
+        self.host.now.set(ReferenceTime(now));
         self.bus.flush(&self.host);
     }
 

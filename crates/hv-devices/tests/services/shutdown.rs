@@ -115,14 +115,14 @@ fn who_closes_the_channel_has_answered_too() {
 #[test]
 fn every_packet_has_an_interrupt_of_its_own() {
     let guest = guest(version(3, 2));
-    let mut before = guest.host.interrupts.get();
+    let mut before = guest.host.interrupts.borrow().len();
     for _ in 0..3 {
         // The guest has not read the last request yet, so the ring is not empty.
         ask(&guest, Action::PowerOff, false).unwrap();
-        assert_eq!(guest.host.interrupts.get(), before + 1);
+        assert_eq!(guest.host.interrupts.borrow().len(), before + 1);
         let request = guest.receive().unwrap();
         guest.answer(&request, Status::SUCCESS, &[]);
-        before = guest.host.interrupts.get();
+        before = guest.host.interrupts.borrow().len();
         take(&guest);
     }
 }

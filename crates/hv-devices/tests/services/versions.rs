@@ -39,13 +39,13 @@ fn each_service_offers_what_stock_guests_take() {
 #[test]
 fn a_request_before_the_guest_knows_that_the_channel_is_open_costs_it_no_offer() {
     let guest = Guest::before_opening(Shutdown::new(), shutdown::OFFER);
-    guest.host.full.set(true);
+    guest.host.room.set(0);
     guest.open();
     let asked = guest.with(|device, io| (device.state(), device.ask(io, Action::PowerOff, false)));
     assert_eq!(asked, (State::Closed, Err(Refused::Closed)));
     guest.at(1);
     assert!(guest.receive().is_none());
-    guest.host.full.set(false);
+    guest.host.room.set(usize::MAX);
     guest.at(2);
     assert_eq!(offered(&guest).1.len(), 4);
     assert_eq!(guest.with(|device, _| device.state()), State::Negotiating);

@@ -127,10 +127,10 @@ fn a_refusal_that_waits_for_the_guest_is_over_after_a_restore() {
     let guest = Guest::new();
     guest.connect(1000, 5000);
     let [Told::Connect(stream, _)] = guest.news()[..] else { panic!() };
-    guest.host.shut.set(true);
+    guest.host.room.set(0);
     guest.with(|sockets, io| sockets.refuse(io, stream));
     guest.restore();
-    guest.host.shut.set(false);
+    guest.host.room.set(usize::MAX);
     guest.at(ReferenceTime(5));
     assert_eq!((guest.mail(), guest.connections()), (vec![MessageType::TL_CONNECT_RESULT], 0));
 }
@@ -139,7 +139,7 @@ fn a_refusal_that_waits_for_the_guest_is_over_after_a_restore() {
 fn a_rescind_that_waits_for_the_guest_is_carried_out_after_a_restore() {
     let mut guest = Guest::new();
     let (stream, ..) = guest.connected(1000, 5000);
-    guest.host.shut.set(true);
+    guest.host.room.set(0);
     guest.connect(1001, 5000);
     let [Told::Connect(other, _)] = guest.news()[..] else { panic!() };
     guest.with(|sockets, io| sockets.refuse(io, other));
@@ -147,7 +147,7 @@ fn a_rescind_that_waits_for_the_guest_is_carried_out_after_a_restore() {
     // An answer that has to wait is in front of the rescind.
     guest.open(3);
     guest.restore();
-    guest.host.shut.set(false);
+    guest.host.room.set(usize::MAX);
     guest.at(ReferenceTime(5));
     assert!(guest.mail().contains(&RESCIND));
 }
@@ -181,7 +181,7 @@ fn what_violates_the_protocol_ends_the_connection() {
         assert_eq!(guest.mail(), [RESCIND], "violation {at}");
         assert_eq!(guest.news().last(), Some(&Told::Ended(stream)), "violation {at}");
         assert_eq!(guest.host.faults.get(), 1, "violation {at}");
-        assert!(guest.host.notes.take().contains(&(note::FAILED, 0)), "violation {at}");
+        assert!(guest.notes().contains(&(note::FAILED, 0)), "violation {at}");
     }
 }
 

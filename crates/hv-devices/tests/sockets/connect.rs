@@ -26,7 +26,7 @@ fn the_guests_connection_is_offered_once_the_host_has_accepted() {
     let [Told::Credit(of, bytes)] = news[..] else { panic!("{news:?}") };
     assert_eq!(of, stream);
     assert_eq!(bytes, 5 * 4096 - 8 - cost(0), "the whole ring but for the end of the stream");
-    assert_eq!(guest.host.notes.take(), [(note::OPENED, 5000)]);
+    assert_eq!(guest.notes(), [(note::OPENED, 5000)]);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn the_guests_connection_is_refused_with_a_message() {
     assert_eq!((guest.news(), guest.connections()), (vec![], 0));
     guest.with(|sockets, io| sockets.accept(io, stream));
     assert_eq!(guest.mail(), [], "too late");
-    assert_eq!(guest.host.notes.take(), [(note::REFUSED, 5000)]);
+    assert_eq!(guest.notes(), [(note::REFUSED, 5000)]);
 }
 
 #[test]

@@ -7,15 +7,12 @@ use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::socket;
 use hv_tlfs::vmbus::{
-    ChannelId, CloseChannel, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType,
-    OfferChannel, OpenChannel, RelIdReleased, TargetInfo, TlConnectRequest, Version,
+    ChannelId, Guid, MessageHeader, MessageType, OfferChannel, RelIdReleased, TlConnectRequest,
 };
-use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Io, Moment, Never, Pages, Posted, Refused,
-    Slot, Started, Token,
-};
-use std::cell::{Cell, RefCell};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use hv_vmbus::testing::{self, Extra, Partition};
+use hv_vmbus::{Bus, BusFaults, Config, Event, Io, Moment, Never, Refused, Slot};
+use std::cell::Cell;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Connections at a time.
 pub(crate) const STREAMS: usize = 4;
@@ -56,67 +53,31 @@ impl From<News<'_>> for Told {
 }
 
 /// The partition.
-pub(crate) struct Host {
-    pub(crate) memory: Memory,
-    pub(crate) now: Cell<ReferenceTime>,
-    posted: RefCell<Vec<Vec<u8>>>,
-    /// Interrupts, by event flag.
-    pub(crate) interrupts: RefCell<Vec<u16>>,
+pub(crate) type Host = Partition<Watch>;
+
+/// What the test sees besides, and the faults.
+#[derive(Default)]
+pub(crate) struct Watch {
     /// How often the observer heard of news.
     pub(crate) calls: Cell<usize>,
-    /// What else devices told the observer: note and value.
-    pub(crate) notes: RefCell<Vec<(u32, u64)>>,
     pub(crate) faults: Cell<usize>,
-    /// The guest takes no messages.
-    pub(crate) shut: Cell<bool>,
     /// When the next connection is taken away.
     pub(crate) taken: Cell<Option<Moment>>,
     /// No packets are taken.
     pub(crate) mute: Cell<bool>,
 }
 
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
-    }
-
-    fn reference_time(&self) -> ReferenceTime {
-        self.now.get()
-    }
-
-    fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
-        if self.shut.get() {
-            return Posted::Full;
-        }
-        self.posted.borrow_mut().push(payload.to_vec());
-        Posted::Queued
-    }
-
-    fn interrupt(&self, _: u32, _: u8, flag: u16) {
-        self.interrupts.borrow_mut().push(flag);
-    }
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp == 0
-    }
-
+impl Extra for Watch {
     fn observe(&self, event: Event) {
         match event {
             Event::Device { note: note::NEWS, .. } => self.calls.set(self.calls.get() + 1),
-            Event::Device { note, value, .. } => self.notes.borrow_mut().push((note, value)),
             Event::Fault { .. } | Event::RingCorrupt { .. } => self.faults.set(self.faults.get() + 1),
             _ => {}
         }
     }
-
-    fn faults(&self) -> impl BusFaults {
-        self
-    }
 }
 
-impl BusFaults for Host {
+impl BusFaults for Watch {
     fn rescinds(&self, interface: &Guid, moment: Moment) -> bool {
         assert!(socket::port(*interface).is_some());
         let strikes = self.taken.get() == Some(moment);
@@ -128,12 +89,6 @@ impl BusFaults for Host {
 
     fn is_mute(&self) -> bool {
         self.mute.get()
-    }
-}
-
-impl Backend<Never> for Host {
-    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-        match *request {}
     }
 }
 
@@ -164,18 +119,7 @@ impl Guest {
 
     /// Creates a guest of a host that has none.
     pub(crate) fn alone() -> Self {
-        let host = Host {
-            memory: Memory::new(0, 1 << 20),
-            now: Cell::new(ReferenceTime::ZERO),
-            posted: RefCell::default(),
-            interrupts: RefCell::default(),
-            calls: Cell::new(0),
-            notes: RefCell::default(),
-            faults: Cell::new(0),
-            shut: Cell::new(false),
-            taken: Cell::new(None),
-            mute: Cell::new(false),
-        };
+        let host = Partition::new(Memory::new(0, 1 << 20), 1, Watch::default());
         let guest = Self { bus: Bus::new(Config::DEFAULT, Slot::new(Tested::new())), host, gpadls: 0 };
         guest.contact();
         guest
@@ -183,12 +127,8 @@ impl Guest {
 
     /// Makes contact, as a kernel does when it starts.
     pub(crate) fn contact(&self) {
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = header(MessageType::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        self.post(contact.as_bytes()).unwrap();
-        self.post(header(MessageType::REQUEST_OFFERS).as_bytes()).unwrap();
+        self.post(&testing::contact()).unwrap();
+        self.post(&testing::request_offers()).unwrap();
         self.host.posted.take();
     }
 
@@ -198,8 +138,12 @@ impl Guest {
 
     /// Returns the kinds of the messages that came from the host.
     pub(crate) fn mail(&self) -> Vec<MessageType> {
-        let kind = |payload: &Vec<u8>| MessageHeader::read_from_prefix(payload).unwrap().0.message_type;
-        self.host.posted.take().iter().map(kind).collect()
+        self.host.mail()
+    }
+
+    /// Takes what devices told the observer, but for news: note and value.
+    pub(crate) fn notes(&self) -> Vec<(u32, u64)> {
+        self.host.notes.take().into_iter().filter(|(note, _)| *note != note::NEWS).collect()
     }
 
     /// Returns the one offer that came from the host.
@@ -229,25 +173,8 @@ impl Guest {
     pub(crate) fn open_as_it_is(&mut self, channel: u32) {
         self.gpadls += 1;
         let pages: Vec<u64> = (first_page(channel)..).take(PAGES as usize).collect();
-        let gpadl = GpadlHeader {
-            header: header(MessageType::GPADL_HEADER),
-            channel: ChannelId(channel),
-            gpadl: GpadlId(self.gpadls),
-            range_buffer_len: (pages.len() as u16 + 1) * 8,
-            range_count: 1,
-        };
-        let range = PAGES * 4096;
-        self.post(&[gpadl.as_bytes(), range.as_bytes(), pages.as_bytes()].concat()).unwrap();
-        let open = OpenChannel {
-            header: header(MessageType::OPEN_CHANNEL),
-            channel: ChannelId(channel),
-            open_id: channel,
-            ring_gpadl: GpadlId(self.gpadls),
-            target_vp: 0,
-            downstream_page_offset: PAGES as u32 / 2,
-            user_data: [0; 120],
-        };
-        self.post(open.as_bytes()).unwrap();
+        self.post(&testing::gpadl(channel, self.gpadls, &pages)).unwrap();
+        self.post(&testing::open(channel, self.gpadls, PAGES as u32 / 2)).unwrap();
     }
 
     /// Empties the rings.
@@ -259,14 +186,13 @@ impl Guest {
 
     /// Closes a channel and releases its number, as Linux does after a rescind.
     pub(crate) fn release(&self, channel: u32) {
+        self.close(channel);
         let channel = ChannelId(channel);
-        self.post(CloseChannel { header: header(MessageType::CLOSE_CHANNEL), channel }.as_bytes()).unwrap();
         self.post(RelIdReleased { header: header(MessageType::RELID_RELEASED), channel }.as_bytes()).unwrap();
     }
 
     pub(crate) fn close(&self, channel: u32) {
-        let channel = ChannelId(channel);
-        self.post(CloseChannel { header: header(MessageType::CLOSE_CHANNEL), channel }.as_bytes()).unwrap();
+        self.post(&testing::close(channel)).unwrap();
     }
 
     fn word(&self, page: u64, offset: u64) -> u32 {

@@ -4,13 +4,10 @@ use hv_devices::storage::{self, CONTROLLERS, Failure, Piece, Request, SEGMENTS, 
 use hv_memory::GuestMemory;
 use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
-use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::vmbus::MessageType;
 use hv_tlfs::vmbus::storage::{Operation, Packet, PacketHeader, ScsiRequest};
-use hv_tlfs::vmbus::{
-    ChannelId, GpadlHeader, GpadlId, InitiateContact, MessageHeader, MessageType, OpenChannel, TargetInfo,
-    Version,
-};
-use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Pages, Posted, Slot, Started, Token};
+use hv_vmbus::testing::{self, Extra, Partition, Serve};
+use hv_vmbus::{Bus, BusFaults, Config, Pages, Slot, Started, Token};
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
@@ -24,9 +21,12 @@ const RING: u32 = (SPLIT as u32 - 1) * 4096;
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
-/// The partition, and the back end of the disks.
-pub(crate) struct Host {
-    pub(crate) memory: Memory,
+/// The partition.
+pub(crate) type Host = Partition<BackEnd>;
+
+/// The back end of the disks.
+#[derive(Default)]
+pub(crate) struct BackEnd {
     pub(crate) disks: RefCell<Vec<Vec<u8>>>,
     /// Requests are kept until the test completes them.
     pub(crate) hold: Cell<bool>,
@@ -34,38 +34,20 @@ pub(crate) struct Host {
     /// What the next request fails with.
     pub(crate) failure: Cell<Option<Failure>>,
     pub(crate) flushes: Cell<usize>,
-    posted: RefCell<Vec<Vec<u8>>>,
 }
 
-impl BusPort for Host {
-    type Memory = Memory;
-
-    fn memory(&self) -> &Memory {
-        &self.memory
+impl BusFaults for BackEnd {
+    fn is_planned(&self) -> bool {
+        false
     }
-
-    fn reference_time(&self) -> ReferenceTime {
-        ReferenceTime(0)
-    }
-
-    fn post(&self, _: u32, _: u8, payload: &[u8]) -> Posted {
-        self.posted.borrow_mut().push(payload.to_vec());
-        Posted::Queued
-    }
-
-    fn interrupt(&self, _: u32, _: u8, _: u16) {}
-
-    fn has_vp(&self, vp: u32) -> bool {
-        vp < 4
-    }
-
-    fn observe(&self, _: Event) {}
 }
 
-impl Backend<Request> for Host {
+impl Extra for BackEnd {}
+
+impl Serve<Request> for BackEnd {
     fn start(
         &self,
-        _: DeviceId,
+        memory: &Memory,
         token: Token,
         request: &Request,
         data: Pages<'_>,
@@ -75,13 +57,18 @@ impl Backend<Request> for Host {
             self.held.borrow_mut().push((token, *request, parts));
             return Started::Pending;
         }
-        Started::Done(self.serve(request, &parts))
+        Started::Done(self.serve(memory, request, &parts))
     }
 }
 
-impl Host {
+impl BackEnd {
     /// Does what a request asks for.
-    pub(crate) fn serve(&self, request: &Request, parts: &[(u64, u64)]) -> Result<(), Failure> {
+    pub(crate) fn serve(
+        &self,
+        memory: &Memory,
+        request: &Request,
+        parts: &[(u64, u64)],
+    ) -> Result<(), Failure> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
@@ -89,7 +76,7 @@ impl Host {
         let disk = &mut disks[usize::from(request.disk)];
         let copy = |gpa: u64, len: u64| {
             let mut bytes = vec![0; len as usize];
-            self.memory.read(gpa, &mut bytes).unwrap();
+            memory.read(gpa, &mut bytes).unwrap();
             bytes
         };
         match request.piece {
@@ -97,7 +84,7 @@ impl Host {
                 let mut at = offset as usize;
                 assert_eq!(parts.iter().map(|part| part.1).sum::<u64>(), len);
                 for (gpa, len) in parts {
-                    self.memory.write(*gpa, &disk[at..at + *len as usize]).unwrap();
+                    memory.write(*gpa, &disk[at..at + *len as usize]).unwrap();
                     at += *len as usize;
                 }
             }
@@ -162,23 +149,12 @@ impl Answer {
 impl Guest {
     /// Creates a guest before the controller's initialization.
     pub(crate) fn opened(controller: Storage<8>, disks: Vec<Vec<u8>>) -> Self {
-        let host = Host {
-            memory: Memory::new(0, MEMORY),
-            disks: RefCell::new(disks),
-            hold: Cell::new(false),
-            held: RefCell::default(),
-            failure: Cell::new(None),
-            flushes: Cell::new(0),
-            posted: RefCell::default(),
-        };
+        let back_end = BackEnd { disks: RefCell::new(disks), ..BackEnd::default() };
+        let host = Partition::new(Memory::new(0, MEMORY), 4, back_end);
         let slot = Slot::offering(controller, storage::offer_of(CONTROLLERS[0]));
         let mut guest = Self { bus: Bus::new(Config::DEFAULT, slot), host, next: 1 };
-        let mut contact = InitiateContact::new_zeroed();
-        contact.header = MessageHeader::new(MessageType::INITIATE_CONTACT);
-        contact.version = Version::V5_3;
-        contact.target_info = TargetInfo(0).with_sint(2);
-        guest.post(contact.as_bytes());
-        guest.post(MessageHeader::new(MessageType::REQUEST_OFFERS).as_bytes());
+        guest.post(&testing::contact());
+        guest.post(&testing::request_offers());
         guest.open(1, 1, &RINGS);
         guest
     }
@@ -218,32 +194,12 @@ impl Guest {
 
     /// Returns the messages that came from the host.
     pub(crate) fn posted(&self) -> Vec<MessageType> {
-        let kind = |payload: &Vec<u8>| MessageHeader::read_from_prefix(payload).unwrap().0.message_type;
-        self.host.posted.take().iter().map(kind).collect()
+        self.host.mail()
     }
 
     pub(crate) fn open(&mut self, channel: u32, gpadl: u32, pages: &[u64]) {
-        let header = GpadlHeader {
-            header: MessageHeader::new(MessageType::GPADL_HEADER),
-            channel: ChannelId(channel),
-            gpadl: GpadlId(gpadl),
-            range_buffer_len: (pages.len() as u16 + 1) * 8,
-            range_count: 1,
-        };
-        let range = pages.len() as u64 * 4096;
-        self.post(&[header.as_bytes(), range.as_bytes(), pages.as_bytes()].concat());
-        self.post(
-            OpenChannel {
-                header: MessageHeader::new(MessageType::OPEN_CHANNEL),
-                channel: ChannelId(channel),
-                open_id: channel,
-                ring_gpadl: GpadlId(gpadl),
-                target_vp: 0,
-                downstream_page_offset: pages.len() as u32 / 2,
-                user_data: [0; 120],
-            }
-            .as_bytes(),
-        );
+        self.post(&testing::gpadl(channel, gpadl, pages));
+        self.post(&testing::open(channel, gpadl, pages.len() as u32 / 2));
     }
 
     fn word(&self, page: u64, offset: u64) -> u32 {

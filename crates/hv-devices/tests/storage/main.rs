@@ -149,7 +149,7 @@ fn requests_are_answered_in_the_order_in_which_the_back_end_is_done() {
     assert_eq!(held.len(), 8, "as many as the slot has; the ninth waits in the ring");
     for at in [5, 0, 7, 2, 6, 1, 4, 3] {
         let (token, request, parts) = &held[at];
-        let outcome = guest.host.serve(request, parts);
+        let outcome = guest.host.serve(&guest.host.memory, request, parts);
         guest.bus.completed(guest.bus.devices(), *token, outcome, &guest.host).unwrap();
         let (_, answer) = guest.receive().unwrap();
         assert_eq!((answer.transaction, answer.ended()), (ids[at], (1, 0, 512)));
@@ -299,7 +299,7 @@ fn a_reset_is_answered_at_once_and_told_with_the_next_command() {
     let id = guest.start(&cdb10(0x28, 0, 1), 0, 512, 0x100);
     assert_eq!(guest.control(6, 0).packet.header.status.0, 0);
     let (token, request, parts) = guest.host.held.take().remove(0);
-    let outcome = guest.host.serve(&request, &parts);
+    let outcome = guest.host.serve(&guest.host.memory, &request, &parts);
     guest.bus.completed(guest.bus.devices(), token, outcome, &guest.host).unwrap();
     assert_eq!(guest.receive().unwrap().1.transaction, id, "what was outstanding is completed all the same");
     refused(&guest.command(&[0, 0, 0, 0, 0, 0], 0, 0), Sense::RESET);

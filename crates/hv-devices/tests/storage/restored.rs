@@ -81,7 +81,7 @@ fn controller(blocks: u32) -> Storage<8> {
 
 impl Run {
     fn complete(&mut self, (token, request, parts): InFlight) {
-        let outcome = self.guest.host.serve(&request, &parts);
+        let outcome = self.guest.host.serve(&self.guest.host.memory, &request, &parts);
         self.guest.bus.completed(self.guest.bus.devices(), token, outcome, &self.guest.host).unwrap();
     }
 
@@ -197,7 +197,7 @@ fn a_packet_that_came_before_the_save_is_answered_after_the_restore() {
     let held: Vec<InFlight> = guest.host.held.take();
     assert_eq!(held.len(), 1, "a paused bus takes no packet");
     for (token, request, parts) in held {
-        let outcome = guest.host.serve(&request, &parts);
+        let outcome = guest.host.serve(&guest.host.memory, &request, &parts);
         guest.bus.completed(guest.bus.devices(), token, outcome, &guest.host).unwrap();
     }
     assert!(image(&guest).is_ok() && guest.bus.is_idle());
