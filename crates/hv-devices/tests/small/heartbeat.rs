@@ -82,7 +82,7 @@ fn a_guest_that_does_not_answer_is_asked_on_and_the_ring_never_overflows() {
         guest.port.time += 2 * SECOND;
         guest.server.flush(&mut guest.port);
     }
-    assert_eq!(beats(&mut guest), []);
+    assert!(beats(&mut guest).is_empty());
     let mut seen = 0;
     while let Some(request) = guest.receive() {
         assert_eq!(request.payload[28..36], [0; 8], "the same number, since it was not answered");
@@ -135,12 +135,12 @@ fn packets_that_answer_nothing_are_ignored() {
         let mut packet = good.clone();
         change(&mut packet);
         guest.send(&packet).unwrap();
-        assert_eq!(beats(&mut guest), [], "{what}");
+        assert!(beats(&mut guest).is_empty(), "{what}");
     }
     guest.send(&good).unwrap();
     assert_eq!(beats(&mut guest), [1]);
     guest.send(&good).unwrap();
-    assert_eq!(beats(&mut guest), [], "the same again");
+    assert!(beats(&mut guest).is_empty(), "the same again");
 }
 
 #[test]

@@ -362,7 +362,7 @@ fn a_signal_that_the_hypervisor_did_not_take_is_made_up_for() {
     queue.submit(2, &[2], None).unwrap();
     assert_eq!(host.take_signals(), [0x2003]);
     assert!(queue.next(&mut [0; 8]).unwrap().is_none());
-    assert_eq!(host.take_signals(), [], "once");
+    assert!(host.take_signals().is_empty(), "once");
     host.set_status(HvStatus::INVALID_CONNECTION_ID);
     // Nor does a poll that finds nothing: that makes up for it as well.
     assert!(matches!(queue.to_host().signal(), Err(Error::Post(_))));
