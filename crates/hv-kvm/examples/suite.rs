@@ -19,18 +19,11 @@ mod virt;
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod kvm {
-    use std::io::Write as _;
-
     use hv_conformance::loopback;
-    use hv_kvm::vm_memory::{Bytes as _, GuestAddress, GuestMemoryMmap};
-    use hv_kvm::{KvmVm, Layout, Machine, Observer, RunOutcome, Vm as _};
     use hv_machine::{Firmware, RNG_SEED_LEN, Spec};
-    use hv_partition::{
-        Bus, BusObserver, Config, DeviceId, HostBackend, Never, Pages, Partition, Port, PortTarget, Started,
-        Token, Vp, VpContext,
-    };
+    use hv_partition::{Port, PortTarget};
 
-    use crate::virt::PLATFORM;
+    use crate::virt::{self, Console, PLATFORM};
 
     const MEMORY: u64 = 64 << 20;
 
@@ -56,23 +49,6 @@ mod kvm {
         PortTarget::Event { vp, sint: loopback::EVENT_SINT, base, count }
     }
 
-    /// Observer that shows the console.
-    struct Console;
-
-    impl Observer for Console {
-        fn console(&self, byte: u8) {
-            let _ = std::io::stdout().lock().write_all(&[byte]);
-        }
-    }
-
-    impl BusObserver for Console {}
-
-    impl HostBackend<Never> for Console {
-        fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
-            match *request {}
-        }
-    }
-
     pub(super) fn main() -> Result<(), Box<dyn std::error::Error>> {
         let arguments: Vec<String> = std::env::args().collect();
         let [_, guest, vps, append @ ..] = &*arguments else {
@@ -86,19 +62,6 @@ mod kvm {
                 .with_vps(vps)
                 .with_firmware(Firmware::DeviceTree),
         )?;
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(PLATFORM.ram_base), MEMORY as usize)])?;
-        for (address, bytes) in &image.segments {
-            memory.write_slice(bytes, GuestAddress(*address))?;
-        }
-        let machine = Machine::new(KvmVm::create(memory, vps as usize, Layout::VIRT)?, Console)?;
-        let config = Config::new(machine.vm().counter_frequency());
-        let states: Vec<Vp<parking_lot::RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
-        let bus: Bus<parking_lot::RawMutex> = Bus::new(config.vmbus);
-        let partition = Partition::new(config.hypervisor, &states, &PORTS, &bus);
-        hv_kvm::enter_sandbox(&[])?;
-        match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
-            RunOutcome::PowerOff => Ok(()),
-            outcome => Err(format!("the guest ended with {outcome:?}").into()),
-        }
+        virt::run(&image, (MEMORY, vps), &PORTS, Console { tells: false })
     }
 }
