@@ -5,6 +5,7 @@ use core::ptr::null_mut;
 use std::sync::atomic::Ordering;
 
 use hv_devices::network::Received;
+use hv_guest::page::Page;
 
 use super::SINT;
 use super::devices::{KernelWorld, pointer, zeros};
@@ -31,29 +32,49 @@ fn a_kernel_reads_and_writes_disks_with_requests_in_flight_and_takes_frames() {
     assert_eq!(offers.iter().filter(|offer| offer.kind == HV_DEVICE_STORAGE).count(), 1);
     let disks = machine.open_storage();
     assert_eq!((disks[0].lun, disks[1].lun, disks[1].block_size, disks[1].blocks), (0, 1, 512, 2048));
+    calls_that_wait(&mut machine, &disks[1]);
+    let memory = machine.memory(16);
+    requests_in_flight(&mut machine, &disks[0], memory);
+    write_without_a_copy(&mut machine, &disks[0], &memory[0]);
+    assert_eq!(machine.open_net(), 0);
+    frames_both_ways(&mut machine);
+    // SAFETY: a card that is open, and a bus.
+    assert_eq!(unsafe { hv_net_close(machine.net, machine.bus) }, 0);
+    // SAFETY: a controller that is open, and a bus.
+    assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
+    machine.close();
+    // The objects can be used again.
+    machine.connect();
+    machine.open_storage();
+    // SAFETY: a controller that is open, and a bus.
+    assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
+    machine.close();
+}
 
-    // The calls that wait, with memory of any kind.
+/// Reads, writes and flushes by the calls that wait, with memory of any kind.
+fn calls_that_wait(machine: &mut KernelWorld, disk: &hv_disk) {
     let mut sectors = std::vec![0_u8; 3 * BLOCK + 1];
     let into = sectors[1..].as_mut_ptr().cast();
     // SAFETY: a controller that is open, a disk, and room for three blocks.
-    assert_eq!(unsafe { hv_storage_read(machine.storage, &disks[1], 5, into, 3 * BLOCK) }, 0);
+    assert_eq!(unsafe { hv_storage_read(machine.storage, disk, 5, into, 3 * BLOCK) }, 0);
     assert_eq!(sectors[1..], machine.world.host.disks.lock().unwrap()[1][5 * BLOCK..8 * BLOCK]);
     // SAFETY: a controller that is open, a disk, and two blocks.
-    let wrote = unsafe { hv_storage_write(machine.storage, &disks[1], 2046, into, 2 * BLOCK) };
+    let wrote = unsafe { hv_storage_write(machine.storage, disk, 2046, into, 2 * BLOCK) };
     assert_eq!(wrote, 0);
     assert_eq!(machine.world.host.disks.lock().unwrap()[1][2046 * BLOCK..], sectors[1..=2 * BLOCK]);
     // SAFETY: a controller that is open, and a disk.
-    assert_eq!(unsafe { hv_storage_flush(machine.storage, &disks[1]) }, 0);
+    assert_eq!(unsafe { hv_storage_flush(machine.storage, disk) }, 0);
     assert_eq!(machine.world.host.flushes.load(Ordering::Relaxed), 1);
+}
 
-    // Eight in flight, which the host ends in another order.
-    let memory = machine.memory(16);
+/// Has eight reads in flight, which the host ends in another order.
+fn requests_in_flight(machine: &mut KernelWorld, disk: &hv_disk, memory: &[Page]) {
     machine.world.host.hold.store(true, Ordering::Relaxed);
     for n in 0..8 {
         let (tag, place) = (core::ptr::without_provenance_mut(100 + n), pointer(&memory[2 * n]));
         // SAFETY: a controller that is open, a disk, and two pages that nothing else uses.
         let submitted = unsafe {
-            hv_storage_submit_read(machine.storage, &disks[0], 10 * n as u64, place, 5 * BLOCK as u32, tag)
+            hv_storage_submit_read(machine.storage, disk, 10 * n as u64, place, 5 * BLOCK as u32, tag)
         };
         assert_eq!(submitted, 0);
     }
@@ -72,22 +93,24 @@ fn a_kernel_reads_and_writes_disks_with_requests_in_flight_and_takes_frames() {
     }
     assert_eq!(ended.len(), 8);
     assert!(!ended.is_sorted(), "in the host's order: {ended:?}");
+}
 
-    // A write without a copy, and a flush.
-    memory[0].write(0, &[0x5a; 4096]);
+/// Writes a page that is not copied, and flushes.
+fn write_without_a_copy(machine: &mut KernelWorld, disk: &hv_disk, page: &Page) {
+    page.write(0, &[0x5a; 4096]);
     // SAFETY: a controller that is open, a disk, and a page that nothing else uses.
-    let submitted = unsafe {
-        hv_storage_submit_write(machine.storage, &disks[0], 8, 1, pointer(&memory[0]), 4096, null_mut())
-    };
+    let submitted =
+        unsafe { hv_storage_submit_write(machine.storage, disk, 8, 1, pointer(page), 4096, null_mut()) };
     assert_eq!(submitted, 0);
     // SAFETY: a controller that is open, and a disk.
-    assert_eq!(unsafe { hv_storage_submit_flush(machine.storage, &disks[0], null_mut()) }, 0);
-    assert_eq!(machine.poll().unwrap().memory, pointer(&memory[0]));
+    assert_eq!(unsafe { hv_storage_submit_flush(machine.storage, disk, null_mut()) }, 0);
+    assert_eq!(machine.poll().unwrap().memory, pointer(page));
     assert_eq!(machine.poll().unwrap().memory, null_mut());
     assert_eq!(machine.world.host.disks.lock().unwrap()[0][8 * BLOCK..][..4096], [0x5a; 4096]);
+}
 
-    // The card, while the disk is open.
-    assert_eq!(machine.open_net(), 0);
+/// Sends a frame and receives one.
+fn frames_both_ways(machine: &mut KernelWorld) {
     let mut info = hv_net_info::default();
     // SAFETY: a card that is open, and a place for what is known of it.
     assert_eq!(unsafe { hv_net_info(machine.net, &mut info) }, 0);
@@ -104,17 +127,6 @@ fn a_kernel_reads_and_writes_disks_with_requests_in_flight_and_takes_frames() {
     let mut receive = || unsafe { hv_net_receive(machine.net, room.as_mut_ptr().cast(), 1514) };
     assert_eq!((receive(), receive()), (600, 0));
     assert_eq!(room[..600], to_us);
-    // SAFETY: a card that is open, and a bus.
-    assert_eq!(unsafe { hv_net_close(machine.net, machine.bus) }, 0);
-    // SAFETY: a controller that is open, and a bus.
-    assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
-    machine.close();
-    // The objects can be used again.
-    machine.connect();
-    machine.open_storage();
-    // SAFETY: a controller that is open, and a bus.
-    assert_eq!(unsafe { hv_storage_close(machine.storage, machine.bus, None, null_mut()) }, 0);
-    machine.close();
 }
 
 #[test]
