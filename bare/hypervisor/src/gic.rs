@@ -82,9 +82,9 @@ pub(crate) fn init_cpu(cpu: usize) {
     isb();
 }
 
-/// Has an SPI that is edge-triggered come to the hypervisor, on this CPU, and once at once: a device that had something
-/// before has raised its line already, and that edge is lost (IHI 0069, GICD_ICFGR: such a line is not pending by its
-/// level). It would raise no other until this one is acknowledged.
+/// Routes an edge-triggered SPI to this CPU, and makes it pending once: a device that had something before has raised
+/// its line already, and that edge is lost (IHI 0069, GICD_ICFGR: such a line is not pending by its level). The device
+/// raises no other until this one is acknowledged.
 pub(crate) fn take(intid: u32, cpu: usize) {
     MachineGic.set_edge(cpu, intid, true);
     MachineGic.route(intid, cpu);

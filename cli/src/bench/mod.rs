@@ -27,7 +27,7 @@ use table::Table;
 ///
 /// A guest program repeats each operation on a machine where one instruction takes one nanosecond, so the counts are
 /// instructions of guest and hypervisor, and reproducible. Debian's 6.12 kernel then boots with and without the
-/// hypervisor. Only wall-clock times vary from run to run.
+/// hypervisor. Only wall-clock times and the figures of Linux's drivers vary from run to run.
 ///
 /// To measure hv-host in process, in nanoseconds: cargo bench -p hv-host
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     /// Those of other versions of QEMU or rustc are only shown. bare/bench/figures.json has the project's.
     #[arg(long, value_name = "FILE|-")]
     compare: Option<Input>,
-    /// Tolerance of the comparison, in percent; wall-clock times are not compared
+    /// Tolerance of the comparison, in percent; wall-clock times and Linux's drivers are not compared
     #[arg(long, value_name = "PERCENT", default_value_t = 2, value_parser = value::whole::<u32>(0..=100, "percent"))]
     tolerance: u32,
     /// Number of boots for wall-clock times; the fastest counts
@@ -95,8 +95,10 @@ impl Choice {
     fn lines(&self) -> anyhow::Result<Vec<&'static Line>> {
         let wanted: Vec<_> = LINES.iter().filter(|line| self.wants(line.name)).collect();
         if wanted.is_empty() {
-            let how = if self.exact { "is called" } else { "has in its name" };
-            bail!("no figure {how} {}; see `hv bench --list`", self.filter);
+            let name = &self.filter;
+            let why =
+                if self.exact { format!("is called {name}") } else { format!("has {name} in its name") };
+            bail!("no figure {why}; see `hv bench --list`");
         }
         if let Some(line) = wanted.iter().find(|line| self.rounds != 1 && !line.group.repeats()) {
             bail!(
@@ -114,8 +116,9 @@ enum What {
     Devices(developer::BenchDevicesArgs),
 }
 
-/// Options that say nothing to a profile: it needs the debug information of the hypervisor that it builds.
-const NOT_OF_PROFILE: [&str; 7] = ["filter", "exact", "rounds", "list", "compare", "runs", "hypervisor"];
+/// Options that --profile excludes: it needs the debug information of the hypervisor that it builds.
+const NOT_OF_PROFILE: [&str; 8] =
+    ["filter", "exact", "rounds", "list", "compare", "tolerance", "runs", "hypervisor"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -203,8 +206,12 @@ fn measure(
 
 /// Hands `hv bench --profile` over to the developers' commands.
 fn profile(args: &Args, name: &str) -> anyhow::Result<Exit> {
-    let chosen = Choice { filter: name.to_owned(), exact: true, rounds: 2 };
-    if chosen.lines()?.iter().any(|line| line.group == Group::Network) {
+    let chosen = Choice { filter: name.to_owned(), exact: true, rounds: 1 };
+    let lines = chosen.lines()?;
+    if lines.iter().any(|line| !line.group.repeats()) {
+        bail!("--profile {name}: it is not measured by repetition; choose another of `hv bench --list`");
+    }
+    if lines.iter().any(|line| line.group == Group::Network) {
         bail!(
             "{name} has no profile: the guest waits between frames, for more instructions than can be logged"
         );

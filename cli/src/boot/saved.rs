@@ -29,7 +29,7 @@ impl Args {
     /// port in any case.
     ///
     /// # Errors
-    /// The machine's are none, or contradict the network that is given.
+    /// The machine's options are invalid, or contradict the network that is given.
     pub(super) fn with(&self, saved: &Options) -> anyhow::Result<Self> {
         let services = Services::of_bits(saved.devices);
         ensure!(

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// RunOutcome of a run.
+/// Outcome of a run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunOutcome {

@@ -5,6 +5,7 @@ use crate::smbios::Identity;
 
 /// Bytes of entropy for a guest.
 pub const RNG_SEED_LEN: usize = 64;
+
 /// The description of the machine that a guest gets.
 ///
 /// Exhaustive on purpose: a host that reports or offers the forms has to name each.

@@ -160,7 +160,7 @@ fn of_system(targets: &str, own: &str, release: &str) -> Vec<(String, String)> {
 /// what is to be removed.
 ///
 /// # Errors
-/// It is none.
+/// It is not one.
 pub fn package_name(text: &str) -> Result<String, String> {
     let is_start = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let is_one = text.len() >= 2
@@ -177,7 +177,7 @@ pub fn package_name(text: &str) -> Result<String, String> {
 /// Checks the address of a mirror.
 ///
 /// # Errors
-/// It is none that a `sources.list` takes.
+/// It is not an address that a `sources.list` takes.
 pub fn mirror(text: &str) -> Result<String, String> {
     let kinds = ["http://", "https://", "file:/", "copy:/", "mirror+file:/"];
     let is_one = kinds.iter().any(|kind| text.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))

@@ -332,9 +332,9 @@ impl<'w> Window<'w> {
     /// # Safety
     ///
     /// `gpa` is a multiple of 4096, and the range that starts there, as long as `pages`, lies in the range that
-    /// firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device tree). There
-    /// is no RAM, and nothing else uses them, not even after `'w`: the host may put memory over what is there. `pages`
-    /// is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
+    /// firmware names for VMBus (ACPI `_CRS` of the device that has VMBus below it, `ranges` in a device tree). No RAM
+    /// is at these addresses, and nothing else uses them, not even after `'w`: the host may put memory over what is
+    /// there. `pages` is mapped to them, in their order, as normal memory, and keeps the contract of [`Page::at`].
     #[must_use]
     pub const unsafe fn new(pages: &'w [Page], gpa: u64) -> Self {
         Self { pages, gpa }

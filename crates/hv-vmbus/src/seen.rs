@@ -33,8 +33,8 @@ pub struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// Returns a packet of the guest with this payload, which lists no memory: id 0, no flags, and the payload's
-    /// length, rounded to 8.
+    /// Returns a packet from the guest that lists no memory: id 0, no flags, the payload's length rounded up to a
+    /// multiple of 8, and of the payload the first [`SEEN_BYTES`].
     #[must_use]
     pub const fn new(channel: ChannelId, interface: Guid, kind: PacketType, payload: &'a [u8]) -> Self {
         Self {
@@ -126,7 +126,7 @@ pub struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
-    /// Returns a part of a packet that the guest sent, with these bytes and the id 0.
+    /// Returns a part of a packet from the guest, with the id 0, and of these bytes the first [`CONTENTS_BYTES`].
     #[must_use]
     pub const fn new(channel: ChannelId, interface: Guid, part: u8, bytes: &'a [u8]) -> Self {
         let shown = bytes.split_at(if bytes.len() < CONTENTS_BYTES { bytes.len() } else { CONTENTS_BYTES }).0;

@@ -6,7 +6,7 @@ use std::path::Path;
 use addr2line::Loader;
 use anyhow::{Context as _, anyhow};
 
-/// A place in the source.
+/// A function of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Function {
     /// Its path, without generic arguments.
@@ -78,7 +78,8 @@ fn short(name: &str) -> String {
     result
 }
 
-/// Returns a file's path from the root of the checkout, or from the package for one from elsewhere.
+/// Returns a file's path from the root of the checkout, from library/ for the standard library's, and as it is
+/// otherwise.
 fn from_root(file: &str) -> String {
     const FOLDERS: [&str; 2] = ["/crates/", "/bare/"];
     let own = FOLDERS.iter().find_map(|folder| file.rfind(folder).map(|place| &file[place + 1..]));

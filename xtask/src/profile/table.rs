@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::functions::{Function, Functions};
 use super::log::Counts;
 
-/// Functions with less than this of an instruction in an operation are one row.
+/// Functions that take fewer instructions of an operation than this share a row.
 const LEAST: f64 = 0.5;
 
 /// The profile of an operation.
@@ -25,7 +25,7 @@ pub(super) struct Table {
     functions: Vec<Row>,
 }
 
-/// A function, without what it calls, unless that is part of the row's name.
+/// A function, without those that it calls, inlined or not.
 #[derive(Debug, Serialize)]
 struct Row {
     instructions: f64,
@@ -84,11 +84,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, instructions, guest, functions, .. } = self;
         writeln!(f, "{name}: {instructions} instructions, {guest:.1} of them in the guest\n")?;
-        writeln!(
-            f,
-            "{:>7}  {:>6}  function, without those that it calls and that are not inlined",
-            "insn", "share"
-        )?;
+        writeln!(f, "{:>7}  {:>6}  function, without those that it calls, inlined or not", "insn", "share")?;
         let row = |f: &mut fmt::Formatter<'_>, count: f64, what: &str| {
             writeln!(f, "{count:>7.1}  {:>4.1} %  {what}", count / instructions * 100.0)
         };

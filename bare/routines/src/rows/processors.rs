@@ -120,8 +120,8 @@ fn starts<O: Os>(cx: &Cx<'_, O>) {
 
 fn rest<O: Os>(cx: &Cx<'_, O>, n: usize) {
     processors::notify_long_spin_wait(cx.hv, 1 << 20).expect("it takes notice");
-    let nobodys = DeviceInterrupt::new(0x1234, 0x8_0000, 64, 64);
+    let unowned = DeviceInterrupt::new(0x1234, 0x8_0000, 64, 64);
     let to_all = set(0..cx.os.vps());
-    let error = processors::retarget_interrupt(cx.hv, &mut cx.call_page(n), &nobodys, &to_all, true);
+    let error = processors::retarget_interrupt(cx.hv, &mut cx.call_page(n), &unowned, &to_all, true);
     assert!(matches!(error, Err(RepError::Status { .. })), "there is no such device: {error:?}");
 }

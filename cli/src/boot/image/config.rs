@@ -10,7 +10,7 @@ const ARCHITECTURE: &str = "aa64";
 /// A system that can be booted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its name in the boot loader's files, or of the kernel's.
+    /// Its name in the boot loader's files, or the name of the kernel's file.
     pub(super) id: String,
     pub(super) title: String,
     pub(super) version: String,

@@ -1,4 +1,4 @@
-//! The root of a system on a disk, for who made it.
+//! The root of a system on a disk, for the code that makes its image.
 
 use std::fs::File;
 
