@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// Reason why a message or signal was rejected.
+/// Reason why a message or signal was rejected. Exhaustive on purpose: each becomes a status of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The connection belongs to no port of VMBus: `HV_STATUS_INVALID_CONNECTION_ID`.
