@@ -8,11 +8,18 @@ image=/dev/sda bundle=/dev/sdb
 [ -b ${image}2 ] || { image=/dev/sdb bundle=/dev/sda; }
 root=/r
 mkdir -p $root
-mount -t ext4 -o noinit_itable,noatime ${image}2 $root
-cd $root
+open() {
+    mount -t ext4 -o noinit_itable,noatime$1 ${image}2 $root
+    cd $root
+}
+close() {
+    cd /
+    umount $root
+}
 dpkg=var/lib/dpkg
 if [ "$1" != resume ]; then
     say unpacking
+    open
     tar -xf $bundle
     # What is one file for all packages.
     cat $dpkg/hv/status >> $dpkg/status
@@ -21,9 +28,11 @@ if [ "$1" != resume ]; then
     done
     rm -r $dpkg/hv
     : >> $dpkg/available
-    sync
+    close
     say configuring
 fi
+# If the machine is killed, what a package's script wrote is on the disk before dpkg's record that it ran.
+open ,data=journal
 mkdir -p proc sys dev run tmp boot/efi
 chmod 1777 tmp
 mount -t proc proc proc
@@ -36,7 +45,7 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # What base-passwd and awk's alternative would make is needed before they are configured.
 [ -s etc/passwd ] || cp usr/share/base-passwd/passwd.master etc/passwd
 [ -s etc/group ] || cp usr/share/base-passwd/group.master etc/group
-[ -e usr/bin/awk ] || ln -s mawk usr/bin/awk
+[ -L usr/bin/awk ] || ln -s mawk usr/bin/awk
 # No service is started.
 printf '#!/bin/sh\nexit 101\n' > usr/sbin/policy-rc.d
 chmod 755 usr/sbin/policy-rc.d
@@ -68,6 +77,5 @@ rm -f var/lib/dbus/machine-id
 mkdir -p var/lib/dbus
 ln -s /etc/machine-id var/lib/dbus/machine-id
 umount tmp run dev sys proc
-cd /
-umount $root
+close
 say done

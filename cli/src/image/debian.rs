@@ -10,9 +10,10 @@ use clap::ValueEnum;
 use super::guest::{self, Failed, Job};
 use super::layer::{About, Layer, Ready, Work};
 use super::table::{self, Table};
-use super::{bundle, efi, own};
+use super::{bundle, efi, keys, own};
 use crate::disks::copy_data;
 use crate::exit::Exit;
+use crate::input::Input;
 use crate::output::Folder;
 use crate::setup::cache::Cache;
 use crate::setup::debian::{Archive, Packages, Release, mirror, package_name};
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Mirror of Debian's packages [default: the sources of this system]
     #[arg(long, value_name = "URL", value_parser = mirror)]
     mirror: Option<String>,
+    /// File with public keys of ssh that may log in as root; repeatable
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Vec<Input>,
     /// The image to make; it must not exist
     file: PathBuf,
 }
@@ -50,6 +54,7 @@ const HELP: &str = "\
 Examples:
   cargo hv image debian debian.img
   cargo hv image debian --suite trixie --include curl,git --size 4G debian.img
+  cargo hv image debian --ssh-key ~/.ssh/id_ed25519.pub debian.img
   cargo hv boot --disk debian.img --net user,forward=tcp:2222:22
 
 Exit codes:
@@ -133,6 +138,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Makes the image.
 fn make(args: &Args) -> anyhow::Result<()> {
+    let keys = keys::read(&args.ssh_key)?;
     let cache = Cache::open()?;
     let suite = args.suite.to_possible_value().map(|suite| suite.get_name().to_owned()).unwrap_or_default();
     let release = Release { name: &suite, mirror: args.mirror.as_deref() };
@@ -151,7 +157,10 @@ fn make(args: &Args) -> anyhow::Result<()> {
         },
         _ => bail!("apt has resolved no packages"),
     };
-    copy(&ready.image, &args.file)
+    copy(&ready.image, &args.file, |image| match &*keys {
+        "" => Ok(()),
+        keys => keys::authorize(image, keys, &e2fsprogs("debugfs")?),
+    })
 }
 
 /// Returns the files that are added to those of a base; `None` if the base has others than these.
@@ -213,10 +222,10 @@ impl Recipe<'_> {
         let image = work.image();
         let table = match self.below {
             Some(below) => {
-                copy(&below.image, &image)?;
+                copy(&below.image, &image, |_| Ok(()))?;
                 below.about.table()
             }
-            None => table::make(&image, self.args.size, &mke2fs()?)?,
+            None => table::make(&image, self.args.size, &e2fsprogs("mke2fs")?)?,
         };
         let own = match self.below {
             Some(_) => Vec::new(),
@@ -242,21 +251,20 @@ impl Recipe<'_> {
     }
 }
 
-/// Finds mke2fs, or installs it.
-fn mke2fs() -> anyhow::Result<PathBuf> {
-    const NAME: &str = "mke2fs";
+/// Finds a program of e2fsprogs, or installs it.
+fn e2fsprogs(name: &str) -> anyhow::Result<PathBuf> {
     let find = || {
-        process::which(NAME).or_else(|| Some(Path::new("/usr/sbin").join(NAME)).filter(|path| path.is_file()))
+        process::which(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
     };
     if let Some(found) = find() {
         return Ok(found);
     }
-    system::install(NAME, &["e2fsprogs"])?;
-    find().context("mke2fs is missing, though e2fsprogs was installed")
+    system::install(name, &["e2fsprogs"])?;
+    find().with_context(|| format!("{name} is missing, though e2fsprogs was installed"))
 }
 
-/// Copies an image, without its holes; the copy has its name when it is complete.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+/// Copies an image, without its holes, and changes the copy, which has its name when it is complete.
+fn copy(from: &Path, to: &Path, change: impl FnOnce(&File) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let explain = || format!("cannot write the image {}", to.display());
     let _orderly = interrupt::orderly();
     let source = File::open(from).with_context(|| format!("cannot read the image {}", from.display()))?;
@@ -269,6 +277,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
         new.file.set_len(bytes).with_context(explain)?;
         copy_data(&source, (&new.file, 0), bytes, |done| task.position(done)).with_context(explain)?;
     }
+    change(&new.file).with_context(explain)?;
     new.commit().with_context(explain)
 }
 

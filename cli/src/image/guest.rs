@@ -50,7 +50,11 @@ pub(super) fn run(job: Job<'_>, mut unpacked: impl FnMut() -> anyhow::Result<()>
     let _orderly = interrupt::orderly();
     let mut command = child::tied(Path::new(child::SELF), &line(job));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut task = ui::Task::new("Starting a guest that installs the packages");
+    let mut task = ui::Task::new(if job.resume {
+        "Starting a guest that continues to configure the packages"
+    } else {
+        "Starting a guest that installs the packages"
+    });
     let mut child = command.spawn().context("cannot start hv exec")?;
     let (sender, lines) = channel();
     let send = move |line: &str| drop(sender.send(line.to_owned()));

@@ -7,7 +7,7 @@
 //! 4. [`efi`] reads kernel, initrd and boot loader from the root, and writes the EFI partition.
 //!
 //! The result is a [`layer`] in the cache. Packages of `--include` are a layer above that of the packages which all
-//! images have.
+//! images have. The file that the user gets is a copy, with the [`keys`] of `--ssh-key`.
 
 mod archive;
 mod bundle;
@@ -15,6 +15,7 @@ mod control;
 mod debian;
 mod efi;
 mod guest;
+mod keys;
 mod layer;
 mod own;
 mod table;

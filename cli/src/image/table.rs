@@ -19,6 +19,8 @@ use crate::setup::size;
 const BLOCK: u64 = 512;
 const EFI: u64 = 256 << 20;
 const START: u64 = 1 << 20;
+/// Where the root begins.
+pub(super) const ROOT: u64 = START + EFI;
 /// What a GPT takes at the end of a disk, rounded up.
 const END: u64 = 1 << 20;
 /// Bytes that are written at a time, unless all are 0.
@@ -33,7 +35,7 @@ pub(super) struct Table {
 
 /// Returns the size of an image whose root has this size.
 pub(super) const fn around(root: u64) -> u64 {
-    START + EFI + root.next_multiple_of(START) + END
+    ROOT + root.next_multiple_of(START) + END
 }
 
 /// Makes the partitions of an image of `size` bytes, and an empty ext4 in the second of them. `mke2fs` is that of
@@ -54,10 +56,10 @@ pub(super) fn make(path: &Path, size: u64, mke2fs: &Path) -> anyhow::Result<Tabl
     let file = File::create_new(path).with_context(explain)?;
     file.set_len(size).with_context(explain)?;
     let table = partition(file, size).with_context(explain)?;
-    let (root, bytes) = (START + EFI, size - START - EFI - END);
+    let bytes = size - ROOT - END;
     let mut command = Command::new(mke2fs);
     // The host's file has zeros already.
-    let extended = format!("offset={root},lazy_itable_init=1,lazy_journal_init=1,nodiscard");
+    let extended = format!("offset={ROOT},lazy_itable_init=1,lazy_journal_init=1,nodiscard");
     command.args(["-q", "-F", "-t", "ext4", "-b", "4096", "-L", "root", "-E", &extended]);
     let done = process::run(command.arg(path).arg(format!("{}k", bytes >> 10)), || {})?;
     ensure!(done.status.success(), "{}: {}", explain(), done.complaint("mke2fs:"));
@@ -70,10 +72,9 @@ fn partition(mut file: File, size: u64) -> anyhow::Result<Table> {
     ProtectiveMBR::with_lb_size(blocks).overwrite_lba0(&mut file)?;
     let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
     let mut table = config.create_from_device(file, None)?;
-    let root = (START + EFI, size - START - EFI - END);
     // The Discoverable Partitions Specification's root for arm64, which systemd finds by itself.
     let kinds = [gpt::partition_types::EFI, gpt::partition_types::LINUX_ROOT_ARM_64];
-    let parts = [("EFI", START, EFI), ("root", root.0, root.1)];
+    let parts = [("EFI", START, EFI), ("root", ROOT, size - ROOT - END)];
     for (id, (kind, (name, start, bytes))) in (1..).zip(kinds.into_iter().zip(parts)) {
         table.add_partition_at(name, id, start / BLOCK, bytes / BLOCK, kind, 0)?;
     }

@@ -102,7 +102,7 @@ fn add_file(image: &Path, name: &str, content: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Runs a machine to its end, and returns its console.
-fn run(command: &mut Command) -> anyhow::Result<String> {
+pub(super) fn run(command: &mut Command) -> anyhow::Result<String> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
     let reader = child.stdout.take().map(|pipe| process::collect(pipe, |_| {}));
     let started = Instant::now();

@@ -29,7 +29,14 @@ fn options_are_judged_and_say_what_was_expected() {
 }
 
 fn args(file: PathBuf) -> Args {
-    Args { suite: Suite::Bookworm, include: Vec::new(), size: 2 << 30, mirror: None, file }
+    Args {
+        suite: Suite::Bookworm,
+        include: Vec::new(),
+        size: 2 << 30,
+        mirror: None,
+        ssh_key: Vec::new(),
+        file,
+    }
 }
 
 #[test]
@@ -59,7 +66,9 @@ fn a_copy_has_the_holes_of_the_image() {
     let file = File::create(&from).unwrap();
     file.set_len(64 << 20).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"data", 32 << 20).unwrap();
-    copy(&from, &to).unwrap();
+    let mut seen = 0;
+    copy(&from, &to, |copy| Ok(seen = copy.metadata()?.len())).unwrap();
+    assert_eq!(seen, 64 << 20);
     let meta = to.metadata().unwrap();
     assert!(meta.len() == 64 << 20 && meta.blocks() * 512 < 4 << 20, "{}", meta.blocks());
     assert!(std::fs::read(&to).unwrap() == std::fs::read(&from).unwrap());

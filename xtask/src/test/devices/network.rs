@@ -254,7 +254,7 @@ fn get_within(patience: Duration, port: u16, path: &str) -> anyhow::Result<Vec<u
 }
 
 /// Returns a port of the host's that is free.
-pub(super) fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 

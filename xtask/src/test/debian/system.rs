@@ -1,0 +1,164 @@
+//! The system of an image, while it runs: over ssh, as its user would see it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use hv_setup::cache::Cache;
+use hv_setup::exit::Exit;
+use hv_setup::{process, qemu, stock};
+
+use crate::test::context::{Context, HUNG};
+use crate::test::devices::network::free_port;
+use crate::test::devices::storage::tool;
+use crate::test::uefi;
+
+/// What is asked, each answer on a line of its own. The first waits for the end of the boot.
+const ASKED: &str = "echo state: $(systemctl is-system-running --wait)
+    echo failed: $(systemctl --failed --no-legend --plain).
+    echo virtualization: $(systemd-detect-virt)
+    echo daemons: $(systemctl list-units --no-legend --plain --state=running '*hv-kvp*' '*hv-vss*' | wc -l)
+    echo leases: $(ip -4 -o address show scope global dynamic | wc -l)
+    echo host keys: $(ls /etc/ssh/ssh_host_*_key | wc -l)
+    echo machine: $(wc -c < /etc/machine-id)
+    echo audit: $(dpkg --audit).";
+/// Between two tries to log in.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A pair of keys.
+pub(super) struct Key {
+    pub(super) private: PathBuf,
+}
+
+impl Key {
+    /// Makes one in a folder.
+    pub(super) fn make(folder: &Path) -> anyhow::Result<Self> {
+        let private = folder.join("key");
+        let mut command = Command::new(tool("ssh-keygen", "openssh-client")?);
+        command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&private);
+        let done = process::run(&mut command, || {})?;
+        ensure!(done.status.success(), "ssh-keygen: {}", done.stderr);
+        Ok(Self { private })
+    }
+
+    /// Returns the path of the public one.
+    pub(super) fn public(&self) -> String {
+        self.private.with_extension("pub").to_string_lossy().into_owned()
+    }
+}
+
+/// A machine's ssh server.
+struct Server<'a> {
+    port: u16,
+    key: &'a Key,
+    /// The machine has ended.
+    over: &'a AtomicBool,
+}
+
+impl Server<'_> {
+    /// Runs a script there; `None` while it does not answer.
+    fn run(&self, script: &str, identity: &[&str]) -> anyhow::Result<process::Finished> {
+        let mut command = Command::new(tool("ssh", "openssh-client")?);
+        command.args(["-F", "/dev/null", "-p", &self.port.to_string()]);
+        for option in [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "ConnectTimeout=20",
+        ] {
+            command.args(["-o", option]);
+        }
+        process::run(command.args(identity).args(["root@127.0.0.1", script]), || {})
+    }
+
+    /// Waits until it answers, asks, and switches the machine off. Returns the answers.
+    fn visit(&self, program: &str) -> anyhow::Result<String> {
+        let private = self.key.private.to_string_lossy();
+        let own = ["-o", "IdentitiesOnly=yes", "-i", &private];
+        let started = Instant::now();
+        loop {
+            let done = self.run("true", &own)?;
+            if done.status.success() {
+                break;
+            }
+            ensure!(!self.over.load(Ordering::Relaxed), "the machine has ended: {}", done.stderr);
+            ensure!(started.elapsed() < HUNG, "no ssh: {}", done.stderr);
+            std::thread::sleep(PAUSE);
+        }
+        // Root has no password, and none is asked for.
+        let other = self.run("true", &["-o", "PubkeyAuthentication=no"])?;
+        ensure!(other.stderr.contains("Permission denied (publickey"), "without a key: {}", other.stderr);
+        let script = format!("{ASKED}\necho program: $(command -v {program})\n");
+        let answers = self.run(&script, &own)?;
+        let off = self.run("systemctl poweroff", &own)?;
+        ensure!(answers.status.success() && off.status.success(), "{}{}", answers.stderr, off.stderr);
+        Ok(answers.stdout)
+    }
+}
+
+/// Visits a machine while `run` runs it, with a port of the host's that leads to its ssh server.
+fn visited<T>(
+    key: &Key,
+    program: &str,
+    virtualization: &str,
+    run: impl FnOnce(u16) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (port, over) = (free_port()?, AtomicBool::new(false));
+    let (ran, answers) = std::thread::scope(|scope| {
+        let visit = scope.spawn(|| Server { port, key, over: &over }.visit(program));
+        let ran = run(port);
+        over.store(true, Ordering::Relaxed);
+        (ran, visit.join().unwrap_or_else(|_| bail!("it panicked")))
+    });
+    let (ran, answers) = (ran?, answers?);
+    for line in [
+        "state: running",
+        "failed: .",
+        &format!("virtualization: {virtualization}"),
+        "leases: 1",
+        "host keys: 3",
+        "machine: 33",
+        "audit: .",
+        &format!("program: /usr/bin/{program}"),
+    ] {
+        ensure!(answers.lines().any(|answer| answer == line), "expected {line:?}:\n{answers}");
+    }
+    let daemons = answers.lines().any(|line| line == "daemons: 2");
+    ensure!(daemons == (virtualization == "microsoft"), "hyperv-daemons:\n{answers}");
+    Ok(ran)
+}
+
+/// Boots an image on this machine.
+pub(super) fn on_hyper_v(context: &Context, image: &Path, key: &Key, program: &str) -> anyhow::Result<()> {
+    let image = image.to_string_lossy();
+    let booted = visited(key, program, "microsoft", |port| {
+        let net = format!("user,forward=tcp:{port}:22");
+        let booted = context.boot(&["--disk", &image, "--net", &net, "--memory", "1G", "--vps", "2"])?;
+        booted.ended(Exit::Success, "power-off")?;
+        Ok(booted)
+    })?;
+    ensure!(booted.stderr.contains("boots debian-"), "{}", booted.stderr);
+    booted.says("debian login:")
+}
+
+/// Boots an image on QEMU's own machine: firmware finds the boot loader, and that the kernel.
+pub(super) fn by_firmware(image: &Path, key: &Key, program: &str) -> anyhow::Result<()> {
+    let firmware = stock::firmware(&Cache::open()?)?;
+    let console = visited(key, program, "qemu", |port| {
+        let mut command = qemu::prepare(None)?.command();
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none"]);
+        command.args(["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", "1G"]);
+        command.arg("-no-reboot").arg("-bios").arg(&firmware).stdin(Stdio::null());
+        command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        command.args(["-device", "virtio-blk-pci,drive=disk", "-drive"]);
+        command.arg(format!("file={},format=raw,if=none,id=disk", image.display()));
+        command.args(["-device", "virtio-net-pci,netdev=net,romfile=", "-netdev"]);
+        command.arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22"));
+        uefi::run(&mut command)
+    })?;
+    ensure!(console.contains("debian login:"), "the console says:\n{console}");
+    Ok(())
+}
