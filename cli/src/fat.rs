@@ -1,7 +1,9 @@
-//! FAT12, FAT16 and FAT32, to read.
+//! FAT12, FAT16 and FAT32, to read; and [`new`] ones of FAT32.
 //!
 //! Source: Microsoft Extensible Firmware Initiative FAT32 File System Specification, 1.03. Sums are of 64 bits: no
 //! field of a boot sector overflows them.
+
+pub(crate) mod new;
 
 use std::collections::HashSet;
 

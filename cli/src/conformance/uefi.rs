@@ -2,18 +2,17 @@
 //! disk.
 
 use std::fs::{self, File};
-use std::io::{Cursor, Seek as _, SeekFrom, Write as _};
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
 use hv_conformance::report::Report;
 
 use crate::exit::Exit;
-use crate::fat::Fat;
+use crate::fat::{Fat, new};
 use crate::input::Input;
 use crate::output::Folder;
 use crate::setup::programs;
@@ -75,23 +74,7 @@ fn fill_image(mut disk: File, files: &[(&str, &[u8])]) -> anyhow::Result<()> {
 
 /// Returns the partition's bytes.
 pub(crate) fn volume(files: &[(&str, &[u8])]) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Cursor::new(vec![0; PARTITION_BYTES as usize]);
-    let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(SECTOR as u32);
-    fatfs::format_volume(&mut bytes, options.volume_label(*b"HV-CONFORM "))?;
-    let volume = FileSystem::new(&mut bytes, FsOptions::new())?;
-    for (path, content) in files {
-        let mut folder = volume.root_dir();
-        let mut parts = path.split('/').peekable();
-        while let Some(part) = parts.next() {
-            if parts.peek().is_some() {
-                folder = folder.create_dir(part)?;
-            } else {
-                folder.create_file(part)?.write_all(content)?;
-            }
-        }
-    }
-    volume.unmount()?;
-    Ok(bytes.into_inner())
+    new::volume(*b"HV-CONFORM ", PARTITION_BYTES as usize, files)
 }
 
 /// Returns the report on a disk image that [`fill_image`] wrote and a machine ran.

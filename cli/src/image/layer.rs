@@ -22,7 +22,7 @@ const UNFINISHED: &str = "-unfinished";
 /// Layers that are kept: those that were used last.
 const KEPT: usize = 4;
 /// Version of what is in a folder.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// Names of the image, of what is known of it, of the bundle, and of the file that is locked during work.
 const IMAGE: &str = "image";
 const ABOUT: &str = "about.json";

@@ -1,17 +1,16 @@
 //! The image's partitions: a GPT with an EFI partition and a root.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
 
+use crate::fat::new;
 use crate::process;
 use crate::setup::size;
 
@@ -90,24 +89,10 @@ fn partition(mut file: File, size: u64) -> anyhow::Result<Table> {
 /// # Errors
 /// They do not fit, or a write to the image fails.
 pub(super) fn write_efi(path: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
-    let mut volume = std::io::Cursor::new(vec![0; EFI as usize]);
     // Firmware must read FAT32 on a disk (UEFI, 13.3).
-    let options = FormatVolumeOptions::new().volume_label(*b"EFI        ").fat_type(FatType::Fat32);
-    fatfs::format_volume(&mut volume, options)?;
-    let system = FileSystem::new(&mut volume, FsOptions::new())?;
-    for (name, contents) in files {
-        let (folders, name) = name.rsplit_once('/').unwrap_or(("", name));
-        let mut folder = system.root_dir();
-        for part in folders.split('/').filter(|part| !part.is_empty()) {
-            folder = folder.create_dir(part)?;
-        }
-        let mut file = folder.create_file(name)?;
-        file.write_all(contents).with_context(|| format!("cannot write {name} to the EFI partition"))?;
-        file.flush()?;
-    }
-    system.unmount()?;
+    let volume = new::volume(*b"EFI        ", EFI as usize, files)?;
     let file = File::options().write(true).open(path)?;
-    for (at, chunk) in (START..).step_by(CHUNK).zip(volume.get_ref().chunks(CHUNK)) {
+    for (at, chunk) in (START..).step_by(CHUNK).zip(volume.chunks(CHUNK)) {
         // An earlier run may have written here.
         if chunk.iter().any(|byte| *byte != 0)
             || rustix::fs::fallocate(&file, HOLE, at, chunk.len() as u64).is_err()
