@@ -83,7 +83,7 @@ const POINTS: [Point; 5] = [
     ("Starting a guest that continues", 100, Signal::TERM),
 ];
 /// Points that a fast machine may have passed before the signal comes.
-const SHORT: [Point; 2] = [("Writing the EFI", 0, Signal::KILL), ("Writing ", 0, Signal::INT)];
+const SHORT: [Point; 2] = [("Writing the EFI", 0, Signal::KILL), ("Writing /", 0, Signal::INT)];
 
 /// Checks that an image is right which was interrupted everywhere while it was made, with a cache of its own.
 fn trixie(context: &Context) -> anyhow::Result<()> {
@@ -153,6 +153,7 @@ fn ended(child: &mut Child, signal: Signal) -> anyhow::Result<bool> {
 
 /// Returns true if a process has this folder in its command line.
 fn runs(folder: &Path) -> bool {
+    let folder = folder.join("hv-arm64");
     let folder = folder.to_string_lossy();
     let found = fs::read_dir("/proc").into_iter().flatten().flatten();
     found
