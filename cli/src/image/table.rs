@@ -107,10 +107,12 @@ pub(super) fn write_efi(path: &Path, files: &[(String, Vec<u8>)]) -> anyhow::Res
 const HOLE: rustix::fs::FallocateFlags =
     rustix::fs::FallocateFlags::PUNCH_HOLE.union(rustix::fs::FallocateFlags::KEEP_SIZE);
 
-/// Gives back the blocks of a file that have never been written.
+/// Gives back the blocks of a file that are zeros. A file system that knows which have never been written still calls
+/// those data that are in the page cache.
 pub(super) fn dig(path: &Path) -> std::io::Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
     let (length, mut at) = (file.metadata()?.len(), 0);
+    let mut chunk = vec![0; CHUNK];
     while at < length {
         let data = match rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
             Ok(data) => data.min(length),
@@ -124,6 +126,14 @@ pub(super) fn dig(path: &Path) -> std::io::Result<()> {
             Ok(hole) if hole > data => hole,
             _ => length,
         };
+        for place in (data..at).step_by(CHUNK) {
+            let part = &mut chunk[..CHUNK.min((at - place) as usize)];
+            file.read_exact_at(part, place)?;
+            let is_empty = part.iter().all(|byte| *byte == 0);
+            if is_empty && rustix::fs::fallocate(&file, HOLE, place, part.len() as u64).is_err() {
+                return Ok(());
+            }
+        }
     }
     Ok(())
 }
