@@ -1,7 +1,7 @@
 //! A new FAT32 file system with files.
 //!
-//! The crate `fatfs` (0.3) writes all of it but a folder's first two entries as the specification has them: it gives "."
-//! and ".." a long name each, and ".." in a folder of the root the root's cluster, where 0 is right ("Directory
+//! The crate `fatfs` (0.3) writes all of it but a folder's first two entries as the specification has them: it gives
+//! "." and ".." a long name each, and ".." in a folder of the root the root's cluster, where 0 is right ("Directory
 //! creation" in Microsoft's FAT32 File System Specification, 1.03). fsck.vfat finds that folder corrupt.
 
 use std::io::{Cursor, Write as _};
