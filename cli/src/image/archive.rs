@@ -9,12 +9,12 @@ use tar::{Archive, Entry};
 
 use crate::interrupt;
 
-/// One of them.
+/// One of the two archives.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Half {
     /// Control files.
     Control,
-    /// The package's own.
+    /// The package's files.
     Files,
 }
 
@@ -48,7 +48,9 @@ pub(super) fn members(
     let status = child.wait()?;
     read?;
     if !status.success() {
-        bail!("dpkg-deb ended with {status}: the file is damaged");
+        bail!(
+            "dpkg-deb ended with {status}: the file is damaged; remove it with `hv clean downloads`, and run this again"
+        );
     }
     Ok(())
 }

@@ -129,7 +129,11 @@ impl<W: Write> Bundle<W> {
         header.set_entry_type(kind);
         let target = entry.link_name_bytes().map(|target| target.into_owned());
         match (kind, target) {
-            (EntryType::Directory, _) => self.out.append_data(&mut header, &to, io::empty())?,
+            (EntryType::Directory, _) => {
+                // Whatever size the archive gives it, no bytes follow.
+                header.set_size(0);
+                self.out.append_data(&mut header, &to, io::empty())?;
+            }
             (EntryType::Regular | EntryType::Continuous, _) => {
                 header.set_entry_type(EntryType::Regular);
                 self.out.append_data(&mut header, &to, entry.by_ref())?;

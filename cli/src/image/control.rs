@@ -51,7 +51,10 @@ impl Control {
         ensure!(contents.len() as u64 <= LONGEST, "its file {name} has more than {LONGEST} bytes");
         let is_name =
             name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        ensure!(is_name, "its control file has the name {name:?}, expected lower-case letters");
+        ensure!(
+            is_name,
+            "its control file has the name {name:?}, expected lower-case letters, digits and hyphens"
+        );
         match &*name {
             "control" => {
                 self.text = String::from_utf8(contents).context("its control file is not UTF-8")?;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     /// Size of the image, in MiB or with a unit
     #[arg(long, value_name = "SIZE", default_value = "2G", value_parser = image_size)]
     size: u64,
-    /// Mirror of Debian's packages [default: the sources of this system]
+    /// Mirror of Debian's packages, without security updates [default: the sources of this system]
     #[arg(long, value_name = "URL", value_parser = mirror)]
     mirror: Option<String>,
     /// File with public keys of ssh that may log in as root; repeatable
@@ -118,11 +119,7 @@ fn image_size(text: &str) -> Result<u64, String> {
 /// The file exists, a package does not, or a write to the image fails.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     output::check("image", "hv image debian", &args.file)?;
-    ensure!(
-        args.file.symlink_metadata().is_err(),
-        "{} exists: give another name, or remove it",
-        args.file.display()
-    );
+    absent(&args.file)?;
     match make(args) {
         Err(error) if error.is::<Failed>() => {
             ui::error(&error);
@@ -134,6 +131,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             Ok(Exit::Success)
         }
     }
+}
+
+/// Checks that nothing has the name of the image.
+fn absent(file: &Path) -> anyhow::Result<()> {
+    ensure!(file.symlink_metadata().is_err(), "{} exists: give another name, or remove it", file.display());
+    Ok(())
 }
 
 /// Makes the image.
@@ -157,6 +160,8 @@ fn make(args: &Args) -> anyhow::Result<()> {
         },
         _ => bail!("apt has resolved no packages"),
     };
+    // It took minutes.
+    absent(&args.file)?;
     copy(&ready.image, &args.file, |image| match &*keys {
         "" => Ok(()),
         keys => keys::authorize(image, keys, &e2fsprogs("debugfs")?),
@@ -194,6 +199,7 @@ impl Recipe<'_> {
         let work = layer.begin()?;
         // Another process may have made it meanwhile.
         if let Some(ready) = layer.find() {
+            work.abandon();
             return Ok(ready);
         }
         self.work(&work)?;
@@ -239,12 +245,14 @@ impl Recipe<'_> {
         bundle::write(&paths, &own, BufWriter::with_capacity(1 << 20, &out), said)?;
         let bytes = out.metadata()?.len();
         out.set_len(bytes.next_multiple_of(PAGE))?;
-        let least = table::around(bytes + bytes / 4 + SPARE);
+        let below =
+            self.below.map(|below| below.image.metadata()).transpose()?.map_or(0, |meta| meta.blocks() * 512);
+        let least = table::around(below + bytes + bytes / 4 + SPARE);
         ensure!(
             least <= self.args.size,
             "--size {}: the packages have {} of files; give {} or more",
             exact(self.args.size),
-            size(bytes),
+            size(below + bytes),
             size(least)
         );
         Ok(About::new(table))

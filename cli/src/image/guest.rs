@@ -23,7 +23,7 @@ const TAIL: usize = 20;
 /// Memory of the guest: the initrd is packed with zstd.
 const MEMORY: &str = "1G";
 
-/// What the guest is to do.
+/// Work for the guest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Job<'a> {
     pub(super) image: &'a Path,
@@ -34,7 +34,7 @@ pub(super) struct Job<'a> {
     pub(super) packages: usize,
 }
 
-/// Why the guest did not do it: the end of its output.
+/// A failure of the guest, with the end of its output.
 #[derive(Debug, thiserror::Error)]
 #[error("the guest could not configure the packages ({status}):\n{tail}")]
 pub(super) struct Failed {
@@ -42,7 +42,7 @@ pub(super) struct Failed {
     tail: String,
 }
 
-/// Has a guest do the job. `unpacked` is called when the bundle is unpacked.
+/// Runs the job in a guest. `unpacked` is called when the bundle is unpacked.
 ///
 /// # Errors
 /// [`Failed`], or a signal came.

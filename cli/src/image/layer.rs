@@ -134,17 +134,16 @@ impl<'a> Layer<'a> {
         about: About,
     ) -> anyhow::Result<Ready> {
         let _task = ui::Task::new("Keeping the image for the next time");
+        let guard = self.cache.lock()?;
         // The last boot has allocated what is mapped.
         table::dig(&work.image())?;
         fs::remove_file(work.bundle())?;
-        let guard = self.cache.lock()?;
         let manifest = Manifest {
             recipe: RECIPE,
             package: package.into(),
             version: version.into(),
             files: BTreeMap::new(),
         };
-        fs::remove_file(work.folder.join(LOCK))?;
         self.cache.publish(
             &guard,
             &self.name,
@@ -152,6 +151,8 @@ impl<'a> Layer<'a> {
             manifest,
             &[IMAGE.to_owned(), ABOUT.to_owned()],
         )?;
+        // Only now: until the folder has its name, this lock keeps others out of it.
+        fs::remove_file(self.cache.entry(&self.name).join(LOCK))?;
         self.cache.release(&format!("{}{UNFINISHED}", self.name));
         // The next run tries again what this one could not remove.
         let _ = self.cache.keep_newest(&guard, IMAGES, KEPT);
@@ -166,6 +167,11 @@ impl Work {
 
     pub(super) fn bundle(&self) -> PathBuf {
         self.folder.join(BUNDLE)
+    }
+
+    /// Removes the folder of work that another process has done.
+    pub(super) fn abandon(self) {
+        let _ = fs::remove_dir_all(&self.folder);
     }
 
     /// Returns what is known of its image, if its bundle is unpacked there. Otherwise removes what there is.

@@ -5,7 +5,7 @@ use super::table::Table;
 /// Name of the system: of the machine, and of its boot entries (Boot Loader Specification, "entry-token").
 pub(super) const TOKEN: &str = "debian";
 
-/// Returns what the kernel is told: the root, and the consoles of Hyper-V's machines, the screen and the serial port.
+/// Returns the kernel's command line: the root, and the consoles of Hyper-V's machines, the screen and the serial port.
 pub(super) fn command_line(table: &Table) -> String {
     format!("root=PARTUUID={} rw console=tty0 console=ttyAMA0", table.root)
 }

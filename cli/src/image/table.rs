@@ -116,7 +116,9 @@ pub(super) fn dig(path: &Path) -> std::io::Result<()> {
     while at < length {
         let data = match rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(at)) {
             Ok(data) => data.min(length),
-            Err(_) => length,
+            // No data follows.
+            Err(rustix::io::Errno::NXIO) => length,
+            Err(error) => return Err(error.into()),
         };
         // A file system without holes keeps its blocks.
         if data > at && rustix::fs::fallocate(&file, HOLE, at, data - at).is_err() {

@@ -99,8 +99,10 @@ impl<'a> Archive<'a> {
         self.cache.hold(&name);
         let stamp = self.cache.entry(&name).join(FETCHED);
         if !is_fresh(&stamp) {
-            apt.fetch_lists("base-files")?;
-            Folder::make(&self.cache.entry(&name))?.write(FETCHED, b"")?;
+            // Without the lists of a source they are not those of today.
+            if apt.fetch_lists("base-files")? {
+                Folder::make(&self.cache.entry(&name))?.write(FETCHED, b"")?;
+            }
         }
         let mut all = Vec::new();
         let mut resolved = Vec::new();

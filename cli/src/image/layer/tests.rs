@@ -65,13 +65,17 @@ fn one_process_works_on_a_layer_and_the_next_one_finds_it() {
         let second = scope.spawn(|| {
             let layer = Layer::of(&cache, ["one"]);
             let work = layer.begin().unwrap();
-            (layer.find().is_some(), work.image().exists())
+            let had = (layer.find().is_some(), work.image().exists());
+            work.abandon();
+            had
         });
         std::thread::sleep(std::time::Duration::from_millis(200));
         assert!(!second.is_finished());
         layer.publish(first, "debian", "1", about(true)).unwrap();
         assert_eq!(second.join().unwrap(), (true, false));
     });
+    let unfinished = cache.names().unwrap().into_iter().filter(|name| name.ends_with(UNFINISHED)).count();
+    assert_eq!(unfinished, 0, "the one that waited leaves its folder");
 }
 
 #[test]
