@@ -67,8 +67,8 @@ impl<'a> Apt<'a> {
         Ok(Self { cache, lock, name: name.to_owned(), config })
     }
 
-    /// Fetches the lists, and returns true if every source responded. If one does not, a package of this name must still
-    /// come from another one.
+    /// Fetches the lists, and returns true if every source responded. If one does not, a package of this name must
+    /// still come from another one.
     pub(crate) fn fetch_lists(&self, needed: &str) -> anyhow::Result<bool> {
         let task = ui::Task::new("Fetching the package lists for Debian arm64 (apt)");
         let done = process::run(self.command("apt-get").arg("update"), || {})?;
