@@ -36,13 +36,13 @@ const NAME: &str = "authorized_keys";
 /// Reads files of public keys, and returns their lines.
 ///
 /// # Errors
-/// A file is unreadable, or has no key, or a line that is none.
+/// A file is unreadable, has no key, or has a line that is not one.
 pub(super) fn read(files: &[Input]) -> anyhow::Result<String> {
     let mut all = String::new();
     for file in files {
         let bytes = file.read("the public key", LONGEST)?;
         let text = String::from_utf8_lossy(&bytes);
-        all += &judge(&text).with_context(|| format!("{file} is no public key of ssh"))?;
+        all += &judge(&text).with_context(|| format!("{file} is not a public key of ssh"))?;
     }
     Ok(all)
 }

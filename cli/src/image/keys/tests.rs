@@ -41,7 +41,7 @@ fn files_are_read_in_their_order_and_named_in_errors() {
     assert_eq!(read(&[one.clone(), two]).unwrap(), format!("{KEY}1\n{KEY}2\n"));
     assert_eq!(read(&[]).unwrap(), "");
     let error = format!("{:#}", read(&[one, file("bad.pub", "x".into())]).unwrap_err());
-    assert!(error.contains("bad.pub is no public key of ssh: line 1"), "{error}");
+    assert!(error.contains("bad.pub is not a public key of ssh: line 1"), "{error}");
     let long = "#".repeat(LONGEST as usize + 1);
     assert!(format!("{:#}", read(&[file("long.pub", long)]).unwrap_err()).contains("long.pub"));
 }
