@@ -160,8 +160,6 @@ fn make(args: &Args) -> anyhow::Result<()> {
         },
         _ => bail!("apt has resolved no packages"),
     };
-    // It took minutes.
-    absent(&args.file)?;
     copy(&ready.image, &args.file, |image| match &*keys {
         "" => Ok(()),
         keys => keys::authorize(image, keys, &e2fsprogs("debugfs")?),
@@ -286,6 +284,8 @@ fn copy(from: &Path, to: &Path, change: impl FnOnce(&File) -> anyhow::Result<()>
         copy_data(&source, (&new.file, 0), bytes, |done| task.position(done)).with_context(explain)?;
     }
     change(&new.file).with_context(explain)?;
+    // That took a while, too.
+    absent(to)?;
     new.commit().with_context(explain)
 }
 

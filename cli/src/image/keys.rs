@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::table;
 use crate::boot::image::Root;
 use crate::input::Input;
-use crate::process;
+use crate::{interrupt, process};
 
 /// Types of keys that OpenSSH's servers of bookworm and trixie accept as they are set up.
 const TYPES: [&str; 7] = [
@@ -59,8 +59,8 @@ fn judge(text: &str) -> anyhow::Result<String> {
             continue;
         }
         ensure!(
-            is_key(line) && !line.contains(char::is_control),
-            "line {number}: expected a type ({}), the key in base64, and a comment",
+            is_key(line) && !line.contains(|c: char| c.is_control() && c != '\t'),
+            "line {number}: expected a type ({}), the key in base64, and a comment, without control characters",
             TYPES.join(", ")
         );
         keys += line;
@@ -86,6 +86,8 @@ fn is_key(line: &str) -> bool {
 /// A write to the image fails.
 pub(super) fn authorize(image: &File, keys: &str, debugfs: &Path) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("hv-").tempdir()?;
+    let left = folder.path().to_owned();
+    let _undo = interrupt::on_second_signal(move || drop(fs::remove_dir_all(&left)));
     let (from, commands) = (folder.path().join(NAME), folder.path().join("commands"));
     fs::write(from, keys)?;
     // debugfs(8); modes of inodes have the type of the file.

@@ -137,7 +137,6 @@ impl<'a> Layer<'a> {
         let guard = self.cache.lock()?;
         // The last boot has allocated what is mapped.
         table::dig(&work.image())?;
-        fs::remove_file(work.bundle())?;
         let manifest = Manifest {
             recipe: RECIPE,
             package: package.into(),
@@ -151,8 +150,11 @@ impl<'a> Layer<'a> {
             manifest,
             &[IMAGE.to_owned(), ABOUT.to_owned()],
         )?;
-        // Only now: until the folder has its name, this lock keeps others out of it.
-        fs::remove_file(self.cache.entry(&self.name).join(LOCK))?;
+        // Only now: until the folder has its name, the lock keeps others out of it, and a run that is killed needs the
+        // bundle to go on.
+        for name in [BUNDLE, LOCK] {
+            fs::remove_file(self.cache.entry(&self.name).join(name))?;
+        }
         self.cache.release(&format!("{}{UNFINISHED}", self.name));
         // The next run tries again what this one could not remove.
         let _ = self.cache.keep_newest(&guard, IMAGES, KEPT);

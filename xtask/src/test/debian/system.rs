@@ -58,7 +58,7 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Runs a script there; `None` while it does not answer.
+    /// Runs a script there; ssh fails while it does not answer.
     fn run(&self, script: &str, identity: &[&str]) -> anyhow::Result<process::Finished> {
         let mut command = Command::new(tool("ssh", "openssh-client")?);
         command.args(["-F", "/dev/null", "-p", &self.port.to_string()]);
