@@ -50,8 +50,11 @@ unsafe impl Sync for Memory {}
 static MEMORY: Memory = Memory(UnsafeCell::new([0; NET_MEMORY]));
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// Room for a header, and a frame of up to `LEN - NET_HEADER` bytes. Its frame is as far from a word's beginning as
-/// one in QEMU's memory and one behind its RNDIS header, so that it is copied by words.
+/// Bytes of a word: two pieces of memory are copied by words if both are as far from a word's beginning.
+const WORD: usize = 8;
+
+/// Room for a header, and a frame of up to `LEN - NET_HEADER` bytes. One that comes in is as far from a word's beginning
+/// here as in QEMU's memory, and as behind its RNDIS header.
 #[repr(align(8))]
 struct Packet<const LEN: usize>([u8; LEN]);
 
@@ -70,7 +73,7 @@ struct Inward {
 /// What sends frames.
 struct Outward {
     sender: NetSender<Mmio>,
-    packet: Packet<{ NET_HEADER + MAX_FRAME }>,
+    packet: Packet<{ WORD - 1 + NET_HEADER + MAX_FRAME }>,
 }
 
 /// A frame that a fault holds back, to follow the next one.
@@ -242,6 +245,13 @@ pub(crate) fn link(host: &FaultyEmbedder<'_>, up: bool) -> bool {
     hypervisor.info.flags & BootFlags::NETWORK != 0 && set.is_ok()
 }
 
+/// Returns how far from a word's beginning a packet has to be, so that its payload is as far from one as in the guest's
+/// memory.
+fn skew(request: &Request, data: Pages<'_>) -> usize {
+    let from = data.segments().next().map_or(0, |first| first.gpa() as usize);
+    from.wrapping_sub(NET_HEADER + request.payload_at()) % WORD
+}
+
 /// Sends a frame of the guest's. Called with its card's lock held. `fate`: the fault injected into it.
 pub(crate) fn send(
     request: &Request,
@@ -261,6 +271,7 @@ pub(crate) fn send(
         }
         WAITING.store(false, Ordering::Release);
     }
+    let packet = &mut packet[skew(request, data)..];
     let written = room.ok().and_then(|_| request.write(ram, data, &mut packet[NET_HEADER..]).ok());
     let Some(len) = written else { return Started::Done(Err(Lost)) };
     let packet = &mut packet[..NET_HEADER + len];

@@ -14,6 +14,7 @@
 mod console;
 mod memory;
 mod net;
+mod packets;
 mod queue;
 mod transport;
 

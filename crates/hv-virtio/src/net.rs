@@ -4,6 +4,7 @@
 //! (VIRTIO 1.2, "Network Device"). Queue 0 is for what is received, queue 1 for what is sent.
 
 use crate::memory::DeviceMemory;
+use crate::packets::Packets;
 use crate::queue::{Broken, Queue};
 use crate::transport::{Refused, Registers, Transport, device};
 
@@ -14,18 +15,21 @@ pub const NET_HEADER: usize = 12;
 /// Number of buffers for frames that are received. A network's frames are short.
 const RECEIVE_BUFFERS: usize = 64;
 const RECEIVE_BUFFER: u32 = 2048;
-/// Number of buffers for frames that are sent. A guest's frames may be long.
-const SEND_BUFFERS: usize = 16;
-const SEND_BUFFER: u32 = 9216;
+/// Number of frames that can be on their way out. A long TCP segment of the guest's becomes 45 of them.
+const SEND_FRAMES: usize = 128;
+/// Bytes for these, with their headers: 96 of the usual length.
+const SEND_BYTES: usize = 144 << 10;
+/// Length of the longest one, with its header. A guest's frames may be long.
+const SEND_PACKET: usize = 9216;
 
 /// Length of the longest frame that is received.
 pub const RECEIVE_FRAME: usize = RECEIVE_BUFFER as usize - NET_HEADER;
 /// Length of the longest frame that can be sent.
-pub const SEND_FRAME: usize = SEND_BUFFER as usize - NET_HEADER;
+pub const SEND_FRAME: usize = SEND_PACKET - NET_HEADER;
 
 /// Size of the memory that a card needs, in bytes.
 pub const NET_MEMORY: usize =
-    Queue::<RECEIVE_BUFFERS>::memory(RECEIVE_BUFFER) + Queue::<SEND_BUFFERS>::memory(SEND_BUFFER);
+    Queue::<RECEIVE_BUFFERS>::memory(RECEIVE_BUFFER) + Packets::<SEND_FRAMES>::memory(SEND_BYTES);
 
 /// Initializes a card: its receiver and its sender, which may be used on different CPUs. Both have the registers.
 ///
@@ -36,12 +40,13 @@ pub fn net<R: Registers + Clone>(
     mut memory: DeviceMemory,
 ) -> Result<(NetReceiver<R>, NetSender<R>), Refused> {
     let transport = Transport::begin(registers.clone(), device::NET, 0)?;
-    let queues = (Queue::new(&mut memory, RECEIVE_BUFFER, true), Queue::new(&mut memory, SEND_BUFFER, false));
+    let queues = (Queue::new(&mut memory, RECEIVE_BUFFER, true), Packets::new(&mut memory, SEND_BYTES));
     let (Some(mut receive), Some(mut transmit)) = queues else {
         transport.give_up();
         return Err(Refused::Memory);
     };
-    let set_up = transport.queue(RECEIVE, &receive).and_then(|()| transport.queue(TRANSMIT, &transmit));
+    let set_up =
+        transport.queue(RECEIVE, &receive).and_then(|()| transport.rings(TRANSMIT, transmit.rings()));
     if let Err(refused) = set_up {
         transport.give_up();
         return Err(refused);
@@ -109,41 +114,36 @@ impl<R: Registers> NetReceiver<R> {
 #[derive(Debug)]
 pub struct NetSender<R> {
     transport: Transport<R>,
-    queue: Queue<SEND_BUFFERS>,
+    queue: Packets<SEND_FRAMES>,
     broken: Option<Broken>,
 }
 
 impl<R: Registers> NetSender<R> {
-    /// Takes back the buffers that the device is done with.
+    /// Takes back what the device is done with.
     fn reclaim(&mut self) -> Result<(), Broken> {
         self.broken.map_or(Ok(()), Err)?;
-        loop {
-            match self.queue.used() {
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(()),
-                Err(broken) => {
-                    self.broken = Some(broken);
-                    self.transport.give_up();
-                    return Err(broken);
-                }
-            }
+        let outcome = self.queue.reclaim();
+        if let Err(broken) = outcome {
+            self.broken = Some(broken);
+            self.transport.give_up();
         }
+        outcome
     }
 
-    /// Returns true if a frame can be sent now. If not, the device interrupts when one can.
+    /// Returns true if a frame can be sent now, whatever its length. If not, the device interrupts when one can.
     ///
     /// # Errors
     /// The device is broken, and was given up.
     pub fn has_room(&mut self) -> Result<bool, Broken> {
         self.reclaim()?;
-        if self.queue.vacant().is_some() {
+        if self.queue.has_room(SEND_PACKET) {
             self.queue.set_interrupts(false);
             return Ok(true);
         }
         self.queue.set_interrupts(true);
         // It may have been done with one in between, without an interrupt.
         self.reclaim()?;
-        Ok(self.queue.vacant().is_some())
+        Ok(self.queue.has_room(SEND_PACKET))
     }
 
     /// Sends a frame. `packet` begins with [`NET_HEADER`] bytes, which are overwritten with zeros. Returns false if
@@ -153,15 +153,16 @@ impl<R: Registers> NetSender<R> {
     /// The device is broken, and was given up.
     pub fn send(&mut self, packet: &mut [u8]) -> Result<bool, Broken> {
         self.broken.map_or(Ok(()), Err)?;
-        if packet.len() <= NET_HEADER || packet.len() > SEND_BUFFER as usize {
+        if packet.len() <= NET_HEADER || packet.len() > SEND_PACKET {
             return Ok(false);
         }
-        if self.queue.vacant().is_none() {
-            self.has_room()?;
-        }
-        let Some(buffer) = self.queue.vacant() else { return Ok(false) };
         packet[..NET_HEADER].fill(0);
-        self.queue.fill(buffer, packet);
+        if !self.queue.send(packet) {
+            self.has_room()?;
+            if !self.queue.send(packet) {
+                return Ok(false);
+            }
+        }
         if self.queue.wants_notice() {
             self.transport.notify(TRANSMIT);
         }

@@ -56,17 +56,13 @@ const ENTRIES: usize = 4;
 /// "The Virtqueue Used Ring").
 const USED: usize = 8;
 
-/// A split queue with `N` buffers of one size, all written by the device or all read by it. A power of two.
+/// The descriptors and both rings of a split queue of `N` descriptors, a power of two, each of which is a buffer of its
+/// own.
 #[derive(Debug)]
-pub struct Queue<const N: usize> {
+pub(crate) struct Rings<const N: usize> {
     descriptors: DeviceMemory,
     available: DeviceMemory,
     used: DeviceMemory,
-    buffers: DeviceMemory,
-    /// Size of each buffer in bytes.
-    size: u32,
-    /// The device writes.
-    inward: bool,
     /// The device has the buffer.
     lent: [bool; N],
     /// Number of buffers that the device has.
@@ -75,125 +71,74 @@ pub struct Queue<const N: usize> {
     next_used: u16,
 }
 
-impl<const N: usize> Queue<N> {
+impl<const N: usize> Rings<N> {
     const VALID: () =
         assert!(N.is_power_of_two() && N <= 1 << 15, "a queue's size is a power of two, 32768 at most");
 
-    /// Returns the size of the memory needed with buffers of this size, in bytes.
-    #[must_use]
-    pub const fn memory(size: u32) -> usize {
+    /// Size of the memory needed, in bytes.
+    pub(crate) const MEMORY: usize = {
         let rings = [N * DESCRIPTOR, ENTRIES + N * 2 + 2, ENTRIES + N * USED + 2];
         let (mut all, mut at) = (0, 0);
         while at < rings.len() {
             all += rings[at].next_multiple_of(16);
             at += 1;
         }
-        all + (N * size as usize).next_multiple_of(16)
-    }
+        all
+    };
 
-    /// Creates a queue in this memory; `inward`: the device writes to its buffers. Returns `None` if there is too
-    /// little of it.
-    pub fn new(memory: &mut DeviceMemory, size: u32, inward: bool) -> Option<Self> {
+    /// Creates the rings in this memory. Returns `None` if there is too little of it.
+    pub(crate) fn new(memory: &mut DeviceMemory) -> Option<Self> {
         const { Self::VALID };
-        let mut queue = Self {
+        let mut rings = Self {
             descriptors: memory.split(N * DESCRIPTOR)?,
             available: memory.split(ENTRIES + N * 2 + 2)?,
             used: memory.split(ENTRIES + N * USED + 2)?,
-            buffers: memory.split(N * size as usize)?,
-            size,
-            inward,
             lent: [false; N],
             count: 0,
             next_available: 0,
             next_used: 0,
         };
-        queue.available.write(0, &[0; ENTRIES]);
-        queue.used.write(0, &[0; ENTRIES]);
-        for buffer in 0..N {
-            let address = queue.buffers.address(buffer * size as usize, size as usize);
-            let at = buffer * DESCRIPTOR;
-            queue.descriptors.store(at, address);
-            queue.descriptors.store(at + 8, size);
-            queue.descriptors.store(at + 12, if inward { WRITE } else { 0 });
-            queue.descriptors.store(at + 14, 0_u16);
-        }
-        Some(queue)
+        rings.available.write(0, &[0; ENTRIES]);
+        rings.used.write(0, &[0; ENTRIES]);
+        Some(rings)
     }
 
-    /// Returns the addresses of its descriptors, available ring and used ring.
+    /// Returns the addresses of descriptors, available ring and used ring.
     pub(crate) fn addresses(&self) -> [u64; 3] {
         [&self.descriptors, &self.available, &self.used].map(|part| part.address(0, part.len()))
     }
 
-    /// Returns the size of each buffer in bytes.
-    #[must_use]
-    pub const fn size(&self) -> u32 {
-        self.size
-    }
-
     /// Returns the number of buffers that the device has.
-    #[must_use]
-    pub const fn count(&self) -> u16 {
+    pub(crate) const fn count(&self) -> u16 {
         self.count
     }
 
+    /// Returns the number of buffers that were passed to the device so far, modulo 65,536.
+    pub(crate) const fn passed(&self) -> u16 {
+        self.next_available
+    }
+
+    /// Returns whether the device has a buffer; `None`: there is no such buffer.
+    pub(crate) fn is_lent(&self, buffer: usize) -> Option<bool> {
+        self.lent.get(buffer).copied()
+    }
+
     /// Returns a buffer that the device does not have.
-    #[must_use]
-    pub fn vacant(&self) -> Option<usize> {
+    fn vacant(&self) -> Option<usize> {
         self.lent.iter().position(|lent| !lent)
     }
 
-    /// Copies bytes into a buffer that the device does not have and passes it to the device. Returns how many fitted; 0
-    /// if the device has the buffer. Notify the device with [`notify`](crate::Transport::notify).
-    pub fn fill(&mut self, buffer: usize, bytes: &[u8]) -> usize {
-        let len = self.put(buffer, 0, bytes);
-        self.pass(buffer, len);
-        len
+    /// Says where a buffer that the device does not have is, how long, and who writes to it.
+    pub(crate) fn describe(&mut self, buffer: usize, address: u64, len: u32, inward: bool) {
+        let at = buffer * DESCRIPTOR;
+        self.descriptors.store(at, address);
+        self.descriptors.store(at + 8, len);
+        self.descriptors.store(at + 12, if inward { WRITE } else { 0 });
+        self.descriptors.store(at + 14, 0_u16);
     }
 
-    /// Copies bytes into a buffer that the device does not have, from byte `at` on, and returns how many fitted.
-    /// [`pass`](Self::pass) the buffer when no more bytes go into it.
-    pub fn put(&mut self, buffer: usize, at: usize, bytes: &[u8]) -> usize {
-        if self.inward || self.lent.get(buffer) != Some(&false) {
-            return 0;
-        }
-        let len = bytes.len().min((self.size as usize).saturating_sub(at));
-        if len > 0 {
-            self.buffers.write(buffer * self.size as usize + at, &bytes[..len]);
-        }
-        len
-    }
-
-    /// Passes a buffer with `len` bytes to the device, which reads them. Does nothing if the device has it, or for no
-    /// bytes.
-    pub fn pass(&mut self, buffer: usize, len: usize) {
-        if !self.inward && self.lent.get(buffer) == Some(&false) && (1..=self.size as usize).contains(&len) {
-            self.descriptors.store(buffer * DESCRIPTOR + 8, len as u32);
-            self.lend(buffer);
-        }
-    }
-
-    /// Passes a buffer to the device to write to. Does nothing if the device has it.
-    pub fn offer(&mut self, buffer: usize) {
-        if self.inward && self.lent.get(buffer) == Some(&false) {
-            self.lend(buffer);
-        }
-    }
-
-    /// Tells the device whether it is to interrupt when it is done with buffers. It may do so anyway. Afterwards take
-    /// what it is done with ([`used`](Self::used)): it may have been done before it saw this.
-    pub fn set_interrupts(&mut self, on: bool) {
-        self.available.store(FLAGS, if on { 0 } else { NO_INTERRUPT });
-        barrier();
-    }
-
-    /// Returns true if the device must be notified of buffers that it was passed.
-    #[must_use]
-    pub fn wants_notice(&self) -> bool {
-        self.used.load::<u16>(FLAGS) & NO_NOTIFY == 0
-    }
-
-    fn lend(&mut self, buffer: usize) {
+    /// Passes a buffer that the device does not have to the device.
+    pub(crate) fn lend(&mut self, buffer: usize) {
         let entry = usize::from(self.next_available) % N;
         self.available.store(ENTRIES + entry * 2, buffer as u16);
         self.lent[buffer] = true;
@@ -205,11 +150,12 @@ impl<const N: usize> Queue<N> {
         barrier();
     }
 
-    /// Reclaims the next buffer that the device is done with, and returns the number of bytes written to it.
+    /// Reclaims the next buffer that the device is done with, and returns the number of bytes that the device claims to
+    /// have written to it.
     ///
     /// # Errors
     /// [`Broken`]; the device must be given up.
-    pub fn used(&mut self) -> Result<Option<(usize, u32)>, Broken> {
+    pub(crate) fn used(&mut self) -> Result<Option<(usize, u32)>, Broken> {
         let index: u16 = self.used.load(INDEX);
         let claimed = index.wrapping_sub(self.next_used);
         if claimed == 0 {
@@ -226,12 +172,138 @@ impl<const N: usize> Queue<N> {
         if self.lent.get(buffer) != Some(&true) {
             return Err(Broken::Buffer(id));
         }
-        if self.inward && len > self.size {
-            return Err(Broken::Length { claimed: len, size: self.size });
-        }
         self.lent[buffer] = false;
         self.count -= 1;
         self.next_used = self.next_used.wrapping_add(1);
+        Ok(Some((buffer, len)))
+    }
+
+    /// Tells the device whether it is to interrupt when it is done with buffers. It may do so anyway. Afterwards take
+    /// what it is done with ([`used`](Self::used)): it may have been done before it saw this.
+    pub(crate) fn set_interrupts(&mut self, on: bool) {
+        self.available.store(FLAGS, if on { 0 } else { NO_INTERRUPT });
+        barrier();
+    }
+
+    /// Returns true if the device must be notified of buffers that it was passed.
+    pub(crate) fn wants_notice(&self) -> bool {
+        self.used.load::<u16>(FLAGS) & NO_NOTIFY == 0
+    }
+}
+
+/// A split queue with `N` buffers of one size, all written by the device or all read by it. A power of two.
+#[derive(Debug)]
+pub struct Queue<const N: usize> {
+    rings: Rings<N>,
+    buffers: DeviceMemory,
+    /// Size of each buffer in bytes.
+    size: u32,
+    /// The device writes.
+    inward: bool,
+}
+
+impl<const N: usize> Queue<N> {
+    /// Returns the size of the memory needed with buffers of this size, in bytes.
+    #[must_use]
+    pub const fn memory(size: u32) -> usize {
+        Rings::<N>::MEMORY + (N * size as usize).next_multiple_of(16)
+    }
+
+    /// Creates a queue in this memory; `inward`: the device writes to its buffers. Returns `None` if there is too
+    /// little of it.
+    pub fn new(memory: &mut DeviceMemory, size: u32, inward: bool) -> Option<Self> {
+        let mut rings = Rings::new(memory)?;
+        let buffers = memory.split(N * size as usize)?;
+        for buffer in 0..N {
+            let address = buffers.address(buffer * size as usize, size as usize);
+            rings.describe(buffer, address, size, inward);
+        }
+        Some(Self { rings, buffers, size, inward })
+    }
+
+    /// Returns the rings.
+    pub(crate) const fn rings(&self) -> &Rings<N> {
+        &self.rings
+    }
+
+    /// Returns the size of each buffer in bytes.
+    #[must_use]
+    pub const fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Returns the number of buffers that the device has.
+    #[must_use]
+    pub const fn count(&self) -> u16 {
+        self.rings.count()
+    }
+
+    /// Returns a buffer that the device does not have.
+    #[must_use]
+    pub fn vacant(&self) -> Option<usize> {
+        self.rings.vacant()
+    }
+
+    /// Copies bytes into a buffer that the device does not have and passes it to the device. Returns how many fitted; 0
+    /// if the device has the buffer. Notify the device with [`notify`](crate::Transport::notify).
+    pub fn fill(&mut self, buffer: usize, bytes: &[u8]) -> usize {
+        let len = self.put(buffer, 0, bytes);
+        self.pass(buffer, len);
+        len
+    }
+
+    /// Copies bytes into a buffer that the device does not have, from byte `at` on, and returns how many fitted.
+    /// [`pass`](Self::pass) the buffer when no more bytes go into it.
+    pub fn put(&mut self, buffer: usize, at: usize, bytes: &[u8]) -> usize {
+        if self.inward || self.rings.is_lent(buffer) != Some(false) {
+            return 0;
+        }
+        let len = bytes.len().min((self.size as usize).saturating_sub(at));
+        if len > 0 {
+            self.buffers.write(buffer * self.size as usize + at, &bytes[..len]);
+        }
+        len
+    }
+
+    /// Passes a buffer with `len` bytes to the device, which reads them. Does nothing if the device has it, or for no
+    /// bytes.
+    pub fn pass(&mut self, buffer: usize, len: usize) {
+        let size = self.size as usize;
+        if !self.inward && self.rings.is_lent(buffer) == Some(false) && (1..=size).contains(&len) {
+            let address = self.buffers.address(buffer * size, size);
+            self.rings.describe(buffer, address, len as u32, false);
+            self.rings.lend(buffer);
+        }
+    }
+
+    /// Passes a buffer to the device to write to. Does nothing if the device has it.
+    pub fn offer(&mut self, buffer: usize) {
+        if self.inward && self.rings.is_lent(buffer) == Some(false) {
+            self.rings.lend(buffer);
+        }
+    }
+
+    /// Tells the device whether it is to interrupt when it is done with buffers. It may do so anyway. Afterwards take
+    /// what it is done with ([`used`](Self::used)): it may have been done before it saw this.
+    pub fn set_interrupts(&mut self, on: bool) {
+        self.rings.set_interrupts(on);
+    }
+
+    /// Returns true if the device must be notified of buffers that it was passed.
+    #[must_use]
+    pub fn wants_notice(&self) -> bool {
+        self.rings.wants_notice()
+    }
+
+    /// Reclaims the next buffer that the device is done with, and returns the number of bytes written to it.
+    ///
+    /// # Errors
+    /// [`Broken`]; the device must be given up.
+    pub fn used(&mut self) -> Result<Option<(usize, u32)>, Broken> {
+        let Some((buffer, len)) = self.rings.used()? else { return Ok(None) };
+        if self.inward && len > self.size {
+            return Err(Broken::Length { claimed: len, size: self.size });
+        }
         Ok(Some((buffer, if self.inward { len } else { 0 })))
     }
 
@@ -241,7 +313,7 @@ impl<const N: usize> Queue<N> {
     pub fn read(&self, buffer: usize, from: usize, into: &mut [u8]) -> bool {
         let size = self.size as usize;
         let fits = from.checked_add(into.len()).is_some_and(|end| end <= size);
-        if !fits || self.lent.get(buffer) != Some(&false) {
+        if !fits || self.rings.is_lent(buffer) != Some(false) {
             return false;
         }
         self.buffers.read(buffer * size + from, into);

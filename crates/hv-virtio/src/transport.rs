@@ -1,6 +1,6 @@
 //! The MMIO transport of version 2: detection of a device, feature negotiation, and setup of its queues.
 
-use crate::queue::Queue;
+use crate::queue::{Queue, Rings};
 use core::fmt;
 
 /// Registers, as offsets (VIRTIO 1.2, "MMIO Device Register Layout").
@@ -168,13 +168,18 @@ impl<R: Registers> Transport<R> {
     /// # Errors
     /// [`Refused::Queue`].
     pub fn queue<const N: usize>(&self, number: u32, queue: &Queue<N>) -> Result<(), Refused> {
+        self.rings(number, queue.rings())
+    }
+
+    /// Sets up a queue of the device, like [`queue`](Self::queue).
+    pub(crate) fn rings<const N: usize>(&self, number: u32, rings: &Rings<N>) -> Result<(), Refused> {
         let r = &self.registers;
         r.write(register::QUEUE_SEL, number);
         if r.read(register::QUEUE_READY) != 0 || r.read(register::QUEUE_SIZE_MAX) < N as u32 {
             return Err(Refused::Queue(number));
         }
         r.write(register::QUEUE_SIZE, N as u32);
-        let at = queue.addresses();
+        let at = rings.addresses();
         let places = [register::QUEUE_DESC_LOW, register::QUEUE_DRIVER_LOW, register::QUEUE_DEVICE_LOW];
         for (register, address) in places.into_iter().zip(at) {
             r.write(register, address as u32);

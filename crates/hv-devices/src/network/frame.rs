@@ -170,8 +170,12 @@ impl Frame {
 
     /// Returns the length of a segment on the wire.
     pub(super) fn len(&self, segment: u32) -> usize {
-        let tag = if self.tag.is_some() { TAG } else { 0 };
-        usize::from(self.header_len) + self.part(segment).1 as usize + tag
+        self.payload_at() + self.part(segment).1 as usize
+    }
+
+    /// Returns where a segment's payload is on the wire.
+    pub(super) fn payload_at(&self) -> usize {
+        usize::from(self.header_len) + if self.tag.is_some() { TAG } else { 0 }
     }
 
     /// Writes a segment whose payload is `data`. Returns its length.

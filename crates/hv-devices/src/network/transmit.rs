@@ -42,6 +42,13 @@ impl Request {
         self.frame.len(self.segment)
     }
 
+    /// Returns where the bytes lie in the frame that [`write`](Self::write) copies from the guest's memory, without
+    /// change.
+    #[must_use]
+    pub fn payload_at(&self) -> usize {
+        self.frame.payload_at()
+    }
+
     /// Writes the frame as it goes to the wire, and returns its length. `data` is the request's.
     ///
     /// # Errors

@@ -125,6 +125,20 @@ impl VirtioDevice {
         state.take(send)
     }
 
+    /// Takes the oldest buffer that the driver has sent, and keeps it. Returns its name.
+    pub(crate) fn hold(&self) -> Option<u16> {
+        let mut state = self.0.borrow_mut();
+        let [_, send] = state.data;
+        state.next(send, false).map(|(id, ..)| id)
+    }
+
+    /// Gives back a buffer that it keeps.
+    pub(crate) fn end(&self, id: u16) {
+        let mut state = self.0.borrow_mut();
+        let [_, send] = state.data;
+        state.done(send, id, 0);
+    }
+
     /// Sets whether the device asks to be notified of buffers in a queue.
     pub(crate) fn wants_notice(&self, queue: usize, wants: bool) {
         let mut state = self.0.borrow_mut();

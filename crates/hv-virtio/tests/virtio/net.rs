@@ -36,20 +36,62 @@ fn frames_are_sent_after_a_header_of_zeros() {
 
 #[test]
 fn a_device_that_takes_nothing_is_waited_for() {
-    let (device, _, mut sender) = card();
-    let mut sent = 0;
-    while sender.send(&mut packet(100)).unwrap() {
-        assert!(!device.may_interrupt(1), "nothing waits for the end of a frame");
-        sent += 1;
+    // As many as there are descriptors, or as there is memory for.
+    for (len, most) in [(100, 128), (1514, 96), (SEND_FRAME, 16)] {
+        let (device, _, mut sender) = card();
+        let mut sent = 0;
+        while sender.send(&mut packet(len)).unwrap() {
+            assert!(!device.may_interrupt(1), "nothing waits for the end of a frame");
+            sent += 1;
+        }
+        assert_eq!(sent, most);
+        assert_eq!(sender.has_room(), Ok(false));
+        assert!(device.may_interrupt(1));
+        while sender.has_room() == Ok(false) {
+            assert_eq!(device.take().unwrap()[NET_HEADER..], packet(len)[NET_HEADER..]);
+        }
+        assert!(!device.may_interrupt(1));
+        assert!(sender.send(&mut packet(SEND_FRAME)).unwrap());
     }
-    assert_eq!(sent, 16);
-    assert_eq!(sender.has_room(), Ok(false));
-    assert!(device.may_interrupt(1));
-    assert!(device.take().is_some());
+}
+
+#[test]
+fn no_frame_is_written_over_one_that_the_device_has() {
+    let (device, _, mut sender) = card();
+    let (mut waiting, mut random) = (std::collections::VecDeque::new(), 1_u64);
+    for round in 0..20_000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let (pick, skew) = ((random >> 33) as usize, (random >> 61) as usize);
+        let len = if pick % 16 == 0 { pick % SEND_FRAME + 1 } else { pick % 1514 + 1 };
+        // From any place in a word.
+        let mut bytes = vec![0; skew];
+        bytes.extend(packet(len));
+        bytes[skew + NET_HEADER] = round as u8;
+        if sender.send(&mut bytes[skew..]).unwrap() {
+            waiting.push_back(bytes[skew + NET_HEADER..].to_vec());
+        }
+        // The device is behind by fewer and more frames.
+        while waiting.len() > round % 200 {
+            assert_eq!(device.take().unwrap()[NET_HEADER..], waiting.pop_front().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_device_may_be_done_in_any_order() {
+    let (device, _, mut sender) = card();
+    assert!(sender.send(&mut packet(1000)).unwrap());
+    let held = device.hold().unwrap();
+    let mut sent = 1;
+    while sender.send(&mut packet(60)).unwrap() {
+        sent += 1;
+        assert_eq!(device.take().unwrap()[NET_HEADER..], packet(60)[NET_HEADER..]);
+    }
+    // The memory of all of them comes after that of the first one.
+    assert_eq!((sent, sender.has_room()), (128, Ok(false)));
+    device.end(held);
     assert_eq!(sender.has_room(), Ok(true));
-    assert!(!device.may_interrupt(1));
-    assert!(sender.send(&mut packet(5)).unwrap());
-    assert!(!sender.send(&mut packet(5)).unwrap());
+    assert!(sender.send(&mut packet(SEND_FRAME)).unwrap());
 }
 
 #[test]
