@@ -177,17 +177,19 @@ macro_rules! copy {
                 done += size_of::<$word>();
             }};
         }
-        // Up to a word's beginning.
-        if address % 2 != 0 && len >= 1 {
-            piece!(u8);
+        if address % 8 != 0 {
+            // Up to a word's beginning.
+            if address % 2 != 0 && len >= 1 {
+                piece!(u8);
+            }
+            if (address + done as u64) % 4 == 2 && len - done >= 2 {
+                piece!(u16);
+            }
+            if (address + done as u64) % 8 == 4 && len - done >= 4 {
+                piece!(u32);
+            }
         }
-        if (address as usize + done) % 4 == 2 && len - done >= 2 {
-            piece!(u16);
-        }
-        if (address as usize + done) % 8 == 4 && len - done >= 4 {
-            piece!(u32);
-        }
-        if (address as usize + done).is_multiple_of(8) {
+        if (address + done as u64).is_multiple_of(8) {
             if len - done >= 8 {
                 let $range = done..done + (len - done) / 8 * 8;
                 let ($from, behind) = ((address as *mut u8).wrapping_add(done).cast::<u64>(), $range.end);

@@ -30,7 +30,7 @@ impl<const N: usize> Packets<N> {
 
     /// Creates a queue in this memory, with `bytes` of it for packets. Returns `None` if there is too little of it.
     pub(crate) fn new(memory: &mut DeviceMemory, bytes: usize) -> Option<Self> {
-        let rings = Rings::new(memory)?;
+        let rings = Rings::new(memory, false)?;
         Some(Self { rings, memory: memory.split(bytes)?, begins: [0; N], end: 0, oldest: 0 })
     }
 
@@ -78,7 +78,7 @@ impl<const N: usize> Packets<N> {
         self.begins[descriptor] = place as u32;
         self.end = place + packet.len();
         let address = self.memory.address(place, packet.len());
-        self.rings.describe(descriptor, address, packet.len() as u32, false);
+        self.rings.describe(descriptor, address, packet.len() as u32);
         self.rings.lend(descriptor);
         true
     }

@@ -86,8 +86,9 @@ impl<const N: usize> Rings<N> {
         all
     };
 
-    /// Creates the rings in this memory. Returns `None` if there is too little of it.
-    pub(crate) fn new(memory: &mut DeviceMemory) -> Option<Self> {
+    /// Creates the rings in this memory; `inward`: the device writes to the buffers. Returns `None` if there is too
+    /// little of it.
+    pub(crate) fn new(memory: &mut DeviceMemory, inward: bool) -> Option<Self> {
         const { Self::VALID };
         let mut rings = Self {
             descriptors: memory.split(N * DESCRIPTOR)?,
@@ -100,6 +101,11 @@ impl<const N: usize> Rings<N> {
         };
         rings.available.write(0, &[0; ENTRIES]);
         rings.used.write(0, &[0; ENTRIES]);
+        for buffer in 0..N {
+            let at = buffer * DESCRIPTOR;
+            rings.descriptors.store(at + 12, if inward { WRITE } else { 0 });
+            rings.descriptors.store(at + 14, 0_u16);
+        }
         Some(rings)
     }
 
@@ -128,13 +134,11 @@ impl<const N: usize> Rings<N> {
         self.lent.iter().position(|lent| !lent)
     }
 
-    /// Says where a buffer that the device does not have is, how long, and who writes to it.
-    pub(crate) fn describe(&mut self, buffer: usize, address: u64, len: u32, inward: bool) {
+    /// Says where a buffer that the device does not have is, and how long.
+    pub(crate) fn describe(&mut self, buffer: usize, address: u64, len: u32) {
         let at = buffer * DESCRIPTOR;
         self.descriptors.store(at, address);
         self.descriptors.store(at + 8, len);
-        self.descriptors.store(at + 12, if inward { WRITE } else { 0 });
-        self.descriptors.store(at + 14, 0_u16);
     }
 
     /// Passes a buffer that the device does not have to the device.
@@ -212,11 +216,11 @@ impl<const N: usize> Queue<N> {
     /// Creates a queue in this memory; `inward`: the device writes to its buffers. Returns `None` if there is too
     /// little of it.
     pub fn new(memory: &mut DeviceMemory, size: u32, inward: bool) -> Option<Self> {
-        let mut rings = Rings::new(memory)?;
+        let mut rings = Rings::new(memory, inward)?;
         let buffers = memory.split(N * size as usize)?;
         for buffer in 0..N {
             let address = buffers.address(buffer * size as usize, size as usize);
-            rings.describe(buffer, address, size, inward);
+            rings.describe(buffer, address, size);
         }
         Some(Self { rings, buffers, size, inward })
     }
@@ -271,7 +275,7 @@ impl<const N: usize> Queue<N> {
         let size = self.size as usize;
         if !self.inward && self.rings.is_lent(buffer) == Some(false) && (1..=size).contains(&len) {
             let address = self.buffers.address(buffer * size, size);
-            self.rings.describe(buffer, address, len as u32, false);
+            self.rings.describe(buffer, address, len as u32);
             self.rings.lend(buffer);
         }
     }
