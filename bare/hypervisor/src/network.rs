@@ -53,8 +53,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Bytes of a word: two pieces of memory are copied by words if both are as far from a word's beginning.
 const WORD: usize = 8;
 
-/// Room for a header, and a frame of up to `LEN - NET_HEADER` bytes. One that comes in is as far from a word's beginning
-/// here as in QEMU's memory, and as behind its RNDIS header.
+/// Room for a header, and a frame of up to `LEN - NET_HEADER` bytes. One that comes in is as far from a word's
+/// beginning here as in QEMU's memory, and as behind its RNDIS header.
 #[repr(align(8))]
 struct Packet<const LEN: usize>([u8; LEN]);
 

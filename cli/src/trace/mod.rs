@@ -18,6 +18,7 @@ mod perfetto;
 mod requests;
 #[cfg(test)]
 mod samples;
+mod screen;
 mod summary;
 mod words;
 

@@ -12,7 +12,8 @@ use hv_tlfs::vmbus::{ChannelId, PacketType};
 use hv_trace::{CONTENTS_DATA, CONTENTS_START, CONTENTS_STEP, What};
 
 use super::decode::{Parts, Value, hex, number, text};
-use super::packets::{Bytes, class_name, is_network};
+use super::packets::{Bytes, class_name, is_network, is_screen};
+use super::screen;
 use crate::report::names;
 
 /// Offset of the body of a message of RNDIS.
@@ -89,6 +90,9 @@ pub(super) fn contents(what: &What) -> Option<Parts> {
             let start = Bytes { bytes: start, from: 0 };
             if is_network(class) && usize::from(shown) >= BODY {
                 return Some((message(part, &start, &mut fields), fields));
+            }
+            if is_screen(class) {
+                return Some((screen::message(part, &start, &mut fields), fields));
             }
             fields.push(text("payload", start.hex(0, CONTENTS_START.min(shown.into()))));
             Some((class_name(class), fields))

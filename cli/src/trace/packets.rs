@@ -6,7 +6,7 @@ use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, keyboard, mouse, scsi, s
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
-use super::network;
+use super::{network, screen};
 use crate::report::names;
 
 /// Offset of a storage packet's body.
@@ -85,6 +85,11 @@ pub(super) fn is_network(class: u8) -> bool {
     interface(class) == Some(&guid::NETWORK)
 }
 
+/// Returns true for the screen.
+pub(super) fn is_screen(class: u8) -> bool {
+    interface(class) == Some(&guid::VIDEO)
+}
+
 /// The known bytes of a packet, or of its data.
 pub(super) struct Bytes<'b> {
     pub(super) bytes: &'b [u8],
@@ -93,7 +98,7 @@ pub(super) struct Bytes<'b> {
 }
 
 impl Bytes<'_> {
-    fn u8(&self, at: usize) -> u8 {
+    pub(super) fn u8(&self, at: usize) -> u8 {
         at.checked_sub(self.from).and_then(|at| self.bytes.get(at)).copied().unwrap_or_default()
     }
 
@@ -105,7 +110,7 @@ impl Bytes<'_> {
         u32::from(self.u16(at)) | u32::from(self.u16(at + 2)) << 16
     }
 
-    fn u64(&self, at: usize) -> u64 {
+    pub(super) fn u64(&self, at: usize) -> u64 {
         u64::from(self.u32(at)) | u64::from(self.u32(at + 4)) << 32
     }
 
@@ -211,11 +216,8 @@ fn subject(
         }
         return names::name("mouse-message", kind.into());
     }
-    if interface(class) == Some(&guid::VIDEO)
-        && length as usize >= VIDEO
-        && packet_type == PacketType::DATA_IN_BAND
-    {
-        return screen(start, fields);
+    if is_screen(class) && length as usize >= VIDEO && packet_type == PacketType::DATA_IN_BAND {
+        return screen::name(start.u32(size_of::<PipeHeader>()));
     }
     if is_balloon(class) && length >= 8 && packet_type == PacketType::DATA_IN_BAND {
         return balloon(start, fields);
@@ -230,19 +232,6 @@ fn subject(
         return if bytes == 0 { "stream end" } else { "stream data" }.to_owned();
     }
     names::name("vmbus-packet", packet_type.0.into())
-}
-
-/// Names a message of video, and adds what its first record has of the body: a byte.
-fn screen(start: &Bytes<'_>, fields: &mut Vec<(&'static str, Value)>) -> String {
-    use hv_tlfs::vmbus::video::MessageType;
-    let kind = MessageType(start.u32(size_of::<PipeHeader>()));
-    let byte = start.u8(VIDEO);
-    match kind {
-        MessageType::FEATURE_CHANGE => fields.push(number("dirt", byte)),
-        MessageType::RESOLUTION_REQUEST => fields.push(number("maximum", byte)),
-        _ => {}
-    }
-    names::name("video-message", kind.0.into())
 }
 
 /// Names a message of dynamic memory, and adds the fields of its beginning.

@@ -15,14 +15,16 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 use hv_tlfs::vmbus::ic::Version;
 pub use hv_tlfs::vmbus::video::ScreenArea;
 use hv_tlfs::vmbus::video::{
-    ACCEPTED, BiosInfo, Capability, DEPTH, FeatureChange, MessageType, Rectangle, ResolutionRequest,
-    Situation, SituationUpdate, SituationUpdateAck, VRAM_BYTES, VersionRequest, VersionResponse, VideoHeader,
-    VramLocation, VramLocationAck,
+    ACCEPTED, BiosInfo, Capability, DEPTH, Dirt, FeatureChange, MessageType, PointerShape, Rectangle,
+    ResolutionRequest, Situation, SituationUpdate, SituationUpdateAck, VRAM_BYTES, VersionRequest,
+    VersionResponse, VideoHeader, VramLocation, VramLocationAck,
 };
 use hv_tlfs::vmbus::{ChannelOffer, Guid, PacketType, PipeMode, guid};
-use hv_vmbus::{Backend, BusPort, Channel, Device, Io, Message, Never, Opening, Packet, Refusal, Taken};
+use hv_vmbus::{
+    Backend, BusPort, CONTENTS_BYTES, Channel, Device, Io, Message, Never, Opening, Packet, Refusal, Taken,
+};
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, FromZeros as _, IntoBytes};
+use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use screen::{EDID, RESOLUTIONS};
 
@@ -173,7 +175,7 @@ impl Video {
         let header: VideoHeader = take(packet)?;
         let kind = MessageType(header.message_type.get());
         if kind == MessageType::VERSION_REQUEST {
-            let request: VersionRequest = take(packet)?;
+            let request: VersionRequest = take_shown(packet, kind, io)?;
             self.negotiate(io, request.version.get());
             return Some(());
         }
@@ -181,12 +183,25 @@ impl Video {
             return None;
         }
         match kind {
-            MessageType::VRAM_LOCATION => self.locate(io, take(packet)?),
-            MessageType::SITUATION_UPDATE => self.show(io, &take(packet)?),
-            MessageType::DIRT => self.report(packet)?,
-            MessageType::POINTER_POSITION | MessageType::POINTER_SHAPE => {}
+            MessageType::VRAM_LOCATION => {
+                let location = take_shown(packet, kind, io)?;
+                self.locate(io, location);
+            }
+            MessageType::SITUATION_UPDATE => {
+                let update = take_shown(packet, kind, io)?;
+                self.show(io, &update);
+            }
+            MessageType::DIRT => self.report(packet, io)?,
+            // Only an observer has a use for them.
+            MessageType::POINTER_POSITION | MessageType::POINTER_SHAPE => {
+                let mut body = [0; size_of::<PointerShape>()];
+                if io.is_observed() {
+                    let len = packet.read(&mut body);
+                    show(packet, kind, &body[..len], io);
+                }
+            }
             MessageType::RESOLUTION_REQUEST if self.minor >= HAS_RESOLUTIONS => {
-                let request: ResolutionRequest = take(packet)?;
+                let request: ResolutionRequest = take_shown(packet, kind, io)?;
                 let count = RESOLUTIONS.len().min(request.maximum.into());
                 // The first is the default.
                 let numbers = [count as u8, 0, 0];
@@ -261,14 +276,21 @@ impl Video {
     }
 
     /// Adds up changes; `None` if the message ends before its last rectangle.
-    fn report<M: GuestMemory>(&mut self, packet: &mut Packet<'_, M>) -> Option<()> {
-        let [_, count]: [u8; 2] = take(packet)?;
+    fn report<P: BusPort>(
+        &mut self,
+        packet: &mut Packet<'_, P::Memory>,
+        io: &Io<'_, P, Never>,
+    ) -> Option<()> {
+        let [video_output, count]: [u8; 2] = take(packet)?;
         if packet.left() < usize::from(count) * size_of::<Rectangle>() {
             return None;
         }
         let screen = whole(&self.situation);
-        for _ in 0..count {
+        for number in 0..count {
             let part: Rectangle = take(packet)?;
+            if number == 0 && io.is_observed() {
+                show(packet, MessageType::DIRT, Dirt { video_output, count, first: part }.as_bytes(), io);
+            }
             let inside = |place: i32, end: u32| u32::try_from(place).unwrap_or(0).min(end);
             self.changed = self.changed.with(ScreenArea {
                 left: inside(part.left.get(), screen.right),
@@ -321,6 +343,27 @@ fn take<T: FromBytes + IntoBytes, M: GuestMemory>(packet: &mut Packet<'_, M>) ->
     Some(value)
 }
 
+/// Takes the body of a message, and shows it to an observer.
+fn take_shown<T: FromBytes + IntoBytes + Immutable, P: BusPort>(
+    packet: &mut Packet<'_, P::Memory>,
+    kind: MessageType,
+    io: &Io<'_, P, Never>,
+) -> Option<T> {
+    let value: T = take(packet)?;
+    if io.is_observed() {
+        show(packet, kind, value.as_bytes(), io);
+    }
+    Some(value)
+}
+
+/// Shows an observer the beginning of a message's body, of which more may be left in the packet. The part is the type
+/// of the message.
+#[cold]
+#[inline(never)]
+fn show<P: BusPort>(packet: &Packet<'_, P::Memory>, kind: MessageType, body: &[u8], io: &Io<'_, P, Never>) {
+    io.show_read(packet, kind.0 as u8, (body.len() + packet.left()) as u32, body);
+}
+
 /// Takes bytes. It is compiled once, and not for each structure.
 #[inline(never)]
 fn fill<M: GuestMemory>(packet: &mut Packet<'_, M>, into: &mut [u8]) -> Option<()> {
@@ -338,6 +381,19 @@ fn send<P: BusPort>(io: &mut Io<'_, P, Never>, kind: MessageType, body: &[&[u8]]
         *place = part;
     }
     let _ = io.send_parts(Channel::PRIMARY, Message::default(), &parts);
+    if io.is_observed() {
+        show_sent(kind, body, bytes, io);
+    }
+}
+
+/// Shows an observer the body of a message to the guest, `bytes` long.
+#[cold]
+#[inline(never)]
+fn show_sent<P: BusPort>(kind: MessageType, body: &[&[u8]], bytes: usize, io: &Io<'_, P, Never>) {
+    let mut shown = [0; CONTENTS_BYTES];
+    let body = body.iter().copied().flatten();
+    shown.iter_mut().zip(body).for_each(|(to, from)| *to = *from);
+    io.show_written(Channel::PRIMARY, 0, kind.0 as u8, bytes as u32, &shown[..bytes.min(CONTENTS_BYTES)]);
 }
 
 impl Device for Video {

@@ -5,8 +5,8 @@ use hv_memory::save::{Reader, Writer};
 use hv_memory::testing::Memory;
 use hv_tlfs::vmbus::{ChannelOffer, Guid};
 use hv_vmbus::testing::{self, Extra, Partition};
-use hv_vmbus::{Backend, Bus, BusFaults, Config, Device, Slot};
-use std::cell::Cell;
+use hv_vmbus::{Backend, Bus, BusFaults, Config, Contents, Device, Slot};
+use std::cell::{Cell, RefCell};
 
 const MEMORY: u64 = 1 << 20;
 
@@ -14,22 +14,39 @@ pub(crate) type Lock = spin::Mutex<()>;
 pub(crate) type OneBus<D, const REQUESTS: usize = 0> = Bus<Lock, Slot<Lock, D, 1, REQUESTS>>;
 
 /// The partition.
-pub(crate) type Host = Partition<Faults>;
+pub(crate) type Host = Partition<Surroundings>;
 
-/// Injected faults.
+/// A part of a packet's data as an observer is shown it: whether the guest has sent it, its number, its length, and its
+/// first bytes.
+pub(crate) type Shown = (bool, u8, u32, Vec<u8>);
+
+/// Injected faults, and an observer.
 #[derive(Default)]
-pub(crate) struct Faults {
+pub(crate) struct Surroundings {
     /// Versions are refused.
     pub(crate) refuses: Cell<bool>,
+    /// What was shown, if there is an observer.
+    pub(crate) shown: RefCell<Option<Vec<Shown>>>,
 }
 
-impl BusFaults for Faults {
+impl BusFaults for Surroundings {
     fn refuses(&self, _: &Guid, _: u32) -> bool {
         self.refuses.get()
     }
 }
 
-impl Extra for Faults {}
+impl Extra for Surroundings {
+    fn sees_packets(&self) -> bool {
+        self.shown.borrow().is_some()
+    }
+
+    fn contents(&self, contents: &Contents<'_>) {
+        let Contents { from_guest, part, len, bytes, .. } = *contents;
+        if let Some(shown) = &mut *self.shown.borrow_mut() {
+            shown.push((from_guest, part, len, bytes.to_vec()));
+        }
+    }
+}
 
 /// Posts a message from the guest.
 pub(crate) fn post<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host, message: &[u8])
@@ -47,7 +64,7 @@ pub(crate) fn before_opening<D: Device, const REQUESTS: usize>(
 where
     Host: Backend<D::Request>,
 {
-    let host = Partition::new(Memory::new(0, MEMORY), 1, Faults::default());
+    let host = Partition::new(Memory::new(0, MEMORY), 1, Surroundings::default());
     let bus = Bus::new(Config::DEFAULT, Slot::offering(device, offer));
     post(&bus, &host, &testing::contact());
     post(&bus, &host, &testing::request_offers());

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 
-use crate::single::{self, Faults, Host, OneBus};
+use crate::single::{self, Host, OneBus, Surroundings};
 use hv_devices::Balloon;
 use hv_devices::balloon::{Discard, OFFER};
 use hv_devices::ic::{Outcome, Refused};
@@ -28,7 +28,7 @@ thread_local! {
     static KEPT: RefCell<Option<Vec<Token>>> = const { RefCell::new(None) };
 }
 
-impl Serve<Discard> for Faults {
+impl Serve<Discard> for Surroundings {
     fn start(&self, _: &Memory, token: Token, _: &Discard, _: Pages<'_>) -> Started<()> {
         KEPT.with_borrow_mut(|kept| match kept {
             Some(kept) => {

@@ -344,3 +344,31 @@ fn a_screen_survives_save_and_restore() {
     assert_eq!(say(&guest, &message(13, &[64])), []);
     assert_eq!(say(&guest, &location(1, Some(WINDOW))).len(), 1);
 }
+
+#[test]
+fn an_observer_is_shown_the_bodies_of_messages() {
+    let guest = Guest::opened(device(), OFFER);
+    // Without an observer nothing is shown.
+    say(&guest, &message(1, &[3, 0, 5, 0]));
+    *guest.host.shown.borrow_mut() = Some(Vec::new());
+    let said = [
+        message(1, &[3, 0, 5, 0]),
+        location(9, Some(WINDOW)),
+        situation(FULL, 1),
+        message(7, &[1, 0, 1, 0, 0, 0, 2, 0, 0, 0]),
+        dirt(&[[1, 2, 3, 4], [5, 6, 7, 8]]),
+        dirt(&[]),
+    ];
+    let answered: Vec<_> = said.iter().flat_map(|message| say(&guest, message)).collect();
+    let shown = guest.host.shown.take().unwrap();
+    let (from_guest, from_host): (Vec<_>, Vec<_>) =
+        shown.into_iter().partition(|(from_guest, ..)| *from_guest);
+    let bodies = said[..5].iter().map(|message| {
+        let (kind, body) = (message[8], &message[16..]);
+        // Of several changed parts the first one is shown.
+        (true, kind, body.len() as u32, body[..body.len().min(if kind == 10 { 18 } else { 27 })].to_vec())
+    });
+    assert_eq!(from_guest, bodies.collect::<Vec<_>>());
+    let bodies = answered.into_iter().map(|(kind, body)| (false, kind as u8, body.len() as u32, body));
+    assert_eq!(from_host, bodies.collect::<Vec<_>>());
+}

@@ -271,8 +271,8 @@ mutants! {
         memory_before_version "The video memory is placed without a version.":
             "return None" in "if self.step != Step::Ready { return None" => "()";
         changes_answered "Changes are answered.":
-            "self.report(packet)?"
-            => "{ self.report(packet)?; send(io, MessageType::DIRT, &[]) }";
+            "self.report(packet, io)?"
+            => "{ self.report(packet, io)?; send(io, MessageType::DIRT, &[]) }";
         short_report_fatal "A report with too few changes ends the host.":
             "return None" in "size_of::<Rectangle>() { return None" => "panic!(\"changes are missing\")";
         unknown_of_screen_answered "An unknown message is answered by one of its kind.":
