@@ -32,6 +32,19 @@ pub(crate) fn acknowledge() -> u64 {
     intid
 }
 
+/// Acknowledges and ends what interrupts are pending.
+pub(crate) fn take_pending() {
+    loop {
+        let intid: u64;
+        // SAFETY: acknowledges an interrupt, which is ended below.
+        unsafe { asm!("mrs {0}, icc_iar1_el1", out(reg) intid, options(nostack)) };
+        if intid >= 1020 {
+            return;
+        }
+        end(intid);
+    }
+}
+
 /// Ends the acknowledged interrupt.
 #[inline(always)]
 pub(crate) fn end(intid: u64) {

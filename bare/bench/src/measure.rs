@@ -74,7 +74,13 @@ impl Bench {
         self.delay.get()
     }
 
-    fn print(&self, name: &str, ticks: u64, operations: u64) {
+    /// Returns how often an operation is to be repeated whose usual number of repetitions is this.
+    pub(crate) fn repetitions(&self, usual: u64) -> u64 {
+        usual * self.rounds
+    }
+
+    /// Prints the mean of some operations.
+    pub(crate) fn print(&self, name: &str, ticks: u64, operations: u64) {
         rt::println!("bench: {name} {}", (ticks * self.per_tick + operations / 2) / operations);
     }
 }

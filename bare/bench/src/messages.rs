@@ -61,7 +61,8 @@ pub(crate) fn run(bench: &Bench, hardware: &Hardware, vp: Vp<'_, Smccc>) {
 fn devices(bench: &Bench, synic: &Synic<'_, Smccc>) {
     // The figure without the copy comes from these two.
     let disk = bench.wants("disk-read") || bench.wants("disk-read-512");
-    let network = bench.wants("net-frame") || bench.wants("net-frame-1514");
+    let network =
+        ["net-frame", "net-frame-1514", "net-frame-received"].into_iter().any(|name| bench.wants(name));
     if !disk && !network {
         return;
     }

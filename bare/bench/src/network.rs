@@ -1,18 +1,19 @@
-//! A frame to the network: from the signal to the completion.
+//! A frame to the network: from the signal to the completion. And one from it.
 //!
-//! QEMU takes the frame out of the hypervisor's queue later, and the user network ignores it.
+//! QEMU takes the frame out of the hypervisor's queue later, and the user network ignores it, or answers.
 
 use hv_guest::page::Page;
+use hv_tlfs::vmbus::ndis::{FILTER_PROMISCUOUS, Oid};
 use hv_tlfs::vmbus::nvsp::{
     CONTROL_CHANNEL, DATA_CHANNEL, INVALID_INDEX, Init, MessageHeader, MessageType, PACKET_SIZE_6_1,
-    SendReceiveBuffer, SendRndisPacket, Version,
+    SendReceiveBuffer, SendRndisPacket, SendRndisPacketComplete, Status, Version,
 };
-use hv_tlfs::vmbus::rndis::{self, InitializeRequest, MAJOR_VERSION, PacketMessage};
-use hv_tlfs::vmbus::{GpadlId, guid};
+use hv_tlfs::vmbus::rndis::{self, InitializeRequest, MAJOR_VERSION, PacketMessage, SetRequest};
+use hv_tlfs::vmbus::{GpadlId, PacketDescriptor, PacketType, guid};
 use zerocopy::{FromZeros, IntoBytes};
 
 use crate::measure::{Bench, counter};
-use crate::vmbus::{Bus, Rings, packet, rings};
+use crate::vmbus::{Bus, Channel, Rings, packet, rings};
 
 /// Bytes of a packet in the ring.
 const PACKET: usize = 48 + PACKET_SIZE_6_1;
@@ -23,9 +24,28 @@ const FRAMES: [(&str, usize); 2] = [("net-frame", 60), ("net-frame-1514", 1514)]
 /// Ticks between two frames: QEMU takes them by the host's clock, and has room for a few.
 const PAUSE: u64 = 20_000;
 
+/// What the user network answers (RFC 826): its own address, and the guest's.
+const GATEWAY: [u8; 4] = [10, 0, 2, 2];
+const GUEST: [u8; 4] = [10, 0, 2, 15];
+/// An ARP request, from and to these.
+const ARP: [u8; 42] = {
+    let mut frame =
+        *b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x06\0\x01\x08\0\x06\x04\0\x01\x02\0\0\0\0\x01\
+        \0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let mut at = 0;
+    while at < 4 {
+        frame[28 + at] = GUEST[at];
+        frame[38 + at] = GATEWAY[at];
+        at += 1;
+    }
+    frame
+};
+/// Ticks in which an answer comes: if not, they are not counted.
+const WINDOW: u64 = 40_000;
+
 static RINGS: Rings = rings();
-/// The receive buffer, of which the answer to the initialization takes a section.
-static RECEIVE: [Page; 8] = [const { Page::new() }; 8];
+/// The receive buffer: the card keeps 16 sections of it for answers, and two of those are used.
+static RECEIVE: [Page; 14] = [const { Page::new() }; 14];
 static BUFFER: Page = Page::new();
 
 pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {
@@ -45,6 +65,7 @@ pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {
         (1, MAJOR_VERSION, 0x4000);
     let len = put(rndis::MessageType::INITIALIZE, initialize.as_bytes(), 0);
     card.execute(&rndis_packet(CONTROL_CHANNEL, len), 0);
+    received(bench, &mut card);
     for (name, frame) in FRAMES {
         let packet = rndis_packet(DATA_CHANNEL, frame_of(frame));
         bench.latency(name, 40, || {
@@ -54,6 +75,84 @@ pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {
             ticks
         });
     }
+}
+
+/// Measures what a frame from the network costs: while the guest does nothing but count, it counts less.
+///
+/// The time until QEMU has the answer is the host's. So a request is compared with one that has no answer.
+fn received(bench: &Bench, card: &mut Channel<'_>) {
+    const NAME: &str = "net-frame-received";
+    if !bench.wants(NAME) {
+        return;
+    }
+    let filter = FILTER_PROMISCUOUS.to_le_bytes();
+    let mut set = SetRequest::new_zeroed();
+    (set.request_id, set.oid) = (2, Oid::GEN_CURRENT_PACKET_FILTER);
+    (set.information_length, set.information_offset) = (filter.len() as u32, size_of::<SetRequest>() as u32);
+    let mut body = [0; size_of::<SetRequest>() + 4];
+    body[..size_of::<SetRequest>()].copy_from_slice(set.as_bytes());
+    body[size_of::<SetRequest>()..].copy_from_slice(&filter);
+    let len = put(rndis::MessageType::SET, &body, 0);
+    card.execute(&rndis_packet(CONTROL_CHANNEL, len), 0);
+    let repetitions = bench.repetitions(64);
+    // The same length, and nothing answers.
+    let unanswered = rndis_packet(DATA_CHANNEL, frame_of(ARP.len()));
+    let without = (0..repetitions).map(|_| window(card, &unanswered).0).sum::<u64>();
+    BUFFER.write(HEADERS, &ARP);
+    let (mut with, mut answered) = (0, 0);
+    while answered < repetitions {
+        let (count, has_answer) = window(card, &unanswered);
+        if has_answer {
+            with += count;
+            answered += 1;
+        }
+    }
+    let idle = counted(WINDOW, counter());
+    bench.print(NAME, without.saturating_sub(with) * WINDOW / idle, repetitions);
+}
+
+/// Sends a frame and counts to the window's end. Returns the count, and whether there was an answer, which it takes.
+fn window(card: &mut Channel<'_>, packet: &[u8]) -> (u64, bool) {
+    let start = counter();
+    card.send(packet);
+    let count = counted(WINDOW, start);
+    let (mut ids, mut answers) = ([0; 4], 0);
+    card.drain(|kind, id| {
+        if kind == PacketType::DATA_USING_TRANSFER_PAGES && answers < ids.len() {
+            ids[answers] = id;
+            answers += 1;
+        }
+    });
+    for id in &ids[..answers] {
+        card.send(&completion(*id));
+    }
+    (count, answers == 1)
+}
+
+/// Counts until so many ticks after `start`.
+fn counted(ticks: u64, start: u64) -> u64 {
+    let mut count = 0;
+    while counter() - start < ticks {
+        count += 1;
+    }
+    count
+}
+
+/// Builds the completion of a packet with a frame.
+fn completion(id: u64) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let descriptor = PacketDescriptor {
+        packet_type: PacketType::COMPLETION,
+        data_offset8: 2,
+        length8: 3,
+        flags: 0,
+        transaction_id: id,
+    };
+    bytes[..16].copy_from_slice(descriptor.as_bytes());
+    bytes[16..20]
+        .copy_from_slice(MessageHeader { message_type: MessageType::SEND_RNDIS_PACKET_COMPLETE }.as_bytes());
+    bytes[20..24].copy_from_slice(SendRndisPacketComplete { status: Status::SUCCESS }.as_bytes());
+    bytes
 }
 
 /// Builds an NVSP message, with `len` bytes of the buffer.

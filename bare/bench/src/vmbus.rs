@@ -8,11 +8,11 @@ use hv_guest::synic::{SintIndex, Synic};
 use hv_tlfs::synic::{ConnectionId, MessageType as Kind};
 use hv_tlfs::vmbus::{
     ChannelId, GpadlHeader, GpadlId, Guid, InitiateContact, MessageHeader, MessageType, OfferChannel,
-    OpenChannel, TargetInfo, Version,
+    OpenChannel, PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, TargetInfo, Version,
 };
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::gic::{acknowledge, end};
+use crate::gic::{acknowledge, end, take_pending};
 use crate::measure::{counter, nops};
 use crate::{MEMORY, PAGES};
 
@@ -142,13 +142,8 @@ impl Channel<'_> {
     /// after it.
     #[inline(always)]
     pub(crate) fn execute(&mut self, packet: &[u8], delay: u64) -> u64 {
-        let (up, down) = (&self.rings[..RING], &self.rings[RING]);
-        for (word, at) in packet.chunks_exact(8).zip((self.next..).step_by(8)) {
-            let at = at % DATA;
-            up[1 + at / 4096].write(at % 4096, word);
-        }
-        self.next = (self.next + packet.len()) % DATA;
-        let _ = up[0].store_u32(0, self.next as u32);
+        self.put(packet);
+        let down = &self.rings[RING];
         let before = down.load_u32(0);
         let start = counter();
         let _ = connection::signal_event(&Smccc, self.connection, 0);
@@ -160,6 +155,44 @@ impl Channel<'_> {
         assert!(signalled && written != before, "the device has not answered");
         let _ = down.store_u32(4, written.unwrap_or_default());
         ticks
+    }
+
+    /// Puts a packet into the ring.
+    #[inline(always)]
+    fn put(&mut self, packet: &[u8]) {
+        let up = &self.rings[..RING];
+        for (word, at) in packet.chunks_exact(8).zip((self.next..).step_by(8)) {
+            let at = at % DATA;
+            up[1 + at / 4096].write(at % 4096, word);
+        }
+        self.next = (self.next + packet.len()) % DATA;
+        let _ = up[0].store_u32(0, self.next as u32);
+    }
+
+    /// Sends a packet whose answer, if it has one, is [drained](Self::drain) later.
+    pub(crate) fn send(&mut self, packet: &[u8]) {
+        self.put(packet);
+        let _ = connection::signal_event(&Smccc, self.connection, 0);
+    }
+
+    /// Takes the packets that are in the ring from the host, by type and id.
+    pub(crate) fn drain(&mut self, mut each: impl FnMut(PacketType, u64)) {
+        let down = &self.rings[RING..];
+        let index = |at: usize| down[0].load_u32(at).unwrap_or_default() as usize;
+        let (written, mut read) = (index(0), index(4));
+        while read != written {
+            let mut bytes = [0; size_of::<PacketDescriptor>()];
+            for (word, at) in bytes.chunks_exact_mut(8).zip((read..).step_by(8)) {
+                let at = at % DATA;
+                down[1 + at / 4096].read(at % 4096, word);
+            }
+            let packet = PacketDescriptor::read_from_bytes(&bytes).expect("any bytes are one");
+            each(packet.packet_type, packet.transaction_id);
+            read = (read + usize::from(packet.length8) * 8 + PACKET_TRAILER_SIZE as usize) % DATA;
+        }
+        let _ = down[0].store_u32(4, read as u32);
+        take_pending();
+        let _ = self.synic.take_event(SintIndex::VMBUS, self.flag);
     }
 }
 

@@ -135,6 +135,8 @@ pub(super) const LINES: &[Line] = &[
     one("disk-read-bare", "the same of 4 KiB, without the copy").target(2500.0),
     line("net-frame", "frame of 60 bytes: signal to completion", Group::Network, "insn").target(2000.0),
     line("net-frame-1514", "the same of 1514 bytes", Group::Network, "insn"),
+    line("net-frame-received", "frame of 64 bytes received: until it is in the ring", Group::Network, "insn")
+        .target(2000.0),
     drivers("driver-read", "read of 4 KiB, in the guest: hv-drivers").target(1500.0),
     linux("driver-read-linux", "the same: Linux 6.12, from the system call"),
     drivers("driver-send", "frame of 60 bytes sent, in the guest: hv-drivers").target(800.0),
