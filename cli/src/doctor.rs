@@ -8,13 +8,21 @@ use crate::ui;
 
 /// Report what is installed and cached, and what is missing
 ///
-/// Changes nothing. Exits with 1 if something is missing that `hv boot` would have to install or fetch first.
+/// Changes nothing. What is needed for some commands alone is installed or fetched when one of them runs: such rows say
+/// "later".
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
+
+const HELP: &str = "\
+Exit codes:
+  0    everything that hv boot needs is present
+  1    something is missing, which hv boot would install or fetch first
+  2    a bad option, or a cache that cannot be read";
 
 /// An item that was checked.
 #[derive(Debug, serde::Serialize)]
@@ -52,8 +60,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.json {
         ui::out(&format!("{}\n", serde_json::to_string_pretty(&findings)?));
     } else {
-        for Item { name, present, detail, .. } in &findings.items {
-            let mark = if *present { "ok" } else { "missing" };
+        for Item { name, present, needed, detail } in &findings.items {
+            let mark = match (present, needed) {
+                (true, _) => "ok",
+                (false, true) => "missing",
+                (false, false) => "later",
+            };
             ui::out(&format!("{name:<18} {mark:<8} {}\n", ui::one_line(detail)));
         }
     }
@@ -67,15 +79,16 @@ fn items() -> anyhow::Result<Vec<Item>> {
     let qemu = qemu::find().ok_or("will be installed: Debian package qemu-system-arm".to_owned());
     let qemu = qemu.and_then(|path| qemu::check(path).map_err(|error| format!("{error:#}")));
     let qemu = qemu.map(|qemu| format!("{} {}", qemu.path.display(), qemu.version));
-    let rust = match target::find(target::TARGET) {
+    let rust = |target, when: &str| match target::find(target) {
         Ok(Some(toolchain)) => Ok(toolchain.description),
-        Ok(None) => Err(format!("will be added with rustup, else from Debian: target {}", target::TARGET)),
+        Ok(None) => Err(format!("will be added with rustup, else from Debian{when}: target {target}")),
         Err(error) => Err(format!("{error:#}")),
     };
     let mut items = vec![
         Item::new("system", false, Ok(format!("{name}{hint}"))),
         Item::new("QEMU", true, qemu),
-        Item::new("bare-metal Rust", true, rust),
+        Item::new("bare-metal Rust", true, rust(target::TARGET, "")),
+        Item::new("Rust for the agent", false, rust(target::LINUX_TARGET, " when `hv exec` needs it")),
     ];
     let pieces = [
         ("kernel 6.12", Piece::Kernel(Stock::Cloud612), true),

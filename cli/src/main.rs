@@ -31,6 +31,7 @@ mod trace;
 use clap::{Parser, Subcommand};
 
 use hv_setup as setup;
+use hv_setup::sources::TOOL;
 use hv_setup::{child, developer, exit, input, interrupt, output, process, ui};
 
 /// Hyper-V on ARM64, on any machine with QEMU.

@@ -4,7 +4,7 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use crate::Cli;
 
-/// How a checkout's texts call the tool.
+/// How the texts of `--help` call the tool. Messages have `hv_setup::sources::TOOL`.
 const CHECKOUT: &str = "cargo hv";
 /// How an installed one is called.
 const INSTALLED: &str = "hv";

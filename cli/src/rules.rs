@@ -3,7 +3,7 @@
 use hv_tlfs::rules::{RULES, Rule};
 
 use crate::exit::Exit;
-use crate::ui;
+use crate::{TOOL, ui};
 
 /// List the rules that `hv boot --strict` checks
 #[derive(Debug, clap::Args)]
@@ -64,7 +64,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     if rules.is_empty() {
         let text = args.text.as_deref().unwrap_or_default();
-        ui::note(&format!("no rule has {text:?} in its name or text; `hv rules` lists all {}", RULES.len()));
+        ui::note(&format!(
+            "no rule has {text:?} in its name or text; `{TOOL} rules` lists all {}",
+            RULES.len()
+        ));
     }
     Ok(exit)
 }

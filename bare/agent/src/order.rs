@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStringExt as _;
 use hv_wire::control::ToAgent;
 use rustix::termios::Winsize;
 
+use crate::pattern;
+
 /// Bytes of all words at most: less than Linux takes (execve(2), "Limits on size of arguments and environment"), which
 /// has room for the environment as well.
 const LONGEST: usize = 1 << 20;
@@ -42,11 +44,14 @@ impl Order {
                     self.words.push(OsString::from_vec(std::mem::take(&mut self.word)));
                 }
             }
-            ToAgent::Start { terminal, rows, columns, kind } => {
+            ToAgent::Start { terminal, rows, columns, glob, kind } => {
                 self.terminal = terminal.then(|| Terminal {
                     size: winsize(rows, columns),
                     kind: OsString::from_vec(kind.to_vec()),
                 });
+                if glob {
+                    self.words = pattern::expand(std::mem::take(&mut self.words));
+                }
                 self.complete = true;
             }
             _ => {}

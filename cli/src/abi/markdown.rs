@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use hv_tlfs::abi::{self, Chapter, Constant, Doc, Field, Struct};
 
-use super::plain;
+use super::{layout, plain};
 use crate::output::Folder;
 
 /// Writes a file for each chapter, `NAME.md`, and returns their number.
@@ -78,7 +78,7 @@ fn structure(out: &mut String, row: &Struct) -> std::fmt::Result {
         return Ok(());
     }
     writeln!(out, "\n| offset | bits or size | field | meaning |\n|---|---|---|---|")?;
-    for field in row.fields {
+    for field in layout(row) {
         let (name, meaning) = (field.name, cell(&plain::marked_summary(field.doc)));
         writeln!(out, "| {} | {} | `{name}` | {meaning} |", field.offset, place(field))?;
     }

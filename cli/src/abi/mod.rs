@@ -12,8 +12,10 @@ mod wrap;
 
 use std::path::PathBuf;
 
+use hv_tlfs::abi::{Field, Struct};
+
 use crate::exit::Exit;
-use crate::{developer, ui};
+use crate::{TOOL, developer, ui};
 
 pub(crate) use decode::{Args as DecodeArgs, run as run_decode};
 
@@ -82,9 +84,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     }
     Ok(if found.is_empty() {
         let kind = args.kind.as_ref().map_or_else(String::new, |kind| format!(" of kind {kind}"));
-        ui::note(&format!("nothing found for {text:?}{kind}; hv abi without words lists all entries"));
+        ui::note(&format!("nothing found for {text:?}{kind}; {TOOL} abi without words lists all entries"));
         Exit::Failed
     } else {
         Exit::Success
     })
+}
+
+/// Returns the fields of a structure in their order in memory, the lowest bits first.
+fn layout(row: &Struct) -> Vec<&Field> {
+    let mut fields: Vec<&Field> = row.fields.iter().collect();
+    // The parts of a union follow the whole.
+    fields.sort_by_key(|field| (field.offset, field.bits));
+    fields
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use hv_tlfs::abi::{Constant, Doc, Function, Sources, Struct};
 
 use super::search::Found;
-use super::{plain, wrap};
+use super::{layout, plain, wrap};
 
 /// Up to this many rows are shown in full; more rows get a line each.
 const FULL: usize = 8;
@@ -71,8 +71,12 @@ fn structure(out: &mut String, row: &Struct) -> std::fmt::Result {
     writeln!(out, "{}: {} bytes, alignment {}; Rust {}", row.name, row.size, row.align, row.rust)?;
     meaning(out, row.doc)?;
     provenance(out, row.aliases, row.sources)?;
-    let width = row.fields.iter().map(|field| field.name.len()).max().unwrap_or(0);
-    for field in row.fields {
+    let names = row.fields.iter().map(|field| field.name.len());
+    let width = names.max().unwrap_or(0).max("field".len());
+    if !row.fields.is_empty() {
+        writeln!(out, "  byte bits or size  {:width$}  meaning", "field")?;
+    }
+    for field in layout(row) {
         let place = match field.bits {
             Some((low, 1)) => format!("{:4} bit {low}", field.offset),
             Some((low, width)) => format!("{:4} bits {}:{low}", field.offset, low + width - 1),
@@ -139,6 +143,9 @@ mod tests {
         for part in ["8 bytes", "bits 19:16", "sintx", "bit 12"] {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
+        let place = |part: &str| text.find(part).unwrap();
+        assert!(place("byte bits or size  field") < place("bit 0 "), "{text}");
+        assert!(place("bit 0 ") < place("bit 12") && place("bit 12") < place("bits 19:16"), "{text}");
         assert!(!text.contains("```"), "{text}");
     }
 

@@ -6,6 +6,7 @@ use hv_tlfs::register::RegisterName as Name;
 
 use super::decode::Kind;
 use super::{number, search};
+use crate::TOOL;
 
 /// A word and its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
         return linux(text);
     }
     let (kind, value) = split(text).with_context(|| {
-        format!("'{}' is not a kind of word and its value, such as: hv decode sint 0x10000", text.trim())
+        format!("'{}' is not a kind of word and its value, such as: {TOOL} decode sint 0x10000", text.trim())
     })?;
     let kind = by_name(kind).or_else(|| by_register(kind)).with_context(|| {
         let kinds: Vec<_> = Kind::value_variants().iter().map(name).collect();
@@ -28,7 +29,7 @@ pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
         match registers(kind).is_empty() {
             true => format!("'{kind}' is not a kind of word; expected a register with fields, or one of {kinds}"),
             false => format!(
-                "the register '{kind}' has no fields to explain: `hv abi {kind}` says what its value is; expected another \
+                "the register '{kind}' has no fields to explain: `{TOOL} abi {kind}` says what its value is; expected another \
                  register, or one of {kinds}"
             ),
         }
@@ -149,7 +150,7 @@ mod tests {
         assert_eq!(kind("reference tsc 1"), Kind::ReferenceTsc);
         let error = |text| parse(text).unwrap_err().to_string();
         assert!(error("HV_REGISTER_EOM 1").starts_with("the register 'HV_REGISTER_EOM' has no fields"));
-        assert!(error("vp index 1").contains("`hv abi vp index`"));
+        assert!(error("vp index 1").contains("hv abi vp index`"));
         assert!(error("no such 1").starts_with("'no such' is not a kind of word"));
         assert!(parse("sint").is_err() && parse("nothing 1").is_err() && parse("sint x").is_err());
         assert_eq!(pair("sint2:0x10012"), Some(sint(0x10012)[0]));

@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::input::Input;
 use crate::setup::target::{self, Toolchain};
 use crate::setup::{developer, programs as bare, qemu, value};
-use crate::{build, output, ui};
+use crate::{TOOL, build, output, ui};
 
 use compare::Compared;
 use lines::{Group, LINES, Line};
@@ -98,7 +98,7 @@ impl Choice {
             let name = &self.filter;
             let why =
                 if self.exact { format!("is called {name}") } else { format!("has {name} in its name") };
-            bail!("no figure {why}; see `hv bench --list`");
+            bail!("no figure {why}; see `{TOOL} bench --list`");
         }
         if let Some(line) = wanted.iter().find(|line| self.rounds != 1 && !line.group.repeats()) {
             bail!(
@@ -209,7 +209,7 @@ fn profile(args: &Args, name: &str) -> anyhow::Result<Exit> {
     let chosen = Choice { filter: name.to_owned(), exact: true, rounds: 1 };
     let lines = chosen.lines()?;
     if lines.iter().any(|line| !line.group.repeats()) {
-        bail!("--profile {name}: it is not measured by repetition; choose another of `hv bench --list`");
+        bail!("--profile {name}: it is not measured by repetition; choose another of `{TOOL} bench --list`");
     }
     if lines.iter().any(|line| line.group == Group::Network) {
         bail!(

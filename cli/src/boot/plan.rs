@@ -86,8 +86,9 @@ impl Plan {
     /// Returns the announcement of the run.
     pub(super) fn announcement(&self) -> String {
         let Settings { vps, cpu, qemu, .. } = &self.settings;
-        let tag =
-            self.tag.as_ref().map_or_else(String::new, |tag| format!("; its report will be report {tag}"));
+        let tag = self.tag.as_ref().map_or_else(String::new, |tag| {
+            format!("; its report begins with \"report {tag}\", a word that the guest cannot know")
+        });
         let name = self.entry.as_ref().filter(|_| self.settings.control);
         let name = name.map_or_else(String::new, |entry| format!(" as {}", entry.name()));
         let verb = if matches!(self.origin, Origin::Saved(..)) { "Resuming" } else { "Booting" };

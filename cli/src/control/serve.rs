@@ -19,6 +19,7 @@ use super::pointing;
 use super::port::{Answer, ControlPort, NoAnswer};
 use super::services::{driver, host_time, name};
 use super::typing;
+use crate::TOOL;
 use crate::disks::Live;
 use crate::machine::socket::{SocketFile, listen};
 use crate::machines::Entry;
@@ -296,8 +297,8 @@ fn refused(service: Service, why: Refusal) -> Failure {
         Refusal::Absent => (
             Reason::Absent,
             format!(
-                "the machine has no {name} device: it was taken away, or not asked for; start the machine with hv boot --devices all, \
-                 or without --devices"
+                "the machine has no {name} device: it was taken away, or not asked for; start the machine with {TOOL} \
+                 boot --devices all, or without --devices"
             ),
         ),
         Refusal::Closed => {

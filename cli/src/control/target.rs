@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
+use crate::TOOL;
 use crate::machines::{Machines, RunningMachine};
 
 /// Location of a control port.
@@ -53,11 +54,13 @@ impl Target {
             Err(with) if with.is_empty() => {
                 let without = without.iter().map(|machine| format!("\n{} has none", described(machine)));
                 let without: String = without.collect();
-                bail!("no machine with a control port runs; start one with hv boot --name NAME{without}")
+                bail!("no machine with a control port runs; start one with {TOOL} boot --name NAME{without}")
             }
             Err(with) => {
                 let with: String = with.iter().map(|machine| format!("\n{}", described(machine))).collect();
-                bail!("several machines run: give the name of one of them, as in hv ctl NAME status{with}")
+                bail!(
+                    "several machines run: give the name of one of them, as in {TOOL} ctl NAME status{with}"
+                )
             }
         }
     }
@@ -67,11 +70,11 @@ impl Target {
         match self {
             Self::Machine(machine) => machine
                 .connect()
-                .with_context(|| format!("cannot connect to {self}, which may have ended; hv ps lists those that run")),
+                .with_context(|| format!("cannot connect to {self}, which may have ended; {TOOL} ps lists those that run")),
             Self::Socket(path) => UnixStream::connect(path).or_else(|error| {
                 let what = format!(
-                    "there is no machine called {0} and none on a socket {0}; hv ps lists those that run, and hv boot --name or \
-                     --control starts one",
+                    "there is no machine called {0} and none on a socket {0}; {TOOL} ps lists those that run, and {TOOL} boot --name \
+                     or --control starts one",
                     path.display()
                 );
                 match error.kind() {

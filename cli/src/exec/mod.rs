@@ -25,7 +25,7 @@ use crate::boot::{self, Agent, Ended};
 use crate::exit::Exit;
 use crate::machine::folder::EXEC_PREFIX;
 use crate::setup::programs;
-use crate::{input as files, interrupt, output, ui};
+use crate::{TOOL, input as files, interrupt, output, ui};
 use junit::{Case, Transcript, Verdict};
 use session::{Command, Outcome, Progress, Session};
 use share::{Dir, Opened};
@@ -85,6 +85,10 @@ pub(crate) struct Args {
     /// Boot the machine, even if one with the same inputs was booted before and is cached
     #[arg(long)]
     cold: bool,
+    /// Give the command patterns as they are: otherwise a word of an absolute path with *, ? or [ that your shell has
+    /// left is replaced with the guest's paths that match it, if there are any
+    #[arg(long)]
+    no_glob: bool,
     /// The command and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -98,6 +102,7 @@ Examples:
   cargo hv exec -- uname -r
   cargo hv exec --stock 16k --vps 4 -- cat /proc/cpuinfo
   cargo hv exec --tree ~/linux -- dmesg
+  cargo hv exec -- cat /sys/bus/vmbus/devices/*/class_id
   cargo hv exec --disk data.img -- sha256sum /dev/sda
   cargo hv exec --junit test.xml -- sh -c 'test -c /dev/rtc0'
   cargo hv exec --dir ~/tests:/tests -- sh /tests/run.sh
@@ -127,7 +132,9 @@ pub(crate) fn is_meant() -> bool {
 pub(crate) fn advise() {
     let has = |words: &[&str]| std::env::args_os().any(|word| words.iter().any(|one| word == *one));
     if !has(&["--", "-h", "--help"]) {
-        ui::note("  tip: the command goes after --, and options before it: hv exec --vps 4 -- uname -r");
+        ui::note(&format!(
+            "  tip: the command goes after --, and options before it: {TOOL} exec --vps 4 -- uname -r"
+        ));
         ui::finish();
     }
 }
@@ -252,6 +259,7 @@ fn command(args: &Args) -> anyhow::Result<Command> {
     let transcript = args.junit.as_ref().map(|_| Transcript::default());
     Ok(Command {
         words,
+        glob: !args.no_glob,
         terminal: on_terminal.then(Terminal::current),
         transcript,
         renew: false,

@@ -31,6 +31,8 @@ const REST: Duration = Duration::from_secs(2);
 pub(super) struct Command {
     /// The command's words.
     pub(super) words: Vec<Vec<u8>>,
+    /// The guest expands patterns among them.
+    pub(super) glob: bool,
     /// The terminal that it gets, like the user's.
     pub(super) terminal: Option<Terminal>,
     /// Where its outputs are kept too.
@@ -267,7 +269,7 @@ fn begin(mouth: &Mouth, command: &Command, state: &Mutex<State>, credit: &Credit
     let terminal = command.terminal.as_ref();
     let (rows, columns) = terminal.map_or((0, 0), |terminal| terminal.size);
     let kind = terminal.map_or(&[][..], |terminal| terminal.kind.as_bytes());
-    say(mouth, &ToAgent::Start { terminal: terminal.is_some(), rows, columns, kind })?;
+    say(mouth, &ToAgent::Start { terminal: terminal.is_some(), rows, columns, glob: command.glob, kind })?;
     if let Some(terminal) = terminal {
         let mut state = lock(state);
         if !state.over {

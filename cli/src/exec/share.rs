@@ -43,9 +43,16 @@ impl FromStr for Dir {
 
     /// Parses an option, in which the path in the guest begins after the last `:/`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let (text, access) = match text.strip_suffix(",rw") {
-            Some(text) => (text, Access::ReadWrite),
-            None => (text.strip_suffix(",ro").unwrap_or(text), Access::ReadOnly),
+        let (text, access) = match text.rsplit_once(',') {
+            Some((text, "rw")) => (text, Access::ReadWrite),
+            Some((text, "ro")) => (text, Access::ReadOnly),
+            // A name that ends in such a word needs one more.
+            Some((_, word)) if !word.contains('/') => {
+                return Err(format!(
+                    "'{word}' after the last comma: expected ro or rw (add ,ro to a name with a comma)"
+                ));
+            }
+            _ => (text, Access::ReadOnly),
         };
         let (folder, path) = match text.rfind(":/") {
             Some(at) => (&text[..at], Some(PathBuf::from(&text[at + 1..]))),
@@ -214,6 +221,11 @@ mod tests {
         let written = dir("a:b:/c,rw").unwrap();
         assert_eq!(written, Dir { access: Access::ReadWrite, ..dir("a:b:/c").unwrap() });
         assert_eq!(dir("a,rw").unwrap(), Dir { access: Access::ReadWrite, ..dir("a").unwrap() });
+        assert_eq!(dir("a,b/c").unwrap().folder, Path::new("a,b/c"));
+        assert_eq!(dir("a,b,ro").unwrap().folder, Path::new("a,b"));
+        for bad in ["a:/c,rx", "a,b", "a:/c,", "a:/c,rw,x"] {
+            assert!(dir(bad).unwrap_err().contains("expected ro or rw"), "{bad}");
+        }
         for (text, why) in [
             ("", "no folder"),
             (":/x", "no folder"),

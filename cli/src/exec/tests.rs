@@ -93,8 +93,14 @@ fn converse(bytes: &[u8], renew: bool) -> (Option<ErrorKind>, State, Vec<u8>) {
     agents.write_all(bytes).unwrap();
     agents.shutdown(std::net::Shutdown::Write).unwrap();
     let state = Mutex::default();
-    let command =
-        Command { words: vec![b"x".to_vec()], terminal: None, transcript: None, renew, shares: Vec::new() };
+    let command = Command {
+        words: vec![b"x".to_vec()],
+        glob: true,
+        terminal: None,
+        transcript: None,
+        renew,
+        shares: Vec::new(),
+    };
     let result = serve(ours, &command, &state);
     // Threads of the tool may have the other end longer.
     agents.set_nonblocking(true).unwrap();

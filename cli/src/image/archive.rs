@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use tar::{Archive, Entry};
 
-use crate::interrupt;
+use crate::{TOOL, interrupt};
 
 /// One of the two archives.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ pub(super) fn members(
     read?;
     if !status.success() {
         bail!(
-            "dpkg-deb ended with {status}: the file is damaged; remove it with `hv clean downloads`, and run this again"
+            "dpkg-deb ended with {status}: the file is damaged; remove it with `{TOOL} clean downloads`, and run this again"
         );
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::setup::cache::Cache;
 use crate::setup::debian::{Archive, Packages, Release, mirror, package_name};
 use crate::setup::size::{exact, size};
 use crate::setup::{system, value};
-use crate::{interrupt, output, process, ui};
+use crate::{TOOL, interrupt, output, process, ui};
 
 /// Make a bootable image of Debian for ARM64
 ///
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
         Err(error) => Err(error),
         Ok(()) => {
-            ui::note(&format!("{} is made: hv boot --disk {0}", args.file.display()));
+            ui::note(&format!("{} is made: {TOOL} boot --disk {0}", args.file.display()));
             Ok(Exit::Success)
         }
     }
@@ -197,7 +197,7 @@ impl Recipe<'_> {
         let work = layer.begin()?;
         // Another process may have made it meanwhile.
         if let Some(ready) = layer.find() {
-            work.abandon();
+            layer.abandon(work);
             return Ok(ready);
         }
         self.work(&work)?;
@@ -259,14 +259,11 @@ impl Recipe<'_> {
 
 /// Finds a program of e2fsprogs, or installs it.
 fn e2fsprogs(name: &str) -> anyhow::Result<PathBuf> {
-    let find = || {
-        process::which(name).or_else(|| Some(Path::new("/usr/sbin").join(name)).filter(|path| path.is_file()))
-    };
-    if let Some(found) = find() {
+    if let Some(found) = process::which_system(name) {
         return Ok(found);
     }
     system::install(name, &["e2fsprogs"])?;
-    find().with_context(|| format!("{name} is missing, though e2fsprogs was installed"))
+    process::which_system(name).with_context(|| format!("{name} is missing, though e2fsprogs was installed"))
 }
 
 /// Copies an image, without its holes, and changes the copy, which has its name when it is complete.
@@ -286,7 +283,7 @@ fn copy(from: &Path, to: &Path, change: impl FnOnce(&File) -> anyhow::Result<()>
     change(&new.file).with_context(explain)?;
     // That took a while, too.
     absent(to)?;
-    new.commit().with_context(explain)
+    new.commit_new().with_context(explain)
 }
 
 #[cfg(test)]

@@ -160,6 +160,16 @@ impl<'a> Layer<'a> {
         let _ = self.cache.keep_newest(&guard, IMAGES, KEPT);
         Ok(Ready { image: self.cache.entry(&self.name).join(IMAGE), about })
     }
+
+    /// Removes the folder of work that another process has done.
+    pub(super) fn abandon(&self, work: Work) {
+        // All at once: a process that begins meanwhile makes a folder of its own. What stays is removed by `hv clean`.
+        let _ = self.cache.lock().and_then(|guard| {
+            let scratch = self.cache.scratch(&guard)?;
+            Ok(fs::rename(&work.folder, scratch.path().join(UNFINISHED))?)
+        });
+        self.cache.release(&format!("{}{UNFINISHED}", self.name));
+    }
 }
 
 impl Work {
@@ -169,11 +179,6 @@ impl Work {
 
     pub(super) fn bundle(&self) -> PathBuf {
         self.folder.join(BUNDLE)
-    }
-
-    /// Removes the folder of work that another process has done.
-    pub(super) fn abandon(self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 
     /// Returns what is known of its image, if its bundle is unpacked there. Otherwise removes what there is.

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, bail};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::interrupt::{self, Undo};
@@ -269,6 +269,26 @@ impl NewFile {
         self.temporary = None;
         Ok(())
     }
+
+    /// Gives the file its name, unless something has it.
+    ///
+    /// # Errors
+    /// `AlreadyExists`: it stays as it is.
+    pub fn commit_new(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            let (folder, flags) = (&self.folder, RenameFlags::NOREPLACE);
+            match rustix::fs::renameat_with(folder, temporary, folder, &self.name, flags) {
+                // Some file systems, such as NFS, have no such rename.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    rustix::fs::linkat(folder, temporary, folder, &self.name, AtFlags::empty())?;
+                    rustix::fs::unlinkat(folder, temporary, AtFlags::empty())?;
+                }
+                renamed => renamed?,
+            }
+        }
+        self.temporary = None;
+        Ok(())
+    }
 }
 
 impl Drop for NewFile {
@@ -311,6 +331,18 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file is left");
         assert!(write("report", Path::new("/dev/full"), b"text").is_err());
         assert!(write("report", dir.path(), b"text").is_err());
+    }
+
+    #[test]
+    fn a_new_file_takes_no_others_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (Folder::open(dir.path()).unwrap(), dir.path().join("image"));
+        let new = || folder.begin(Path::new("image")).unwrap();
+        new().commit_new().unwrap();
+        fs::write(&file, "of another").unwrap();
+        assert_eq!(new().commit_new().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "of another");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file is left");
     }
 
     /// Creates a victim, and a folder with every kind of link to it.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -195,11 +196,17 @@ pub fn both<A: Send, B: Send>(
 }
 
 /// Finds a program in `$PATH`.
-pub fn which(program: &str) -> Option<std::path::PathBuf> {
+pub fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|dir| dir.join(program))
         .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
+}
+
+/// Finds a program of the system's administrator: in `$PATH`, which users often have without the folder for these, or
+/// in that folder.
+pub fn which_system(program: &str) -> Option<PathBuf> {
+    which(program).or_else(|| Some(Path::new("/usr/sbin").join(program)).filter(|path| path.is_file()))
 }
 
 #[cfg(test)]

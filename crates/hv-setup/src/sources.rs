@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+/// Name of the tool, for commands that a message tells the user to type.
+pub const TOOL: &str = if cfg!(feature = "packed") { "hv" } else { "cargo hv" };
+
 /// Returns the folder that contains `bare/` and `crates/`.
 ///
 /// # Errors

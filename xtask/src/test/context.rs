@@ -89,6 +89,11 @@ impl Context {
         Ok(self.apart(&self.hv, &arguments))
     }
 
+    /// Returns a command that runs a script with sh, in which the tool is `$0`.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        self.apart(Path::new("sh"), &["-c".into(), script.into(), self.hv.clone().into()])
+    }
+
     /// Returns a command like [`Context::command`], which SIGHUP ends also if this program ignores it, as under
     /// nohup(1): a child inherits that, and env(1) of coreutils reverts it.
     pub(crate) fn command_that_hangs_up<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {

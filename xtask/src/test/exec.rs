@@ -18,6 +18,7 @@ use super::signals;
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![
         Step::new("exec/6.12/streams-and-status", streams_and_status),
+        Step::new("exec/6.12/patterns", patterns),
         Step::new("exec/6.12/stdin", stdin),
         Step::new("exec/6.12/much-output", much_output),
         Step::new("exec/6.12/reader-that-leaves", reader_that_leaves),
@@ -112,6 +113,48 @@ fn streams_and_status(context: &Context) -> anyhow::Result<()> {
     let done = run(context, &["--", "printf", "%s|", "a b", "", "c\nd"], &[])?;
     done.is(0)?;
     ensure!(done.stdout == b"a b||c\nd|", "{}", done.text());
+    Ok(())
+}
+
+/// Checks that the guest expands what the host's shell has left: a pattern of paths that only the guest has.
+fn patterns(context: &Context) -> anyhow::Result<()> {
+    let says = |words: &[&str]| -> anyhow::Result<String> {
+        let done = run(context, words, &[])?;
+        done.is(0)?;
+        Ok(String::from_utf8(done.stdout)?)
+    };
+    // As a user types it, through the shell of this machine.
+    let mut typed = context.shell("exec \"$0\" exec -- cat /sys/bus/vmbus/devices/*/class_id");
+    let done = process::run(&mut typed, || {})?;
+    let classes: Vec<&str> = done.stdout.lines().collect();
+    let is_class = |line: &&str| {
+        let guid = line.strip_prefix('{').and_then(|line| line.strip_suffix('}'));
+        guid.is_some_and(|guid| guid.len() == 36 && guid.matches('-').count() == 4)
+    };
+    ensure!(
+        done.status.success() && !classes.is_empty() && classes.iter().all(is_class),
+        "{}: {}{}",
+        done.status,
+        done.stdout,
+        done.stderr
+    );
+    // In order; a word that matches nothing, that is no absolute path, or that is a script, stays as it is.
+    let words = ["/b?n/[v]i", "/bin/busyb*", "/bin/**sybox", "/no/such/*", "*", "b*n", "/bin/[", "ls /bin/*"];
+    let expected = "/bin/vi|/bin/busybox|/bin/busybox|/no/such/*|*|b*n|/bin/[|ls /bin/*|";
+    let said = says(&[&["--", "printf", "%s|"], &words[..]].concat())?;
+    ensure!(said == expected, "{said}");
+    let said = says(&["--", "echo", "/proc/sys/kernel/random/uu*", "/sys/class/*/lo"])?;
+    ensure!(said == "/proc/sys/kernel/random/uuid /sys/class/net/lo\n", "{said}");
+    let said = says(&["--no-glob", "--", "echo", "/bin/busyb*"])?;
+    ensure!(said == "/bin/busyb*\n", "{said}");
+    // Of a folder of the host, too.
+    let folder = context.folder()?;
+    for name in ["b.sh", "a.sh", ".hidden.sh"] {
+        std::fs::write(folder.join(name), name)?;
+    }
+    let share = format!("{}:/tests", folder.display());
+    let said = says(&["--dir", &share, "--", "cat", "/tests/*.sh"])?;
+    ensure!(said == "a.shb.sh", "{said}");
     Ok(())
 }
 

@@ -206,7 +206,7 @@ fn terminal(context: &Context) -> anyhow::Result<()> {
     for part in ["\x1b]", "\x1b[6n", "\u{9b}", "\x1b[c", "owned"] {
         ensure!(!shown.contains(part), "{part:?} came to the terminal:\n{shown:?}");
     }
-    let tag = shown.split_once("its report will be ").and_then(|(_, rest)| rest.split(['\r', '\n']).next());
+    let tag = shown.split_once("its report begins with \"").and_then(|(_, rest)| rest.split('"').next());
     let tag = tag.context("no report was announced")?;
     let (before, report) =
         shown.rsplit_once(&format!("\n{tag}\r\n")).with_context(|| format!("no {tag:?}: {shown:?}"))?;

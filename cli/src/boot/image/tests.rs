@@ -221,8 +221,7 @@ fn made(words: &str, tree: &[(&str, &[u8])], links: &[(&str, &str)]) -> Option<V
     for (path, target) in links {
         std::os::unix::fs::symlink(target, root.join(path)).unwrap();
     }
-    let program =
-        ["/usr/sbin/mke2fs", "/sbin/mke2fs"].map(Path::new).into_iter().find(|path| path.exists())?;
+    let program = crate::process::which_system("mke2fs")?;
     let image = folder.path().join("image");
     let words = words.split(' ').map(std::ffi::OsStr::new);
     let all =

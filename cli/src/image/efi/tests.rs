@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::*;
 use crate::boot::image;
+use crate::process::which_system;
 
 const SIZE: u64 = 400 << 20;
 /// Place of the root.
@@ -14,14 +15,10 @@ const ROOT: u64 = 257 << 20;
 /// A file: its path and contents.
 type Given = (&'static str, &'static [u8]);
 
-fn mke2fs() -> Option<&'static Path> {
-    ["/usr/sbin/mke2fs", "/sbin/mke2fs"].map(Path::new).into_iter().find(|path| path.exists())
-}
-
 /// Makes an image with a root that has these files.
 fn made(folder: &Path, files: &[Given]) -> Option<(std::path::PathBuf, Table)> {
     let (image, tree) = (folder.join("image"), folder.join("tree"));
-    let table = table::make(&image, SIZE, mke2fs()?).unwrap();
+    let table = table::make(&image, SIZE, &which_system("mke2fs")?).unwrap();
     for (path, contents) in files {
         let path = tree.join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -29,7 +26,7 @@ fn made(folder: &Path, files: &[Given]) -> Option<(std::path::PathBuf, Table)> {
     }
     fs::create_dir_all(&tree).unwrap();
     let offset = format!("offset={ROOT}");
-    let mut command = Command::new(mke2fs()?);
+    let mut command = Command::new(which_system("mke2fs")?);
     command.args(["-q", "-F", "-t", "ext4", "-E", &offset, "-d"]).args([&tree, &image]).arg("131072k");
     assert!(command.status().unwrap().success());
     Some((image, table))

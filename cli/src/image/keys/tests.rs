@@ -1,4 +1,5 @@
 use super::*;
+use crate::process::which_system;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPfAdLMLlxes+F3X3ZLAviKBGxX4r+iizt/rgDiUcLer name@host";
@@ -48,10 +49,7 @@ fn files_are_read_in_their_order_and_named_in_errors() {
 
 #[test]
 fn keys_are_roots_own_and_no_one_elses() {
-    let find = |name: &str| {
-        ["/usr/sbin", "/sbin"].map(|dir| Path::new(dir).join(name)).into_iter().find(|path| path.exists())
-    };
-    let (Some(mke2fs), Some(debugfs)) = (find("mke2fs"), find("debugfs")) else { return };
+    let (Some(mke2fs), Some(debugfs)) = (which_system("mke2fs"), which_system("debugfs")) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (path, tree) = (folder.path().join("an image"), folder.path().join("tree"));
     table::make(&path, 400 << 20, &mke2fs).unwrap();

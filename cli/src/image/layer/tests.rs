@@ -66,7 +66,7 @@ fn one_process_works_on_a_layer_and_the_next_one_finds_it() {
             let layer = Layer::of(&cache, ["one"]);
             let work = layer.begin().unwrap();
             let had = (layer.find().is_some(), work.image().exists());
-            work.abandon();
+            layer.abandon(work);
             had
         });
         std::thread::sleep(std::time::Duration::from_millis(200));

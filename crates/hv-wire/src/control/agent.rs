@@ -52,6 +52,8 @@ messages! {
             rows: u16,
             /// Columns of the terminal.
             columns: u16,
+            /// Words that are patterns of absolute paths are replaced with the guest's paths that match.
+            glob: bool,
             /// Kind of the terminal: the variable TERM.
             kind: &'a [u8],
         }

@@ -227,7 +227,7 @@ proptest! {
         let (bytes, kind) = (&data[..], &kind[..]);
         for message in [
             ToAgent::Word { last, bytes },
-            ToAgent::Start { terminal, rows, columns, kind },
+            ToAgent::Start { terminal, rows, columns, glob: !last, kind },
             ToAgent::Input { bytes },
             ToAgent::InputEnd {},
             ToAgent::Signal { number },

@@ -24,6 +24,8 @@ const ASKED: &str = "echo state: $(systemctl is-system-running --wait)
     echo host keys: $(ls /etc/ssh/ssh_host_*_key | wc -l)
     echo machine: $(wc -c < /etc/machine-id)
     echo audit: $(dpkg --audit).";
+/// Exit code of ssh when the connection failed (ssh(1), "EXIT STATUS").
+const SSH_FAILED: i32 = 255;
 /// Between two tries to log in.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -74,27 +76,43 @@ impl Server<'_> {
         process::run(command.args(identity).args(["root@127.0.0.1", script]), || {})
     }
 
-    /// Waits until it answers, asks, and switches the machine off. Returns the answers.
+    /// Waits until it answers, asks, and switches the machine off, whatever it answers. Returns the answers.
     fn visit(&self, program: &str) -> anyhow::Result<String> {
         let private = self.key.private.to_string_lossy();
         let own = ["-o", "IdentitiesOnly=yes", "-i", &private];
+        self.wait(&own)?;
+        let answers = self.ask(program, &own);
+        let off = self.run("systemctl poweroff", &own)?;
+        // The machine may end the connection before ssh has the command's status: then ssh fails. That it powers off
+        // shows in how it ends.
+        let is_off = off.status.success() || off.status.code() == Some(SSH_FAILED);
+        let answers = answers?;
+        ensure!(is_off, "systemctl poweroff: {}", off.stderr);
+        Ok(answers)
+    }
+
+    /// Waits until it lets this identity log in.
+    fn wait(&self, own: &[&str]) -> anyhow::Result<()> {
         let started = Instant::now();
         loop {
-            let done = self.run("true", &own)?;
+            let done = self.run("true", own)?;
             if done.status.success() {
-                break;
+                return Ok(());
             }
             ensure!(!self.over.load(Ordering::Relaxed), "the machine has ended: {}", done.stderr);
             ensure!(started.elapsed() < HUNG, "no ssh: {}", done.stderr);
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Asks it, and whether it lets others log in.
+    fn ask(&self, program: &str, own: &[&str]) -> anyhow::Result<String> {
         // Root has no password, and none is asked for.
         let other = self.run("true", &["-o", "PubkeyAuthentication=no"])?;
         ensure!(other.stderr.contains("Permission denied (publickey"), "without a key: {}", other.stderr);
         let script = format!("{ASKED}\necho program: $(command -v {program})\n");
-        let answers = self.run(&script, &own)?;
-        let off = self.run("systemctl poweroff", &own)?;
-        ensure!(answers.status.success() && off.status.success(), "{}{}", answers.stderr, off.stderr);
+        let answers = self.run(&script, own)?;
+        ensure!(answers.status.success(), "{}: {}", answers.status, answers.stderr);
         Ok(answers.stdout)
     }
 }
@@ -113,7 +131,13 @@ fn visited<T>(
         over.store(true, Ordering::Relaxed);
         (ran, visit.join().unwrap_or_else(|_| bail!("it panicked")))
     });
-    let (ran, answers) = (ran?, answers?);
+    // If both failed, the machine's end follows from what was wrong in it, or is the reason itself.
+    let (ran, answers) = match (ran, answers) {
+        (Ok(ran), Ok(answers)) => (ran, answers),
+        (Ok(_), Err(error)) => return Err(error),
+        (Err(error), Ok(answers)) => return Err(error.context(answers)),
+        (Err(end), Err(error)) => return Err(end.context(format!("{error:#}"))),
+    };
     for line in [
         "state: running",
         "failed: .",

@@ -186,17 +186,11 @@ pub(super) fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Returns a program of the host's, whose package is installed if it is missing.
 pub(crate) fn tool(program: &str, package: &str) -> anyhow::Result<PathBuf> {
-    let find = || {
-        process::which(program).or_else(|| {
-            let path = Path::new("/usr/sbin").join(program);
-            path.is_file().then_some(path)
-        })
-    };
-    if let Some(found) = find() {
+    if let Some(found) = process::which_system(program) {
         return Ok(found);
     }
     system::install(program, &[package])?;
-    match find() {
+    match process::which_system(program) {
         Some(found) => Ok(found),
         None => bail!("{program} is not there, though {package} was installed"),
     }
