@@ -152,7 +152,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(super) vsock: Option<PathBuf>,
     /// Integration services and input devices on the guest's bus, separated by commas, or all or none: shutdown, time,
-    /// heartbeat, kvp, vss, keyboard, mouse, fcopy, balloon, video [default: none; with --control or --name all]
+    /// heartbeat, kvp, vss, keyboard, mouse, fcopy, balloon, video [default: none; with --control, --name or a disk's
+    /// own system all]
     #[arg(long, value_name = "LIST")]
     pub(super) devices: Option<Services>,
     /// Check the guest against the rules of the interface (`hv rules` lists them); broken rules are in the report. With
@@ -364,9 +365,11 @@ impl Args {
         self.control.is_some() || self.name.is_some()
     }
 
-    /// Returns the integration services and input devices on the guest's bus.
+    /// Returns the integration services and input devices on the guest's bus. An installed system has them all, as on
+    /// Hyper-V: its clock comes from one.
     pub(super) fn services(&self) -> Services {
-        self.devices.unwrap_or(if self.has_control() { Services::all() } else { Services::NONE })
+        let is_whole = self.has_control() || self.own_system;
+        self.devices.unwrap_or(if is_whole { Services::all() } else { Services::NONE })
     }
 
     /// Returns the modules that the guest's devices need.

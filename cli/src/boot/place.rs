@@ -42,11 +42,16 @@ pub(super) fn video_base(args: &Args, trace: Option<Region>) -> u64 {
     trace.map_or(tables, |trace| trace.base + trace.size)
 }
 
-/// Chooses the guest's disks, placed after everything else in the machine's RAM.
-pub(super) fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
+/// Returns where disks are: after everything else in the machine's RAM.
+pub(super) fn disk_base(args: &Args, trace: Option<Region>) -> u64 {
     let size = if has_screen(args) { platform::VIDEO_BYTES } else { 0 };
-    let base = video_base(args, trace) + size;
-    Chosen::open(&args.disk, &args.dvd, base, args.hotplug_room.next_multiple_of(ALIGN_2M))
+    video_base(args, trace) + size
+}
+
+/// Chooses the guest's disks.
+pub(super) fn disks(args: &Args, trace: Option<Region>) -> anyhow::Result<Chosen> {
+    let room = args.hotplug_room.next_multiple_of(ALIGN_2M);
+    Chosen::open(&args.disk, &args.dvd, disk_base(args, trace), room)
 }
 
 /// Returns the hypervisor's boot information.

@@ -78,7 +78,7 @@ impl Judged {
         let sockets = args.vsock.as_deref().map(sockets::Server::listen).transpose()?;
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
         let trace = place::trace_region(args)?;
-        let disks = place::disks(args, trace)?;
+        let mut disks = place::disks(args, trace)?;
         let system = system(args, &disks)?;
         let (network, capture) = net::open(&args.net, args.net_capture.as_deref(), args.deterministic)?;
         let args = match &system {
@@ -87,6 +87,8 @@ impl Judged {
                 .with_context(|| format!("the command line of {} in {}", system.title, disk.display()))?,
             None => args.clone(),
         };
+        // A system's own devices take memory, too.
+        disks.place(place::disk_base(&args, trace));
         let given = sources::read(&args, system)?;
         let (mut entry, control) = entry::enter(&args, control)?;
         if let (Some(entry), Some(path), Some(server)) = (&mut entry, &args.vsock, &sockets) {

@@ -52,6 +52,11 @@ impl Chosen {
         Ok(all)
     }
 
+    /// Places them at another address. [`Chosen::prepare`] judges that.
+    pub(crate) fn place(&mut self, base: u64) {
+        self.base = base;
+    }
+
     /// Returns the first disk as a raw image, with its name; `None` if there are DVDs alone.
     pub(crate) fn first(&self) -> anyhow::Result<Option<(File, PathBuf)>> {
         let disk = self.disks.iter().find(|(_, dvd, _)| !dvd);

@@ -11,8 +11,12 @@ use crate::boot::image::Root;
 
 /// Bytes of a file at most.
 const LONGEST: u64 = 128 << 20;
-/// The boot loader on the root (package systemd-boot-efi, or systemd-boot).
-const LOADER: &str = "/usr/lib/systemd/boot/efi/systemd-bootaa64.efi";
+/// The boot loader on the root: with Debian's signature since trixie (package systemd-boot-efi-arm64-signed), or without
+/// (systemd-boot-efi, or systemd-boot).
+const LOADERS: [&str; 2] = [
+    "/usr/lib/systemd/boot/efi/systemd-bootaa64.efi.signed",
+    "/usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
+];
 /// Its places: its own, and the one where firmware looks by itself (UEFI, 3.5.1.1).
 const PLACES: [&str; 2] = ["EFI/systemd/systemd-bootaa64.efi", "EFI/BOOT/BOOTAA64.EFI"];
 /// The file with the system's name (os-release(5)).
@@ -27,7 +31,8 @@ pub(super) fn fill(image: &Path, table: &Table) -> anyhow::Result<()> {
         let root = Root::find(File::open(image)?)?;
         let kernel = root.newest(LONGEST)?;
         let release = root.read(RELEASE, LONGEST)?;
-        let loader = root.read(LOADER, LONGEST)?;
+        let loader = LOADERS.iter().find_map(|path| root.get(path, LONGEST).transpose()).transpose()?;
+        let loader = loader.with_context(|| format!("there is no {} or {}", LOADERS[0], LOADERS[1]))?;
         let (version, title) = (kernel.version, title(&String::from_utf8_lossy(&release)));
         let is_word = version.chars().all(|c| c.is_ascii_alphanumeric() || "+-._~".contains(c));
         ensure!(is_word, "the kernel's version is {version:?}, expected a word");

@@ -1,6 +1,8 @@
-//! `hv image debian`: images whose own system boots to its end, on this machine and by UEFI firmware.
+//! `hv image debian`: images whose own system boots to its end, on this machine and by UEFI firmware, and what
+//! [`interrupted`] runs leave.
 
 mod disk;
+mod interrupted;
 mod system;
 
 use std::fs;
@@ -18,7 +20,11 @@ use super::runner::Step;
 
 /// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    vec![Step::new("image/debian/bookworm", bookworm).slow()]
+    vec![
+        Step::new("image/debian/bookworm", bookworm).slow(),
+        Step::new("image/debian/trixie", trixie).slow(),
+        Step::new("image/debian/interrupted", interrupted::interrupted).slow(),
+    ]
 }
 
 /// Makes an image, and says how long it took.
@@ -61,4 +67,16 @@ fn bookworm(context: &Context) -> anyhow::Result<()> {
     system::on_hyper_v(context, &second, &key, "file")?;
     system::by_firmware(&second, &key, "file")?;
     disk::sound(&second)
+}
+
+/// Checks an image of the other release with the cache that there is.
+fn trixie(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let (file, key) = (folder.join("trixie"), Key::make(&folder)?);
+    let words = ["image", "debian", "--suite", "trixie", "--ssh-key", &key.public(), &file.to_string_lossy()];
+    make(context.command(&words)?, &file)?;
+    disk::sound(&file)?;
+    system::on_hyper_v(context, &file, &key, "dpkg")?;
+    system::by_firmware(&file, &key, "dpkg")?;
+    disk::sound(&file)
 }

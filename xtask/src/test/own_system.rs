@@ -8,7 +8,7 @@ use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
 
-use super::context::Context;
+use super::context::{Booted, Context};
 use super::devices::storage::file_system;
 use super::packages::script;
 use super::runner::Step;
@@ -52,12 +52,25 @@ fn own_system(context: &Context) -> anyhow::Result<()> {
     plain.says("hv: own initrd with ")?;
     plain.check(plain.console.contains(" root=UUID="), "the file system is the root")?;
     ensure!(plain.stderr.contains("boots vmlinuz-9.1: Linux 9.1"), "{}", plain.stderr);
+    // It finds what it has on Hyper-V, unless told otherwise.
+    let devices = |booted: &Booted| booted.json["devices"].as_array().map_or(0, Vec::len);
+    plain.check(devices(&plain) == 11, "a controller and all services")?;
     let path = plain.json["kernel"]["path"].as_str().unwrap_or_default();
     ensure!(path.ends_with(".img:/boot/vmlinuz-9.1"), "{path}");
     // A menu: another entry than its first one, with this machine's console and what is appended.
     fs::write(tree.join("boot/grub/grub.cfg"), MENU)?;
     let image = image(&tree)?;
-    let second = context.boot(&["--disk", &image, "--entry", "Second", "--append", "hv.more=yes"])?;
+    let second = context.boot(&[
+        "--disk",
+        &image,
+        "--entry",
+        "Second",
+        "--append",
+        "hv.more=yes",
+        "--devices",
+        "none",
+    ])?;
+    second.check(devices(&second) == 1, "a controller alone")?;
     second.ended(Exit::Success, "power-off")?;
     second.says("hv.word=second console=ttyS0 console=ttyAMA0 hv.more=yes")?;
     ensure!(second.stderr.contains("boots two: Second system"), "{}", second.stderr);

@@ -87,6 +87,10 @@ fn control_brings_the_services_unless_told_otherwise() {
     assert_eq!(services("--name web"), Services::all());
     assert_eq!(services("--control x --devices none"), Services::NONE);
     assert_eq!(services("--devices kvp"), "kvp".parse().unwrap());
+    let own = |words| parse(words).unwrap().with_system("ro", true).unwrap().services();
+    assert_eq!(own("--disk a"), Services::all());
+    assert_eq!(own("--disk a --devices time"), "time".parse().unwrap());
+    assert_eq!(services("--disk a"), Services::NONE);
 }
 
 #[test]

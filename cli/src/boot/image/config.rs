@@ -17,6 +17,8 @@ pub(super) struct Entry {
     pub(super) kernel: String,
     pub(super) initrd: Vec<String>,
     pub(super) options: String,
+    /// The kernel's file is a unified kernel image, with the initrd.
+    pub(super) unified: bool,
     /// The volume on which the files are, unless they are on another one.
     pub(super) volume: usize,
 }

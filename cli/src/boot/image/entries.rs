@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::config::{Entry, MOST, bls, grub};
+use super::unified::Unified;
 use super::volume::Volume;
 
 /// Bytes of a grub.cfg at most, and of an entry of the Boot Loader Specification.
@@ -10,6 +11,9 @@ const LONGEST: u64 = 1 << 20;
 const LONGEST_ENTRY: u64 = 1 << 16;
 /// Folders of entries of the Boot Loader Specification: of the EFI and of a boot partition, and of a root.
 const BLS: [&str; 2] = ["loader/entries", "boot/loader/entries"];
+/// Folder of unified kernel images, and what their names end with.
+const UNIFIED_FOLDER: &str = "EFI/Linux";
+const UNIFIED: &str = ".efi";
 /// Places of grub's menu on a root or on a boot partition.
 const GRUB: [&str; 4] = ["boot/grub/grub.cfg", "boot/grub2/grub.cfg", "grub/grub.cfg", "grub2/grub.cfg"];
 /// Folders of kernels on a root or on a boot partition.
@@ -20,6 +24,8 @@ const KERNELS: [&str; 2] = ["boot/", ""];
 pub(super) struct Found {
     pub(super) entries: Vec<Entry>,
     pub(super) troubles: Vec<String>,
+    /// Bytes of a unified kernel image at most.
+    pub(super) most: u64,
 }
 
 impl Found {
@@ -62,13 +68,15 @@ impl Found {
                     entries.extend(text.and_then(|text| bls(name, &text, number)));
                 }
             }
+            entries.extend(self.of_unified(volume, number, MOST.saturating_sub(entries.len())));
             let loader = self.text(volume, "loader/loader.conf", LONGEST_ENTRY).unwrap_or_default();
             let mut lines = loader.lines().filter_map(|line| line.trim().split_once([' ', '\t']));
             let line = lines.find(|(key, _)| *key == "default").map(|(_, name)| name.trim().to_owned());
             default = default.or(line);
         }
         entries.sort_by(|a, b| newer(&a.version, &b.version).then_with(|| newer(&a.id, &b.id)));
-        let default = default.as_deref().map(|name| name.strip_suffix(".conf").unwrap_or(name));
+        let stem = |name| [".conf", UNIFIED].iter().find_map(|end| str::strip_suffix(name, end));
+        let default = default.as_deref().map(|name| stem(name).unwrap_or(name));
         let is_it = |entry: &Entry, name: &str| match name.strip_suffix('*') {
             Some(start) => entry.id.starts_with(start),
             None => entry.id == name,
@@ -76,6 +84,30 @@ impl Found {
         if let Some(at) = default.and_then(|name| entries.iter().position(|entry| is_it(entry, name))) {
             let first = entries.remove(at);
             entries.insert(0, first);
+        }
+        entries
+    }
+
+    /// Finds the unified kernel images of a volume: entries of type 2.
+    fn of_unified(&mut self, volume: &Volume, number: usize, most: usize) -> Vec<Entry> {
+        let names = self.judged(volume.names(UNIFIED_FOLDER));
+        let names = names.iter().filter_map(|name| Some((name.strip_suffix(UNIFIED)?, name)));
+        let mut entries = Vec::new();
+        for (id, name) in names.take(most) {
+            let kernel = format!("{UNIFIED_FOLDER}/{name}");
+            let file = self.judged(volume.read(&kernel, self.most)).unwrap_or_default();
+            let Some(Unified { title, version, options, .. }) = Unified::of(&file) else { continue };
+            let (id, volume) = (id.to_owned(), number);
+            entries.push(Entry {
+                id,
+                title,
+                version,
+                kernel,
+                options,
+                unified: true,
+                volume,
+                ..Entry::default()
+            });
         }
         entries
     }
@@ -123,6 +155,7 @@ impl Found {
                         kernel: format!("/{folder}vmlinuz-{version}"),
                         initrd: initrd.map(|name| format!("/{folder}{name}")).into_iter().collect(),
                         options: format!("{root} ro"),
+                        unified: false,
                         volume: number,
                     });
                 }

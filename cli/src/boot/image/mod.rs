@@ -10,6 +10,7 @@ mod ext4;
 mod part;
 mod partitions;
 mod root;
+mod unified;
 mod volume;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ use anyhow::{Context as _, bail, ensure};
 use config::Entry;
 use entries::Found;
 pub(crate) use root::Root;
+use unified::Unified;
 use volume::Volume;
 
 use crate::{interrupt, ui};
@@ -111,7 +113,7 @@ pub(crate) fn find(
 
 /// Searches like [`find`], and also returns what could not be read.
 fn search(disk: File, wanted: Option<&str>, most: u64) -> anyhow::Result<(Option<System>, Vec<String>)> {
-    let (mut volumes, mut found) = (Vec::new(), Found::default());
+    let (mut volumes, mut found) = (Vec::new(), Found { most, ..Found::default() });
     for part in partitions::find(disk)? {
         match Volume::open(part) {
             Ok(volume) => volumes.extend(volume),
@@ -119,7 +121,7 @@ fn search(disk: File, wanted: Option<&str>, most: u64) -> anyhow::Result<(Option
         }
     }
     found.find(&volumes);
-    let Found { entries, troubles } = found;
+    let Found { entries, troubles, .. } = found;
     let Some(wanted) = wanted else {
         let system = entries.first().map(|entry| load(&volumes, entry, most)).transpose()?;
         return Ok((system, troubles));
@@ -157,6 +159,18 @@ fn load(volumes: &[Volume], entry: &Entry, most: u64) -> anyhow::Result<System> 
         let what = || format!("{} of the entry {}", ui::one_line(path), shown(entry));
         found.transpose().with_context(what)?.with_context(|| format!("there is no {}", what()))
     };
+    let name = ui::one_line(&entry.kernel).into_owned();
+    if entry.unified {
+        let file = read(&entry.kernel)?;
+        let parts = Unified::of(&file).with_context(|| format!("{name} has changed while it was read"))?;
+        return Ok(System {
+            title: shown(entry),
+            path: name,
+            kernel: parts.kernel.to_vec(),
+            initrd: parts.initrd.map(<[u8]>::to_vec),
+            options: entry.options.clone(),
+        });
+    }
     let mut initrd = Vec::new();
     for path in &entry.initrd {
         initrd.extend(read(path)?);
@@ -168,7 +182,7 @@ fn load(volumes: &[Volume], entry: &Entry, most: u64) -> anyhow::Result<System> 
     }
     Ok(System {
         title: shown(entry),
-        path: ui::one_line(&entry.kernel).into_owned(),
+        path: name,
         kernel: read(&entry.kernel)?,
         initrd: (!entry.initrd.is_empty()).then_some(initrd),
         options: entry.options.clone(),

@@ -68,22 +68,84 @@ fn crc(bytes: &[u8]) -> u64 {
     u64::from(crc.sum())
 }
 
-/// Returns the primary partitions of an MBR: four entries of 16 bytes from byte 446 on, each with its type at byte 4,
-/// its first block at byte 8 and its blocks at byte 12; then 55 aa (UEFI, table 5.1).
+/// Returns the partitions of an MBR, primary and logical ones (UEFI, table 5.1).
 fn of_mbr(disk: &Part) -> Vec<Part> {
-    let mut block = [0; BLOCK as usize];
-    if disk.read_at(0, &mut block).is_err() || block[510..] != [0x55, 0xaa] {
-        return Vec::new();
-    }
+    let Some((block, all)) = entries(disk, 0) else { return Vec::new() };
     // The disk's signature, from which Linux makes the partitions' identities (block/partitions/msdos.c).
     let signature = number(&block[440..444]);
-    let entries = block[446..510].as_chunks::<16>().0.iter().zip(1..);
-    let range = |(entry, number_of): (&[u8; 16], u32)| {
-        let (start, size) = (number(&entry[8..12]) * BLOCK, number(&entry[12..16]) * BLOCK);
-        // A boot sector of FAT ends in the same way, and has text here: status and type are none.
-        let is_one = matches!(entry[0], 0 | 0x80) && !matches!(entry[4], 0 | PROTECTIVE) && start != 0;
-        let guid = format!("{signature:08x}-{number_of:02x}");
-        is_one.then(|| disk.partition(number_of, start, size, guid)).flatten()
+    let part = |number_of: u32, start: u64, size: u64| {
+        disk.partition(number_of, start, size, format!("{signature:08x}-{number_of:02x}"))
     };
-    entries.filter_map(range).collect()
+    let mut found = Vec::new();
+    for (entry, number_of) in all.iter().zip(1..) {
+        if entry.is_extended() {
+            let inner = logical(disk, entry);
+            found.extend(
+                inner.into_iter().zip(LOGICAL..).filter_map(|((start, size), n)| part(n, start, size)),
+            );
+        } else if entry.is_used() {
+            found.extend(part(number_of, entry.start, entry.size));
+        }
+    }
+    found
+}
+
+/// Number of the first logical partition (Linux, block/partitions/msdos.c).
+const LOGICAL: u32 = 5;
+/// Tables of an extended partition at most (the same file).
+const TABLES: usize = 100;
+
+/// An entry of an MBR, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct MbrEntry {
+    status: u8,
+    kind: u8,
+    start: u64,
+    size: u64,
+}
+
+impl MbrEntry {
+    /// Returns true if it is a partition. A boot sector of FAT ends as an MBR does, and has text here: status and type
+    /// are none.
+    fn is_used(self) -> bool {
+        matches!(self.status, 0 | 0x80) && !matches!(self.kind, 0 | PROTECTIVE) && self.start != 0
+    }
+
+    /// Returns true if it has tables of logical partitions: DOS's, Windows's or Linux's type of it.
+    fn is_extended(self) -> bool {
+        self.is_used() && matches!(self.kind, 0x05 | 0x0f | 0x85)
+    }
+}
+
+/// Returns the block at this byte and its table, if it is one: four entries of 16 bytes from byte 446 on, each with its
+/// status at byte 0, its type at byte 4, its first block at byte 8 and its blocks at byte 12; then 55 aa.
+fn entries(disk: &Part, at: u64) -> Option<([u8; BLOCK as usize], [MbrEntry; 4])> {
+    let mut block = [0; BLOCK as usize];
+    disk.read_at(at, &mut block).ok().filter(|()| block[510..] == [0x55, 0xaa])?;
+    let entry = |n: usize| {
+        let bytes = &block[446 + 16 * n..][..16];
+        let (start, size) = (number(&bytes[8..12]) * BLOCK, number(&bytes[12..16]) * BLOCK);
+        MbrEntry { status: bytes[0], kind: bytes[4], start, size }
+    };
+    Some((block, [0, 1, 2, 3].map(entry)))
+}
+
+/// Returns the logical partitions in an extended one, as bytes of the disk. Each has a table before it, whose first entry
+/// counts from the table, and whose link to the next table counts from the extended partition.
+fn logical(disk: &Part, extended: &MbrEntry) -> Vec<(u64, u64)> {
+    let (mut found, mut table) = (Vec::new(), 0);
+    for _ in 0..TABLES {
+        let Some((_, all)) = entries(disk, extended.start + table) else { break };
+        let own = all.iter().filter(|entry| entry.is_used() && !entry.is_extended());
+        let place = |entry: &MbrEntry| {
+            let end = table + entry.start + entry.size;
+            (end <= extended.size).then_some((extended.start + table + entry.start, entry.size))
+        };
+        found.extend(own.filter_map(place));
+        match all.iter().find(|entry| entry.is_extended()) {
+            Some(next) if next.start < extended.size => table = next.start,
+            _ => break,
+        }
+    }
+    found
 }

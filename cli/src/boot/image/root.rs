@@ -44,7 +44,15 @@ impl Root {
     /// # Errors
     /// It is not there or is longer, or reading it fails.
     pub(crate) fn read(&self, path: &str, most: u64) -> anyhow::Result<Vec<u8>> {
-        self.0.read(path, most)?.with_context(|| format!("there is no {path}"))
+        self.get(path, most)?.with_context(|| format!("there is no {path}"))
+    }
+
+    /// Reads a file of up to `most` bytes; `None` if it is not there.
+    ///
+    /// # Errors
+    /// It is longer, or reading it fails.
+    pub(crate) fn get(&self, path: &str, most: u64) -> anyhow::Result<Option<Vec<u8>>> {
+        self.0.read(path, most)
     }
 
     /// Reads the newest kernel and its initrd, of up to `most` bytes each.

@@ -342,3 +342,94 @@ fn a_damaged_image_is_an_error_or_another_image_and_no_panic() {
         }
     }
 }
+
+#[test]
+fn a_unified_kernel_image_is_an_entry_of_its_own() {
+    let image = |kernel: &'static [u8], version: &'static [u8]| {
+        let release = b"PRETTY_NAME=\"Unified\"";
+        let parts = [
+            (".osrel", &release[..]),
+            (".uname", version),
+            (".cmdline", b"root=/dev/sda2 unified"),
+            (".linux", kernel),
+            (".initrd", b"its initrd"),
+        ];
+        unified::tests::program(0xaa64, &parts)
+    };
+    let (newest, older) = (image(b"newest kernel", b"6.18"), image(b"older kernel", b"5.9"));
+    let volume = |loader: &str| {
+        fat(&[
+            ("loader/loader.conf", loader.as_bytes()),
+            ("EFI/Linux/newest.efi", &newest),
+            ("EFI/Linux/older.efi", &older),
+            ("EFI/Linux/other.efi", b"MZ"),
+            ("boot/loader/entries/new.conf", NEW.as_bytes()),
+            ("new/linux", b"new kernel"),
+            ("new/initrd", b"initrd"),
+            ("new/more", b"+more"),
+        ])
+    };
+    let system = find_in(gpt(&volume("")), None).unwrap().unwrap();
+    assert_eq!((&*system.title, &*system.path), ("newest: Unified", "EFI/Linux/newest.efi"));
+    assert_eq!(
+        (&*system.kernel, system.initrd.as_deref()),
+        (&b"newest kernel"[..], Some(&b"its initrd"[..]))
+    );
+    assert_eq!(system.options, "root=/dev/sda2 unified");
+    let kernel = |loader: &str, wanted| find_in(gpt(&volume(loader)), wanted).unwrap().unwrap().kernel;
+    assert_eq!(kernel("default older.efi\n", None), b"older kernel");
+    assert_eq!(kernel("", Some("older")), b"older kernel");
+    assert_eq!(kernel("", Some("new")), b"new kernel");
+}
+
+/// Builds a disk whose extended partition has these logical ones: the place of the first table, and of each next one, in
+/// blocks from the extended partition on.
+fn logical(partition: &[u8], links: &[u32]) -> File {
+    let disk = tempfile::tempfile().unwrap();
+    disk.set_len(DISK).unwrap();
+    let entry = |kind: u8, start: u32, size: u32| {
+        let mut entry = [0; 16];
+        entry[4] = kind;
+        entry[8..12].copy_from_slice(&start.to_le_bytes());
+        entry[12..].copy_from_slice(&size.to_le_bytes());
+        entry
+    };
+    let table = |at: u64, entries: [[u8; 16]; 2]| {
+        disk.write_all_at(&entries.concat(), at + 446).unwrap();
+        disk.write_all_at(&[0x55, 0xaa], at + 510).unwrap();
+    };
+    let extended = 128;
+    table(0, [entry(0x0f, extended, (DISK / 512) as u32 - extended), [0; 16]]);
+    let mut place = 0;
+    for (number, next) in links.iter().copied().chain([0]).enumerate() {
+        // All but the last one are Linux's, of one block without a file system.
+        let is_last = number == links.len();
+        let size = if is_last { PARTITION / 512 } else { 1 };
+        let link = if next == 0 { [0; 16] } else { entry(5, next, 64) };
+        table((u64::from(extended) + u64::from(place)) * 512, [entry(0x83, 8, size as u32), link]);
+        if is_last {
+            disk.write_all_at(partition, (u64::from(extended) + u64::from(place) + 8) * 512).unwrap();
+        }
+        place = next;
+    }
+    disk
+}
+
+#[test]
+fn logical_partitions_are_partitions() {
+    for (links, number) in [(&[][..], 5), (&[64], 6), (&[64, 128, 192], 8)] {
+        let parts = partitions::find(logical(&systemd(), links)).unwrap();
+        let last = parts.last().unwrap();
+        assert_eq!((parts.len(), &*last.name), (links.len() + 1, &*format!("partition {number}")));
+        assert_eq!(last.guid.as_deref(), Some(&*format!("00000000-{number:02x}")));
+        assert_eq!(find_in(logical(&systemd(), links), None).unwrap().unwrap().kernel, b"new kernel");
+    }
+    // Tables without an end, and one outside of the extended partition.
+    let parts = |disk: File| partitions::find(disk).unwrap().len();
+    let disk = logical(&systemd(), &[64, 128]);
+    let link = (128 + 128) * 512 + 446 + 16;
+    disk.write_all_at(&[0, 0, 0, 0, 5, 0, 0, 0, 64, 0, 0, 0, 64, 0, 0, 0], link).unwrap();
+    assert!((3..=200).contains(&parts(disk.try_clone().unwrap())));
+    disk.write_all_at(&[0, 0, 0, 0, 5, 0, 0, 0, 255, 255, 255, 255, 64, 0, 0, 0], link).unwrap();
+    assert_eq!(parts(disk), 3);
+}

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use super::*;
 use crate::boot::image;
+use crate::fat::Fat;
 use crate::process::which_system;
 
 const SIZE: u64 = 400 << 20;
@@ -38,7 +39,7 @@ const SYSTEM: [Given; 6] = [
     ("/boot/vmlinuz-6.1.0-10", b"new kernel"),
     ("/boot/initrd.img-6.1.0-9", b"old initrd"),
     ("/boot/initrd.img-6.1.0-10", b"new initrd"),
-    (LOADER, b"MZ"),
+    (LOADERS[1], b"MZ"),
 ];
 
 #[test]
@@ -75,6 +76,22 @@ fn a_new_image_boots_the_newest_kernel_by_its_entry() {
     let kind = uuid::Uuid::from_slice_le(&read(1024, 16)).unwrap().to_string();
     assert_eq!(kind, "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
     assert_eq!(read((1 << 20) + 82, 5), b"FAT32");
+}
+
+#[test]
+fn a_loader_with_a_signature_comes_first() {
+    for (more, expected) in [(None, &b"MZ"[..]), (Some((LOADERS[0], &b"MZ signed"[..])), b"MZ signed")] {
+        let folder = tempfile::tempdir().unwrap();
+        let files: Vec<Given> = SYSTEM.into_iter().chain(more).collect();
+        let Some((path, table)) = made(folder.path(), &files) else { return };
+        fill(&path, &table).unwrap();
+        let mut efi = vec![0; 256 << 20];
+        File::open(&path).unwrap().read_exact_at(&mut efi, 1 << 20).unwrap();
+        let volume = Fat::open(&*efi).unwrap();
+        for place in PLACES {
+            assert_eq!(volume.read(place, 100).unwrap().as_deref(), Some(expected), "{place}");
+        }
+    }
 }
 
 #[test]

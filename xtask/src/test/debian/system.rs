@@ -160,7 +160,7 @@ pub(super) fn on_hyper_v(context: &Context, image: &Path, key: &Key, program: &s
     let image = image.to_string_lossy();
     let booted = visited(key, program, "microsoft", |port| {
         let net = format!("user,forward=tcp:{port}:22");
-        let machine = ["--net", &*net, "--devices", "all", "--memory", "1G", "--vps", "2"];
+        let machine = ["--net", &*net, "--memory", "1G", "--vps", "2"];
         let booted = context.boot(&[&["--disk", &*image], &machine[..]].concat())?;
         booted.ended(Exit::Success, "power-off")?;
         Ok(booted)
