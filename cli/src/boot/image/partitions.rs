@@ -130,8 +130,8 @@ fn entries(disk: &Part, at: u64) -> Option<([u8; BLOCK as usize], [MbrEntry; 4])
     Some((block, [0, 1, 2, 3].map(entry)))
 }
 
-/// Returns the logical partitions in an extended one, as bytes of the disk. Each has a table before it, whose first entry
-/// counts from the table, and whose link to the next table counts from the extended partition.
+/// Returns the logical partitions in an extended one, as bytes of the disk. Each has a table before it, whose first
+/// entry counts from the table, and whose link to the next table counts from the extended partition.
 fn logical(disk: &Part, extended: &MbrEntry) -> Vec<(u64, u64)> {
     let (mut found, mut table) = (Vec::new(), 0);
     for _ in 0..TABLES {

@@ -382,7 +382,7 @@ fn a_unified_kernel_image_is_an_entry_of_its_own() {
     assert_eq!(kernel("", Some("new")), b"new kernel");
 }
 
-/// Builds a disk whose extended partition has these logical ones: the place of the first table, and of each next one, in
+/// Builds a disk whose extended partition has a logical one, or more, with these links from one table to the next, in
 /// blocks from the extended partition on.
 fn logical(partition: &[u8], links: &[u32]) -> File {
     let disk = tempfile::tempfile().unwrap();

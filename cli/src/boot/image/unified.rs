@@ -1,9 +1,9 @@
 //! Unified kernel images: an EFI program with a kernel, its initrd and its command line as sections (UAPI.5, "Unified
 //! Kernel Image").
 //!
-//! Offsets are those of Microsoft's PE Format: the place of the signature at 0x3c; the file header's machine at 0, number
-//! of sections at 2 and size of the optional header at 16; a section's name at 0, size in memory at 8, size and place in
-//! the file at 16 and 20.
+//! Offsets are those of Microsoft's PE Format: the place of the signature at 0x3c; the file header's machine at 0,
+//! number of sections at 2 and size of the optional header at 16; a section's name at 0, size in memory at 8, size and
+//! place in the file at 16 and 20.
 
 use crate::read_at::number;
 
@@ -91,7 +91,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Builds a program for a machine with these sections.
-    pub(in crate::boot::image) fn program(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
+    pub(in super::super) fn program(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
         let mut file = vec![0; 0x80];
         file[..2].copy_from_slice(b"MZ");
         file[0x3c] = 0x80;
