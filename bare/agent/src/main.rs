@@ -3,8 +3,8 @@
 //! It connects to the tool over a Hyper-V socket ([`link`]), learns the command ([`order`]), expands its patterns
 //! ([`pattern`]), starts it ([`job`]), passes bytes on in both directions ([`session`]), and says how it ended. One
 //! thread waits for everything, so whatever is not read stops its own direction alone. Both sides are of one version:
-//! the tool puts the agent into the guest, and gives it the time ([`renew`]) and folders of the host ([`share`]), each of
-//! which has threads of its own.
+//! the tool puts the agent into the guest, and gives it the time ([`renew`]) and folders of the host ([`share`]), each
+//! of which has threads of its own.
 mod job;
 mod link;
 mod order;
