@@ -11,8 +11,8 @@ use crate::boot::image::Root;
 
 /// Bytes of a file at most.
 const LONGEST: u64 = 128 << 20;
-/// The boot loader on the root: with Debian's signature since trixie (package systemd-boot-efi-arm64-signed), or without
-/// (systemd-boot-efi, or systemd-boot).
+/// The boot loader on the root: with Debian's signature since trixie (package systemd-boot-efi-arm64-signed), or
+/// without (systemd-boot-efi, or systemd-boot).
 const LOADERS: [&str; 2] = [
     "/usr/lib/systemd/boot/efi/systemd-bootaa64.efi.signed",
     "/usr/lib/systemd/boot/efi/systemd-bootaa64.efi",

@@ -91,7 +91,7 @@ pub(super) mod tests {
     use super::*;
 
     /// Builds a program for a machine with these sections.
-    pub(in super::super) fn program(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
+    pub(crate) fn program(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
         let mut file = vec![0; 0x80];
         file[..2].copy_from_slice(b"MZ");
         file[0x3c] = 0x80;

@@ -186,8 +186,8 @@ pub(super) fn by_firmware(image: &Path, key: &Key, program: &str) -> anyhow::Res
         command.arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22"));
         uefi::run(&mut command)
     })?;
-    // The boot loader has passed the initrd on, and the visit has shown the rest. The console's prompt may be missing: on
-    // a busy machine systemd gives up that device after 90 s.
+    // The boot loader has passed the initrd on, and the visit has shown the rest. The console's prompt may be missing:
+    // on a busy machine systemd gives up that device after 90 s.
     ensure!(console.contains(HANDED_OVER), "the console says:\n{console}");
     Ok(())
 }
