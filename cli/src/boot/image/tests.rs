@@ -354,7 +354,7 @@ fn a_unified_kernel_image_is_an_entry_of_its_own() {
             (".linux", kernel),
             (".initrd", b"its initrd"),
         ];
-        unified::tests::program(0xaa64, &parts)
+        unified::program(0xaa64, &parts)
     };
     let (newest, older) = (image(b"newest kernel", b"6.18"), image(b"older kernel", b"5.9"));
     let volume = |loader: &str| {

@@ -84,42 +84,43 @@ fn pretty_name(release: &str) -> String {
     name.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
 }
 
+/// Builds a program for a machine with these sections.
 #[cfg(test)]
-pub(super) mod tests {
+pub(super) fn program(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut file = vec![0; 0x80];
+    file[..2].copy_from_slice(b"MZ");
+    file[0x3c] = 0x80;
+    file.extend(SIGNATURE);
+    let mut header = [0; HEADER];
+    header[..2].copy_from_slice(&machine.to_le_bytes());
+    header[2] = sections.len() as u8;
+    header[16] = 24;
+    file.extend(header);
+    file.extend([0; 24]);
+    let mut at = file.len() + sections.len() * SECTION;
+    for (name, bytes) in sections {
+        let mut section = [0; SECTION];
+        section[..name.len()].copy_from_slice(name.as_bytes());
+        let padded = bytes.len().next_multiple_of(16);
+        for (place, value) in [(8, bytes.len()), (16, padded), (20, at)] {
+            section[place..place + 4].copy_from_slice(&(value as u32).to_le_bytes());
+        }
+        at += padded;
+        file.extend(section);
+    }
+    for (_, bytes) in sections {
+        file.extend(*bytes);
+        let padding = bytes.len().next_multiple_of(16) - bytes.len();
+        file.resize(file.len() + padding, 0);
+    }
+    file
+}
+
+#[cfg(test)]
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// Builds a program for a machine with these sections.
-    pub(crate) fn program(machine: u16, sections: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut file = vec![0; 0x80];
-        file[..2].copy_from_slice(b"MZ");
-        file[0x3c] = 0x80;
-        file.extend(SIGNATURE);
-        let mut header = [0; HEADER];
-        header[..2].copy_from_slice(&machine.to_le_bytes());
-        header[2] = sections.len() as u8;
-        header[16] = 24;
-        file.extend(header);
-        file.extend([0; 24]);
-        let mut at = file.len() + sections.len() * SECTION;
-        for (name, bytes) in sections {
-            let mut section = [0; SECTION];
-            section[..name.len()].copy_from_slice(name.as_bytes());
-            let padded = bytes.len().next_multiple_of(16);
-            for (place, value) in [(8, bytes.len()), (16, padded), (20, at)] {
-                section[place..place + 4].copy_from_slice(&(value as u32).to_le_bytes());
-            }
-            at += padded;
-            file.extend(section);
-        }
-        for (_, bytes) in sections {
-            file.extend(*bytes);
-            let padding = bytes.len().next_multiple_of(16) - bytes.len();
-            file.resize(file.len() + padding, 0);
-        }
-        file
-    }
 
     const PARTS: [(&str, &[u8]); 6] = [
         (".osrel", b"ID=x\nPRETTY_NAME=\"The system\"\n"),
