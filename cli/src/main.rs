@@ -26,6 +26,7 @@ mod snapshot;
 mod sockets;
 mod symbols;
 mod terminal;
+mod timings;
 mod trace;
 
 use clap::{Parser, Subcommand};

@@ -3,6 +3,8 @@
 //! A file of n bytes takes at most n bytes and [`MOST`] entries: names stay where they are in the file, since any
 //! number of symbols may share one, and are read only when an address asks for them.
 
+use std::sync::{Arc, LazyLock};
+
 use anyhow::{Context, bail};
 use elf::ElfBytes;
 use elf::abi::{SHT_SYMTAB, STT_FUNC, STT_NOTYPE};
@@ -22,6 +24,9 @@ pub(crate) struct Symbols {
     floating: bool,
 }
 
+/// Symbols that are read while the machine runs, or when they are asked for.
+pub(crate) type Later = Arc<LazyLock<Symbols, Box<dyn FnOnce() -> Symbols + Send>>>;
+
 /// Maximum distance from a symbol: an address beyond it has no name.
 const REACH: u64 = 1 << 20;
 /// Maximum number of symbols: a kernel with everything built in has a tenth of it.
@@ -33,6 +38,12 @@ const LONGEST_NAME: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 #[error("it has more than {MOST} symbols; give a file with only the kernel's symbols (strip, or System.map)")]
 pub(crate) struct TooMany;
+
+impl From<Symbols> for Later {
+    fn from(symbols: Symbols) -> Self {
+        Self::new(LazyLock::new(Box::new(|| symbols)))
+    }
+}
 
 impl Symbols {
     /// Reads a file named by the user.
@@ -96,6 +107,16 @@ impl Symbols {
         });
         let places = Self::sorted(places).unwrap_or_default();
         Self { text, places, floating: true }
+    }
+
+    /// Reads symbols in a thread of its own.
+    pub(crate) fn later(read: impl FnOnce() -> Self + Send + 'static) -> Later {
+        let later = Later::new(LazyLock::new(Box::new(read)));
+        let reader = Arc::clone(&later);
+        std::thread::spawn(move || {
+            LazyLock::force(&reader);
+        });
+        later
     }
 
     /// Returns true if there are no symbols.

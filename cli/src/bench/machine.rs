@@ -206,6 +206,7 @@ mod tests {
             console_dropped: 0,
             log_failed: None,
             complaints: String::new(),
+            over: None,
             wall: Duration::ZERO,
         }
     }

@@ -193,6 +193,10 @@ pub(crate) struct Args {
     /// Maximum size of the trace, with a unit or in MiB, at least 1M; records beyond it are dropped and counted
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = trace_limit, requires = "trace")]
     pub(super) trace_limit: u64,
+    /// Report where the wall time went: the tool's parts, QEMU's, the hypervisor's, and the kernel's by its log. With
+    /// --append 'initcall_debug ignore_loglevel', Linux's initcalls as well
+    #[arg(long)]
+    pub(super) timings: bool,
     /// Do not show the console
     #[arg(long, short)]
     pub(super) quiet: bool,

@@ -13,7 +13,8 @@ use crate::net::Capture;
 use crate::report::{self, About, Kernel, Known};
 use crate::snapshot::{Cached, Options, Strict, Versions};
 use crate::sockets;
-use crate::symbols::Symbols;
+use crate::symbols::Later;
+use crate::timings::Counter;
 use crate::trace::Region;
 
 /// A run that is ready to start.
@@ -45,6 +46,8 @@ pub(super) struct Plan {
     pub(super) saved_with: Result<(Versions, Options), String>,
     /// Number of folders of the host's that the agent in the guest mounts, if the run has an agent.
     pub(super) agent: Option<u32>,
+    /// The report has the run's time by its parts.
+    pub(super) timings: Option<Counter>,
     /// The tag in the report's header, if the report follows the console.
     pub(super) tag: Option<String>,
     /// The hypervisor's file; it may be a copy that is removed with this value.
@@ -105,7 +108,7 @@ impl Plan {
 pub(super) fn known(
     args: &Args,
     settings: &Settings,
-    (kernel, command_line, symbols): (Kernel, String, Symbols),
+    (kernel, command_line, symbols): (Kernel, String, Later),
     rules: Vec<String>,
     ram_size: u64,
 ) -> Known {

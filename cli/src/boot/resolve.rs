@@ -27,8 +27,9 @@ use crate::setup::cache::Cache;
 use crate::setup::qemu::Qemu;
 use crate::snapshot::{Cached, Inputs, Versions};
 use crate::symbols::Symbols;
+use crate::timings::Counter;
 use crate::trace::Region;
-use crate::{sockets, terminal, ui};
+use crate::{sockets, terminal, timings, ui};
 
 /// The fastest one with a 16K granule.
 const CPU_16K: &str = "cortex-a76";
@@ -63,7 +64,9 @@ struct Ready {
 impl Plan {
     /// Resolves the options: checks the user's own files, then sets up what is missing.
     pub(super) fn resolve(args: &Args) -> anyhow::Result<Self> {
-        Judged::of(args)?.set_up()?.place()
+        let judged = timings::part("options and files", || Judged::of(args))?;
+        let ready = judged.set_up()?;
+        timings::part("RAM and disks", || ready.place())
     }
 }
 
@@ -101,15 +104,13 @@ impl Judged {
     /// Sets up what is missing, and builds the guest's image.
     fn set_up(mut self) -> anyhow::Result<Ready> {
         let (args, given) = (&self.args, &mut self.given);
-        let Programs { hypervisor, qemu, stock } = programs::set_up(args, given.own.is_none())?;
-        let (image, kernel) = match (given.own.take(), stock) {
-            (Some(own), _) => own,
-            (None, Some((kernel, busybox))) => {
-                let parts = (given.initrd.take(), given.modules.as_deref());
-                stock::image(args, &kernel, &busybox, parts)?
-            }
-            (None, None) => bail!("there is no kernel"),
-        };
+        let own = given.own.take();
+        let parts = (given.initrd.take(), given.modules.as_deref());
+        let of_stock = |kernel, busybox: PathBuf| stock::image(args, &kernel, &busybox, parts);
+        let of_stock = own.is_none().then_some(of_stock);
+        let Programs { hypervisor, qemu, stock } =
+            timings::part(programs::PART, || programs::set_up(args, of_stock))?;
+        let (image, kernel) = own.or(stock).context("there is no kernel")?;
         let cpu = cpu(args.cpu.as_deref(), image.page_size)?;
         Ok(Ready { judged: self, hypervisor, qemu, image, kernel, cpu })
     }
@@ -135,10 +136,13 @@ impl Ready {
                 Ok((versions, args.saved(&settings.cpu)))
             }
         };
-        let symbols = given.symbols;
-        let symbols = if symbols.is_empty() { Symbols::of_linux(image.kernel()) } else { symbols };
         let kernel = Kernel { page_size_bytes: image.page_size, ..kernel };
-        let guest = (kernel, image.command_line, symbols);
+        let command_line = image.command_line.clone();
+        let symbols = match given.symbols {
+            symbols if symbols.is_empty() => Symbols::later(move || Symbols::of_linux(image.kernel())),
+            symbols => symbols.into(),
+        };
+        let guest = (kernel, command_line, symbols);
         let known = known(&args, &settings, guest, orders.rules, ram.size());
         let sink = console::sink(&args);
         Ok(Plan {
@@ -156,6 +160,7 @@ impl Ready {
             origin: cached.map_or(Origin::Boot, Origin::Cached),
             saved_with,
             agent: args.agent.as_ref().map(|_| args.shares as u32),
+            timings: args.timings.then_some(if args.deterministic { Counter::Other } else { Counter::Wall }),
             tag: console::tag_for(sink)?,
             _hypervisor: hypervisor,
         })

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use super::args::Args;
 use super::faults::{self, Orders};
 use super::plan::{Origin, Plan, known};
-use super::programs::{self, Programs};
+use super::programs::{self, NoStock, Programs};
 use super::{console, entry, place};
 use crate::control::Server;
 use crate::input::Named;
@@ -16,7 +16,8 @@ use crate::net::{self, Capture, Network};
 use crate::setup::qemu::Qemu;
 use crate::snapshot::{Folder, Versions};
 use crate::symbols::Symbols;
-use crate::terminal;
+use crate::timings::Counter;
+use crate::{terminal, timings};
 
 /// Options that were judged, and the snapshot's description. Nothing has been installed or copied.
 struct Judged {
@@ -42,7 +43,9 @@ struct Ready {
 impl Plan {
     /// Resolves the options of a run that resumes the snapshot in `folder`, and reads that.
     pub(super) fn resume(args: &Args, folder: Folder) -> anyhow::Result<Self> {
-        Judged::of(args, folder)?.set_up()?.place()
+        let judged = timings::part("options and files", || Judged::of(args, folder))?;
+        let ready = judged.set_up()?;
+        timings::part("RAM and disks", || ready.place())
     }
 }
 
@@ -63,7 +66,8 @@ impl Judged {
 
     /// Sets up what is missing, and compares it with what saved the machine.
     fn set_up(self) -> anyhow::Result<Ready> {
-        let Programs { hypervisor, qemu, .. } = programs::set_up(&self.args, false)?;
+        let Programs { hypervisor, qemu, .. } =
+            timings::part(programs::PART, || programs::set_up(&self.args, None::<NoStock>))?;
         let versions = Versions::current(hypervisor.path(), &qemu)?;
         self.folder.about.versions.judge(&versions).with_context(|| self.folder.explain())?;
         Ok(Ready { judged: self, hypervisor, qemu, versions })
@@ -85,7 +89,7 @@ impl Ready {
             ..settings(&args, &about.options.cpu, (qemu, &hypervisor), about.kernel.version.is_some())
         };
         let video = place::has_screen(&args).then(|| place::video_base(&args, None));
-        let guest = (about.kernel, about.command_line, symbols);
+        let guest = (about.kernel, about.command_line, symbols.into());
         let known = known(&args, &settings, guest, orders.rules, about.ram_size);
         let sink = console::sink(&args);
         Ok(Plan {
@@ -103,6 +107,7 @@ impl Ready {
             origin: Origin::Saved(Box::new(saved), about.next_request),
             saved_with: Ok((versions, about.options)),
             agent: None,
+            timings: args.timings.then_some(Counter::Other),
             tag: console::tag_for(sink)?,
             _hypervisor: hypervisor,
         })

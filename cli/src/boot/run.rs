@@ -16,6 +16,7 @@ use crate::machine::{Outcome, Running, Sink};
 use crate::net::Capture;
 use crate::report::{KeptTrace, Known, Start, Summary};
 use crate::snapshot::{Folder, Saver};
+use crate::timings::{self, Counter, Timings};
 use crate::trace::{self, About, Collector};
 use crate::{interrupt, output, ui};
 
@@ -31,8 +32,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     finish(ran, kept)
 }
 
-/// Checks that the files can be written, and opens the folder of `--keep`.
+/// Begins a run: checks that the files can be written, and opens the folder of `--keep`.
 pub(super) fn open(args: &Args) -> anyhow::Result<Keep> {
+    timings::begin();
     if let Some(json) = &args.json {
         output::check_unless_stdout("report", "--json", json)?;
     }
@@ -58,6 +60,7 @@ pub(super) struct Ran {
     frames_left_out: u64,
     /// Where the machine came from.
     started: Start,
+    timings: Option<Counter>,
     /// Delays signals until everything has been reported.
     _orderly: interrupt::Orderly,
 }
@@ -108,7 +111,8 @@ pub(super) fn start(plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     });
     let (known, tag, sink) = (plan.known, plan.tag, plan.sink);
     let started = started.get();
-    Ok(Ran { outcome, trace, known, tag, sink, files, frames_left_out, started, _orderly: orderly })
+    let timings = plan.timings;
+    Ok(Ran { outcome, trace, known, tag, sink, files, frames_left_out, started, timings, _orderly: orderly })
 }
 
 /// Serves a running machine's control port, if it has one. If the machine was resumed, it gets the time, and `late`
@@ -155,6 +159,9 @@ pub(super) fn summarize(ran: &mut Ran, kept: &mut Keep) -> Summary {
     }
     summary.set_frames_left_out(ran.frames_left_out);
     summary.set_start(std::mem::take(&mut ran.started));
+    if let Some(counter) = ran.timings {
+        summary.set_timings(Timings::new(&ran.outcome, counter));
+    }
     kept.failed.append(&mut ran.files);
     kept.outcome(&ran.outcome);
     summary

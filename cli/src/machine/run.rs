@@ -21,6 +21,8 @@ use crate::interrupt::{self, Orderly};
 use crate::process;
 use crate::ui;
 
+/// Polling interval of a run: it ends this much late.
+const WATCH: Duration = Duration::from_millis(5);
 /// How long QEMU may take to exit after the hypervisor has recorded the end of the run.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long QEMU and the hypervisor may take to start.
@@ -54,6 +56,8 @@ pub(crate) struct Outcome {
     pub(crate) log_failed: Option<std::io::Error>,
     /// QEMU's error output.
     pub(crate) complaints: String,
+    /// When the tool saw that the hypervisor had recorded the end, after QEMU's start.
+    pub(crate) over: Option<Duration>,
     /// Duration of the run.
     pub(crate) wall: Duration,
 }
@@ -269,7 +273,7 @@ impl Running {
 
     /// Waits for the end of the run.
     pub(crate) fn wait(mut self) -> anyhow::Result<Outcome> {
-        let end = self.watch()?;
+        let (end, over) = self.watch()?;
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.keyboard = None;
@@ -283,12 +287,14 @@ impl Running {
             console_dropped: dropped,
             log_failed,
             complaints,
+            over,
             wall: self.started.elapsed(),
         })
     }
 
-    fn watch(&mut self) -> anyhow::Result<End> {
-        let mut over = None;
+    /// Waits for the end of the run; returns its reason, and when the hypervisor had recorded it.
+    fn watch(&mut self) -> anyhow::Result<(End, Option<Duration>)> {
+        let mut over: Option<Duration> = None;
         let mut heard = (0, Instant::now());
         loop {
             let printed = self.console.as_ref().map_or(0, Console::printed);
@@ -299,22 +305,22 @@ impl Running {
             if let Some(silence) = self.silence.take_if(|silence| silence.is_due(heard.1.elapsed())) {
                 ui::note(&silence.hint(printed != 0));
             }
-            if let Some(status) = self.child.try_wait()? {
-                return Ok(End::Exited(status));
+            let exited = self.child.try_wait()?;
+            if over.is_none() && self.is_over()? {
+                over = Some(self.started.elapsed());
+            }
+            if let Some(status) = exited {
+                return Ok((End::Exited(status), over));
             }
             if interrupt::requested() {
-                return Ok(End::Interrupted);
+                return Ok((End::Interrupted, over));
             }
-            if self.timeout.is_some_and(|timeout| self.started.elapsed() >= timeout) {
-                return Ok(End::Timeout);
+            let elapsed = self.started.elapsed();
+            let timeout = self.timeout.is_some_and(|timeout| elapsed >= timeout);
+            if timeout || over.is_some_and(|over| elapsed >= over + GRACE) {
+                return Ok((End::Timeout, over));
             }
-            if over.is_none() && self.is_over()? {
-                over = Some(Instant::now());
-            }
-            if over.is_some_and(|since| since.elapsed() >= GRACE) {
-                return Ok(End::Timeout);
-            }
-            std::thread::sleep(process::POLL);
+            std::thread::sleep(WATCH);
         }
     }
 

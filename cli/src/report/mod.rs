@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
 use crate::machine::Outcome;
-use crate::symbols::Symbols;
+use crate::symbols::Later;
+use crate::timings::Timings;
 pub(crate) use ending::trouble;
 use ending::{broken, judge};
 use findings::Finding;
@@ -31,7 +32,7 @@ pub(crate) struct Known {
     /// The description of the machine for the guest.
     pub(crate) firmware: Firmware,
     /// Names for guest addresses.
-    pub(crate) symbols: Symbols,
+    pub(crate) symbols: Later,
     /// The rules of the fault plan, as the user wrote them.
     pub(crate) rules: Vec<String>,
     /// The guest was checked against the rules of the interface.
@@ -157,6 +158,8 @@ pub(crate) struct Summary {
     console_dropped_bytes: u64,
     /// Maximum number of VPs served at a lock of the hypervisor ahead of a later one.
     longest_queue: u32,
+    /// Where the wall time went; `None` without `--timings`.
+    timings: Option<Timings>,
     /// The tag after the header of the text.
     #[serde(skip)]
     tag: Option<String>,
@@ -326,6 +329,7 @@ impl Summary {
             trace: None,
             console_dropped_bytes: outcome.console_dropped,
             longest_queue: report.longest_queue,
+            timings: None,
             tag: None,
             outcome: outcome_exit,
         }
@@ -346,6 +350,11 @@ impl Summary {
             ));
         }
         self.trace = Some(trace);
+    }
+
+    /// Adds where the wall time went.
+    pub(crate) fn set_timings(&mut self, timings: Timings) {
+        self.timings = Some(timings);
     }
 
     /// Says where the machine came from.

@@ -62,6 +62,7 @@ fn outcome(exit: ExitKind) -> Outcome {
         console_dropped: 0,
         log_failed: None,
         complaints: String::new(),
+        over: None,
         wall: Duration::from_secs(9),
     }
 }
@@ -74,7 +75,7 @@ fn controller() -> hv_tlfs::vmbus::Guid {
 fn known() -> Known {
     Known {
         firmware: Firmware::Acpi,
-        symbols: Symbols::default(),
+        symbols: Symbols::default().into(),
         rules: Vec::new(),
         strict: false,
         fails_from: None,

@@ -27,7 +27,8 @@ impl Display for Summary {
             crash.write(f)?;
         }
         self.write_rules(f)?;
-        self.write_warnings(f)
+        self.write_warnings(f)?;
+        self.timings.as_ref().map_or(Ok(()), |timings| timings.fmt(f))
     }
 }
 

@@ -153,7 +153,8 @@ fn boot(context: &Context) -> anyhow::Result<()> {
     std::fs::File::create(&disk)?.set_len(1 << 20)?;
     let (trace, disk) = (trace.to_string_lossy(), disk.to_string_lossy());
     let options = ["--run", "crash", "--strict", "--inject", "lost=19", "--trace", &trace, "--disk", &disk];
-    let crashed = context.boot(&options)?;
+    let timings = ["--timings", "--append", "initcall_debug ignore_loglevel"];
+    let crashed = context.boot(&[&options[..], &timings].concat())?;
     crashed.ended(Exit::Crash, "crash")?;
     let packed = folder.join("stress.gz");
     let stress = std::fs::File::open(hv_setup::programs::output("stress")?)?;
@@ -172,10 +173,25 @@ fn boot(context: &Context) -> anyhow::Result<()> {
     crashed.check(command_line.contains("panic="), "the command line has what the tool adds")?;
     let qemu = crashed.json["qemu"]["command"].as_str().unwrap_or_default();
     crashed.check(qemu.contains(" -machine virt,"), "QEMU's command line is there")?;
+    adds_up(&crashed.json["timings"])?;
     let schema = Schema::of(BOOT)?;
     let found = [schema.check(&crashed.json)?, schema.check(&stressed.json)?];
     let unseen = schema.unseen(&found);
     ensure!(unseen.is_empty(), "no run has a value for {}", unseen.join(", "));
+    Ok(())
+}
+
+/// Checks that the parts of a run are all of its time, and that the machine was divided.
+fn adds_up(timings: &Value) -> anyhow::Result<()> {
+    let parts = timings["parts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let time = |part: &Value| part["ms"].as_u64().unwrap_or_default();
+    let sum: u64 = parts.iter().filter(|part| part["within"].is_null()).map(time).sum();
+    let total = timings["total_ms"].as_u64().unwrap_or_default();
+    ensure!(sum.abs_diff(total) <= 1, "the parts are {sum} ms of {total}: {timings}");
+    for name in ["QEMU's start", "kernel", "init"] {
+        let part = parts.iter().find(|part| part["part"] == name);
+        ensure!(part.is_some_and(|part| time(part) > 0), "no time for {name}: {timings}");
+    }
     Ok(())
 }
 
