@@ -24,10 +24,9 @@ use crate::queue::Source;
 
 /// Size of a register name in a Get's list.
 const NAME: usize = size_of::<RegisterName>();
-/// Names that a Get copies at a time.
-const NAMES: usize = 64;
-/// Elements of a Get from one look at its time budget to the next.
-const CLOCK_PERIOD: usize = 32;
+/// Elements of a Get that are read, and written, at a time. To read the counter costs nearly as much as most registers
+/// do, and the others wait for a lock that is held for short times: so the time budget is looked at after as many.
+const PART: usize = 32;
 /// Size of an element in a Set's list.
 const ASSOCIATION: usize = size_of::<SetVpRegistersElement>();
 /// Size of a value in a Get's output.
@@ -91,23 +90,29 @@ impl<R: RawMutex> Partition<'_, R> {
             Ok(target) => target,
             Err(status) => return refused(frame, status),
         };
-        // The names before `known` that were copied are in `names`, each at its index modulo their number.
-        let (mut names, mut known) = ([RegisterName(0); NAMES], 0);
-        let (start, memory) = (usize::from(frame.start), frame.host.memory());
-        self.each_while_costly(frame, |frame, index| {
-            if index >= known {
-                let at = index % NAMES;
-                known = usize::from(frame.count).min(index - at + NAMES);
-                let names = &mut names[at..at + known - index];
-                frame.read_bytes(frame.list + index * NAME, names.as_mut_bytes())?;
+        let (mut names, mut values) = ([RegisterName(0); PART], [[0; 2]; PART]);
+        self.each_part(frame, PART as u16, |frame, range| {
+            let names = &mut names[..range.len()];
+            if let Err(status) = frame.read_bytes(frame.list + range.start * NAME, names.as_mut_bytes()) {
+                return (0, Err(status));
             }
-            let name = names[index % NAMES];
-            let value = self.get_register(frame.host, target, name).map(|value| [value.low, value.high]);
-            frame.host.observe(&Event::RegisterGet { vp: frame.vp, target, name, value });
-            frame.write_to(memory, index * VALUE, &value?)?;
-            // To read the counter costs nearly as much as most registers do. The others wait for a lock that is held
-            // for short times.
-            Ok((index - start).is_multiple_of(CLOCK_PERIOD))
+            let (mut done, mut result) = (0, Ok(()));
+            for (&mut name, place) in names.iter_mut().zip(&mut values) {
+                let value = self.get_register(frame.host, target, name).map(|value| [value.low, value.high]);
+                frame.host.observe(&Event::RegisterGet { vp: frame.vp, target, name, value });
+                match value {
+                    Ok(value) => *place = value,
+                    Err(status) => {
+                        result = Err(status);
+                        break;
+                    }
+                }
+                done += 1;
+            }
+            match frame.write_words(range.start * VALUE, values[..done].as_bytes()) {
+                Ok(()) => (done, result),
+                Err(status) => (0, Err(status)),
+            }
         })
     }
 

@@ -160,23 +160,26 @@ impl<R: RawMutex> Partition<'_, R> {
             Ok(header) => header,
             Err(status) => return refused(frame, status),
         };
-        // The guest changed its tables before the call: one flush of everything covers all ranges, including those not
-        // read yet. They are read in the same call: each continuation would flush everything again.
+        // The guest changed its tables before the call: one flush of everything covers all ranges, including those that
+        // are not read. It ends the call: each continuation would flush everything again.
         let many = u64::from(frame.count - frame.start) > Flush::FEW_PAGES;
-        let mut left = Some(if many { 0 } else { Flush::FEW_PAGES });
+        let mut left = if many { 0 } else { Flush::FEW_PAGES };
         let extended = flags.use_extended_range_format();
-        self.each_while_costly(frame, |frame, index| {
-            let range: u64 = frame.read(frame.list + index * 8)?;
-            let Some(few) = left else { return Ok(false) };
-            let (address, pages) = decode_range(range, extended);
-            left = few.checked_sub(pages);
-            if left.is_some() {
+        self.each_part(frame, u16::MAX, |frame, range| {
+            let first: u64 = match frame.read(frame.list + range.start * 8) {
+                Ok(first) => first,
+                Err(status) => return (0, Err(status)),
+            };
+            let (address, pages) = decode_range(first, extended);
+            if let Some(few) = left.checked_sub(pages) {
+                left = few;
                 let address_space = (!flags.all_virtual_address_spaces()).then_some(address_space);
                 frame.host.flush_tlb(&targets, Flush::Pages { address_space, address, pages });
+                (1, Ok(()))
             } else {
                 flush_all(frame.host, &targets, flags, address_space);
+                (usize::from(frame.count) - range.start, Ok(()))
             }
-            Ok(left.is_some())
         })
     }
 

@@ -1,5 +1,7 @@
 //! Locations of a hypercall's parameters, and iteration over the elements of a rep hypercall.
 
+use core::ops::Range;
+
 use hv_tlfs::hypercall::HypercallOutput;
 use hv_tlfs::page;
 use hv_tlfs::status::HvStatus;
@@ -172,34 +174,31 @@ impl<H: Host, X: Registers> CallFrame<'_, H, X> {
     }
 
     /// Copies a value into the output.
+    #[inline(always)]
     pub(crate) fn write<T: IntoBytes + Immutable>(
         &mut self,
         offset: usize,
         value: &T,
     ) -> Result<(), HvStatus> {
-        self.write_to(self.host.memory(), offset, value)
+        // Outputs are whole registers: adjacent bytes are never touched.
+        const { assert!(size_of::<T>().is_multiple_of(8)) };
+        self.write_words(offset, value.as_bytes())
     }
 
-    /// Does the same, where `memory` is the guest's: a loop asks for it once.
+    /// Copies whole words into the output.
     #[inline(always)]
-    pub(crate) fn write_to<T: IntoBytes + Immutable>(
-        &mut self,
-        memory: &H::Memory,
-        offset: usize,
-        value: &T,
-    ) -> Result<(), HvStatus> {
+    pub(crate) fn write_words(&mut self, offset: usize, words: &[u8]) -> Result<(), HvStatus> {
         match self.parameters {
-            Parameters::Memory { output, .. } => memory
-                .write(output + offset as u64, value.as_bytes())
-                .map_err(|_| HvStatus::INVALID_ALIGNMENT),
+            Parameters::Memory { output, .. } => {
+                let written = self.host.memory().write(output + offset as u64, words);
+                written.map_err(|_| HvStatus::INVALID_ALIGNMENT)
+            }
             Parameters::Fast { output, .. } => {
-                // Outputs are whole registers: adjacent bytes are never touched.
-                const { assert!(size_of::<T>().is_multiple_of(8)) };
                 let first = output + offset / 8;
-                if !offset.is_multiple_of(8) || first + size_of::<T>() / 8 > REGISTERS {
+                if !offset.is_multiple_of(8) || first + words.len() / 8 > REGISTERS {
                     return Err(HvStatus::INVALID_HYPERCALL_INPUT);
                 }
-                for (n, word) in value.as_bytes().as_chunks().0.iter().enumerate() {
+                for (n, word) in words.as_chunks().0.iter().enumerate() {
                     self.x.set_x(first + n, u64::from_le_bytes(*word));
                 }
                 Ok(())
@@ -213,42 +212,36 @@ impl<R: RawMutex> Partition<'_, R> {
     pub(crate) fn each<H: Host, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
-        element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<(), HvStatus>,
+        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<(), HvStatus>,
     ) -> Outcome {
-        self.iterate(frame, element, |()| true)
+        self.each_part(frame, 1, |frame, range| match element(frame, range.start) {
+            Ok(()) => (1, Ok(())),
+            Err(status) => (0, Err(status)),
+        })
     }
 
-    /// Does the same, but does not look at the time after an element for which `element` returns false: where elements
-    /// cost less than that, or a continuation would have to begin with what is done.
-    pub(crate) fn each_while_costly<H: Host, X: Registers>(
-        &self,
-        frame: &mut CallFrame<'_, H, X>,
-        element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<bool, HvStatus>,
-    ) -> Outcome {
-        self.iterate(frame, element, |costly| costly)
-    }
-
-    /// Does either: `is_costly` says so of what `element` has returned, which is nothing where all are.
+    /// Does the same in parts, and looks at the time after each: `part` gets a range of at most `most` elements, and
+    /// returns how many it has done from its start on, and what stopped it.
     #[inline(always)]
-    fn iterate<H: Host, X: Registers, T>(
+    pub(crate) fn each_part<H: Host, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
-        mut element: impl FnMut(&mut CallFrame<'_, H, X>, usize) -> Result<T, HvStatus>,
-        is_costly: impl Fn(T) -> bool,
+        most: u16,
+        mut part: impl FnMut(&mut CallFrame<'_, H, X>, Range<usize>) -> (usize, Result<(), HvStatus>),
     ) -> Outcome {
         let begin = frame.host.counter();
+        // A fault ends a call after any element.
         let faulty = frame.host.faults().any();
+        let most = if faulty { 1 } else { most };
         let (mut index, count) = (frame.start, frame.count);
         while index < count {
-            let done = match element(frame, usize::from(index)) {
-                Ok(done) => done,
-                Err(status) => {
-                    return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
-                }
-            };
-            index += 1;
-            let late =
-                || is_costly(done) && frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
+            let end = index.saturating_add(most).min(count);
+            let (done, result) = part(frame, usize::from(index)..usize::from(end));
+            index += done as u16;
+            if let Err(status) = result {
+                return Outcome::Done(HypercallOutput::from_status(status).with_reps_completed(index));
+            }
+            let late = || frame.host.counter().wrapping_sub(begin) >= self.config().rep_budget;
             if index < count && (late() || faulty && frame.host.faults().injects(Injection::Again)) {
                 return Outcome::Again(index);
             }

@@ -111,9 +111,9 @@ mutants! {
         fast_and_memory_alike "Addresses of hvc #1 are where those of hvc #0 are.":
             "convention.control() + 1" => "2";
         output_too_long "Eight bytes behind the output are written.":
-            "memory.write(output + offset as u64, value.as_bytes())"
-            => "memory.write(output + offset as u64, value.as_bytes()).and_then(|()| \
-                memory.write(output + offset as u64 + size_of::<T>() as u64, &[0; 8]))";
+            "self.host.memory().write(output + offset as u64, words)"
+            => "self.host.memory().write(output + offset as u64, words).and_then(|()| \
+                self.host.memory().write(output + (offset + words.len()) as u64, &[0; 8]))";
         unused_overlap_refused "An address that a call does not need must not lie in the other parameters.":
             "input_size != 0 && output_size != 0" => "true";
         output_behind_refused "Output may not begin where the input ends.":
@@ -175,10 +175,10 @@ mutants! {
             "target == frame.vp" => "true"
             survives "The TLFS lets a call name any VP; that only the own can be set is our host's choice.";
         padding_of_names_checked "What follows the last name of a list has to be zero.":
-            "names[index % NAMES]"
-            => "if index + 1 == usize::from(frame.count) && frame.read::<u32>(frame.list + (index + 1) * \
-                NAME).unwrap_or(0) != 0 { return Err(HvStatus::INVALID_PARAMETER) } else { \
-                names[index % NAMES] }";
+            "Ok(value) => *place = value"
+            => "Ok(_) if range.start + done + 1 == usize::from(frame.count) && frame.read::<u32>(frame.list + \
+                (range.start + done + 1) * NAME).unwrap_or(0) != 0 => { result = \
+                Err(HvStatus::INVALID_PARAMETER); break } Ok(value) => *place = value";
         own_index_refused "A VP cannot name itself by its index.":
             "vp < self.vp_count()" in "if vp < self.vp_count() { Ok(vp) }"
             => "vp < self.vp_count() && vp != caller";
