@@ -17,7 +17,7 @@ use hv_wire::{BootFlags, BootInfo, ExitKind, MAX_CONTROLLERS, MAX_LUNS};
 use crate::arch::mrs;
 use crate::disks::Disks;
 use crate::lock::Mutex;
-use crate::memory::{self, GuestRam};
+use crate::memory::{self, GuestRam, Room};
 use crate::{log, power};
 
 /// Largest address that the 39-bit maps cover.
@@ -37,7 +37,7 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
         return Err("boot information of another version: rebuild the hypervisor and the tool from one tree");
     }
     if info.vps == 0 || info.vps as usize > MAX_VPS {
-        return Err("the number of VPs must be 1 to 8");
+        return Err("the number of VPs must be 1 to 120");
     }
     if Profile::by_number(info.profile).is_none() {
         return Err("the profile must be 0, 1 or 2");
@@ -64,12 +64,24 @@ pub(crate) fn check(info: &BootInfo) -> Result<(), &'static str> {
     let tables_are_aligned = info.tables_base.is_multiple_of(BLOCK) && info.tables_size.is_multiple_of(BLOCK);
     if !tables_are_aligned
         || ram_end.is_none_or(|end| info.tables_base < end)
-        || info.tables_size < BootInfo::tables_size(info.ram_size)
+        || info.tables_size < BootInfo::tables_size(info.ram_size, info.vps)
         || tables_end.is_none_or(|end| end > ADDRESS_END)
         || overlap(info.tables_base, info.tables_size, info.trace_base, info.trace_size)
     {
         return Err(
             "the page tables must lie after the guest's RAM, apart from the trace, and suffice for it",
+        );
+    }
+    let vps_end = info.vps_base.checked_add(info.vps_size);
+    if !info.vps_base.is_multiple_of(BLOCK)
+        || ram_end.is_none_or(|end| info.vps_base < end)
+        || info.vps_size < BootInfo::vps_size(info.vps)
+        || vps_end.is_none_or(|end| end > ADDRESS_END)
+        || overlap(info.vps_base, info.vps_size, info.trace_base, info.trace_size)
+        || overlap(info.vps_base, info.vps_size, info.tables_base, info.tables_size)
+    {
+        return Err(
+            "the VPs' memory must lie after the guest's RAM, apart from page tables and trace, and suffice for them",
         );
     }
     check_video(info)?;
@@ -93,6 +105,7 @@ fn check_video(info: &BootInfo) -> Result<(), &'static str> {
         || size != 0 && base < info.ram_base + info.ram_size
         || overlap(base, size, info.tables_base, info.tables_size)
         || overlap(base, size, info.trace_base, info.trace_size)
+        || overlap(base, size, info.vps_base, info.vps_size)
     {
         return Err(
             "the video memory must lie after the guest's RAM, apart from page tables and trace, at a multiple of 2 MiB",
@@ -107,6 +120,7 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
     let ends = [
         info.ram_base + info.ram_size,
         info.tables_base + info.tables_size,
+        info.vps_base + info.vps_size,
         info.trace_base + info.trace_size,
         info.video_base + info.video_size(),
     ];
@@ -224,16 +238,20 @@ pub(crate) unsafe fn guest_ram(info: &BootInfo) -> GuestRam {
     unsafe { GuestRam::new(info.ram_base, info.ram_size) }
 }
 
-/// The strict mode's judge. All zeros, and too large for a stack.
-static JUDGE: Mutex<Judge<MAX_VPS>> = Mutex::new(Judge::new(0, 0));
-
-/// Returns the strict mode's judge, in a strict run.
-pub(crate) fn judge(info: &BootInfo) -> Option<&'static Mutex<Judge<MAX_VPS>>> {
+/// Makes the strict mode's judge, in a strict run.
+pub(crate) fn judge(info: &BootInfo, room: &mut Room) -> Option<&'static Mutex<Judge<MAX_VPS>>> {
     if info.flags & BootFlags::STRICT == 0 {
         return None;
     }
-    JUDGE.lock().set_memory(info.ram_base, info.ram_size);
-    Some(&JUDGE)
+    // All zeros at first, since it is too large for a stack.
+    let judge = room.make(1, || const { Mutex::new(Judge::new(0, 0)) }).first()?;
+    judge.lock().set_memory(info.ram_base, info.ram_size);
+    Some(judge)
+}
+
+/// Returns the memory for the VPs' state.
+pub(crate) fn vp_state(info: &BootInfo) -> Range<u64> {
+    info.vp_state()..info.vps_base + info.vps_size
 }
 
 /// Returns what the partition offers.

@@ -39,10 +39,10 @@ pub(crate) struct TrapFrame {
 impl TrapFrame {
     /// Puts the CPU where its exits find it.
     pub(crate) fn of(cpu: ThisCpu) -> &'static mut Self {
-        let place = stacks::end(cpu.index) as *mut Self;
+        let place = stacks::end(cpu.index).expect("CPU 0 placed the stacks") as *mut Self;
         let place = place.wrapping_sub(1).cast::<core::mem::MaybeUninit<Self>>();
-        // SAFETY: the place is mapped and aligned (hypervisor.ld), start.s begins the CPU's stack below it, and there
-        // is one `ThisCpu` for each CPU, so nothing else is there and this is the only reference.
+        // SAFETY: the place is mapped and aligned (hv_wire::platform), start.s begins the CPU's stack below it, and
+        // there is one `ThisCpu` for each CPU, so nothing else is there and this is the only reference.
         let frame = unsafe { &mut *place };
         frame.write(Self { x: [0; 31], cpu })
     }
@@ -74,7 +74,8 @@ impl ThisCpu {
     /// This code runs on the CPU with this number, for which none was made before.
     pub(crate) unsafe fn new(index: usize, hypervisor: &'static Hypervisor) -> Self {
         // SAFETY: the caller promises that this runs on the CPU with this number, once.
-        let counts = VpCounts::new(unsafe { OwnVp::new(index) });
+        let own = unsafe { OwnVp::new(index) };
+        let counts = VpCounts::new(&hypervisor.info, own);
         let ring = Ring::new(&hypervisor.info, counts.vp());
         Self {
             hypervisor,
@@ -190,7 +191,8 @@ pub(crate) fn current_index() -> usize {
 
 /// Prints what the guest was doing when it last exited on this CPU.
 pub(crate) fn describe_guest(out: &mut dyn Write) -> fmt::Result {
-    let frame = (stacks::end(current_index()) as *const TrapFrame).wrapping_sub(1);
+    let Some(end) = stacks::end(current_index()) else { return Ok(()) };
+    let frame = (end as *const TrapFrame).wrapping_sub(1);
     // SAFETY: the frame of this CPU is mapped, and the field is inside it; this takes an address and makes no
     // reference.
     let x = unsafe { &raw const (*frame).x };

@@ -8,7 +8,6 @@ use hv_devices::{
 use hv_tlfs::time::{FileTime, ReferenceTime};
 use hv_tlfs::vmbus::ChannelId;
 use hv_vmbus::{DeviceSet, Slot};
-use hv_wire::platform::MAX_VPS;
 use hv_wire::{DEVICE_SLOTS, MAX_CONTROLLERS, MAX_LUNS};
 
 use crate::lock::Lock;
@@ -27,10 +26,13 @@ const GPADLS: usize = 80 + STREAMS;
 /// with 4K pages).
 const WORDS: usize = 12288 + 256 * 113;
 
-/// A SCSI controller, with a channel for each VP.
-type Controller = Slot<Lock, Storage<MAX_LUNS>, MAX_VPS, REQUESTS, SEGMENTS>;
-/// A network card, with a channel for each VP.
-type Card = Slot<Lock, Network, MAX_VPS, REQUESTS, { network::SEGMENTS }>;
+/// Channels of a device that has several: a guest opens one for each of its VPs, up to these.
+const CHANNELS: usize = 8;
+
+/// A SCSI controller.
+type Controller = Slot<Lock, Storage<MAX_LUNS>, CHANNELS, REQUESTS, SEGMENTS>;
+/// A network card.
+type Card = Slot<Lock, Network, CHANNELS, REQUESTS, { network::SEGMENTS }>;
 
 hv_vmbus::devices! {
     /// The integration services, the input devices, dynamic memory and video. New ones are all zeros.

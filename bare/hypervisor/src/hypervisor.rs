@@ -43,7 +43,9 @@ pub(crate) struct Hypervisor {
     /// VPs that are on, or were asked to start.
     pub online: AtomicUsize,
     /// The requests to each CPU.
-    pub requests: [Requests; MAX_VPS],
+    pub requests: &'static [Requests],
+    /// Bytes of the VPs' memory in use: stacks and state.
+    pub vp_memory: u64,
 }
 
 impl Hypervisor {

@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_partition::{BadAddress, GuestMemory};
-use hv_wire::platform::{BOOT_INFO, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
+use hv_wire::platform::{BOOT_INFO, REPORT};
 use hv_wire::{BootInfo, Report, VpReport};
 use zerocopy::{FromBytes as _, FromZeros as _};
 
@@ -50,10 +50,51 @@ macro_rules! report_field {
 pub(crate) use report_field;
 
 /// Returns the address of a VP's report.
-pub(crate) fn vp_report(vp: usize) -> NonNull<VpReport> {
-    assert!(vp < MAX_VPS);
-    let report = (VP_REPORTS + vp as u64 * VP_REPORT_STRIDE) as *mut VpReport;
+pub(crate) fn vp_report(info: &BootInfo, vp: usize) -> NonNull<VpReport> {
+    assert!(vp < info.vps as usize);
+    let report = info.vp_report(vp) as *mut VpReport;
     NonNull::new(report).expect("no report is at address 0")
+}
+
+/// Memory for values that live as long as the machine.
+pub(crate) struct Room {
+    start: u64,
+    next: u64,
+    end: u64,
+}
+
+impl Room {
+    /// Creates it of a range.
+    ///
+    /// # Safety
+    ///
+    /// The range is RAM, mapped at EL2 at its own address for as long as the machine runs, and nothing else accesses
+    /// it.
+    pub(crate) unsafe fn new(range: Range<u64>) -> Self {
+        Self { start: range.start, next: range.start, end: range.end }
+    }
+
+    /// Makes `count` values in it.
+    pub(crate) fn make<T>(&mut self, count: usize, new: impl Fn() -> T) -> &'static mut [T] {
+        let start = self.next.next_multiple_of(align_of::<T>() as u64);
+        let end = start + (count * size_of::<T>()) as u64;
+        assert!(start != 0 && end <= self.end, "the VPs' memory up to {:#x} does not suffice", self.end);
+        self.next = end;
+        let first = start as *mut T;
+        for n in 0..count {
+            // SAFETY: the place is aligned and a part of the range for which the creator vouched, and nothing refers to
+            // it yet: places are handed out once.
+            unsafe { first.wrapping_add(n).write(new()) };
+        }
+        // SAFETY: all of the places have values now, are aligned, and a part of the range for which the creator
+        // vouched; this is the only reference, since places are handed out once.
+        unsafe { core::slice::from_raw_parts_mut(first, count) }
+    }
+
+    /// Returns the number of bytes in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.next - self.start
+    }
 }
 
 /// Bytes of the longest word.

@@ -18,7 +18,7 @@ use aarch64_paging::paging::{
 use arm_sysregs::el1::registers::IdAa64mmfr0El1;
 use arm_sysregs::el2::registers::{MairEl2, SctlrEl2, TcrEl2, VtcrEl2, VttbrEl2};
 use hv_wire::platform::{
-    BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, MAX_VPS, UART_BASE, UART_SIZE,
+    BOOT_INFO, GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_BASE, UART_BASE, UART_SIZE,
     VIDEO_WINDOW, VIRTIO_BASE, VIRTIO_SLOTS, VIRTIO_STRIDE,
 };
 use hv_wire::{BootFlags, BootInfo};
@@ -147,7 +147,7 @@ pub(crate) static mut STAGE1_ROOT: u64 = 0;
 /// VTTBR_EL2 without the VMID.
 static mut STAGE2_ROOT: u64 = 0;
 
-/// Returns the number of bytes that the hypervisor occupies: image, stacks and page tables.
+/// Returns the number of bytes that the hypervisor occupies: image and page tables, without that for the VPs.
 pub(crate) fn memory_used(info: &BootInfo) -> u64 {
     // SAFETY: the pool does not change after `build`, and this reads a copy.
     let (next, _) = unsafe { *POOL.region.get() };
@@ -164,9 +164,12 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     map(&mut own, start, text_end - start, NORMAL | El23Attributes::READ_ONLY);
     map(&mut own, text_end, rodata_end - text_end, DATA | El23Attributes::READ_ONLY);
     map(&mut own, rodata_end, data_end - rodata_end, DATA);
-    for stack in (0..MAX_VPS).map(stacks::mapped) {
-        map(&mut own, stack.start as u64, stack.len() as u64, DATA);
+    map(&mut own, info.vps_base, info.stacks() - info.vps_base, DATA);
+    for stack in (0..info.vps as usize).map(|cpu| stacks::mapped(info, cpu)) {
+        map(&mut own, stack.start, stack.end - stack.start, DATA);
     }
+    let state = config::vp_state(info);
+    map(&mut own, state.start, state.end - state.start, DATA);
     map(&mut own, BOOT_INFO, HYPERVISOR_BASE - BOOT_INFO, DATA);
     map(&mut own, info.ram_base, info.ram_size, DATA);
     if info.trace_size != 0 {
@@ -181,7 +184,7 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
         map(&mut own, record.start, record.end - record.start, DATA);
     }
     map(&mut own, GICD_BASE, GICD_SIZE, DEVICE);
-    map(&mut own, GICR_BASE, MAX_VPS as u64 * GICR_STRIDE, DEVICE);
+    map(&mut own, GICR_BASE, u64::from(info.vps) * GICR_STRIDE, DEVICE);
     map(&mut own, UART_BASE, UART_SIZE, DEVICE);
     if info.flags & (BootFlags::CONTROL | BootFlags::SOCKETS | BootFlags::NETWORK) != 0 {
         map(&mut own, VIRTIO_BASE, u64::from(VIRTIO_SLOTS) * VIRTIO_STRIDE, DEVICE);
@@ -191,9 +194,8 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     // QEMU gives a TLB entry the larger size of the two stages (target/arm, `get_phys_addr_twostage`), and flushes the
     // whole TLB when the guest invalidates an address inside a large page. With 2 MiB blocks at stage 2, every TLBI by
     // address of Linux does that, and a boot takes 1.3 times as long as without a hypervisor; with pages, 1.02 times.
-    let paged = info.ram_size <= BootInfo::PAGED_RAM;
-    let size = if paged { Constraints::NO_BLOCK_MAPPINGS } else { Constraints::empty() };
-    map_to(&mut guest, info.ram_base, (info.ram_base, info.ram_size), GUEST_RAM, size);
+    let ram = (info.ram_base, info.ram_size);
+    map_to(&mut guest, info.ram_base, ram, GUEST_RAM, Constraints::NO_BLOCK_MAPPINGS);
     map(&mut guest, UART_BASE, UART_SIZE, GUEST_DEVICE);
     if info.video_base != 0 {
         // Linux maps it as cacheable, as hosts do.

@@ -16,8 +16,8 @@ use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{ChannelOffer, Guid};
 use hv_vmbus::Traffic;
 use hv_wire::{
-    CallCount, Counted, CrashReport, DEVICE_SLOTS, DeviceReport, ExitKind, Fault, RegisterCount, Report,
-    SERVICE_BUCKETS, SmcccCount, SynicState, Trap, VpReport, one_more,
+    BootInfo, CallCount, Counted, CrashReport, DEVICE_SLOTS, DeviceReport, ExitKind, Fault, RegisterCount,
+    Report, SERVICE_BUCKETS, SmcccCount, SynicState, Trap, VpReport, one_more,
 };
 use zerocopy::IntoBytes as _;
 
@@ -89,8 +89,8 @@ pub(crate) struct VpCounts {
 
 impl VpCounts {
     /// Takes the report of the CPU's own VP.
-    pub(crate) fn new(vp: OwnVp) -> Self {
-        let report = memory::vp_report(vp.index());
+    pub(crate) fn new(info: &BootInfo, vp: OwnVp) -> Self {
+        let report = memory::vp_report(info, vp.index());
         Self { vp, report }
     }
 

@@ -5,9 +5,10 @@
 use core::sync::atomic::AtomicUsize;
 
 use hv_partition::faults::Injector;
+use hv_partition::strict::Judge;
 use hv_partition::{Partition, VpContext};
-use hv_vgic::Gic;
-use hv_wire::platform::MAX_VPS;
+use hv_vgic::{Gic, VpGic};
+use hv_wire::platform::{MAX_VPS, SHARED_STATE, VP_STACK_STRIDE, VP_STATE};
 use spin::Once;
 
 use crate::arch::mrs;
@@ -15,14 +16,18 @@ use crate::cpu::{ThisCpu, TrapFrame};
 use crate::devices::BUS;
 use crate::host::on;
 use crate::hypervisor::{Hypervisor, Requests};
-use crate::lock::Lock;
+use crate::lock::{Lock, Mutex};
+use crate::memory::Room;
 use crate::{
-    back_ends, config, control, el2, gic, loopback, memory, mmu, network, power, report, sockets, vcpu,
+    back_ends, config, control, el2, gic, loopback, memory, mmu, network, power, report, sockets, stacks,
+    vcpu,
 };
 
 core::arch::global_asm!(
     include_str!("start.s"),
     frame = const size_of::<TrapFrame>(),
+    stacks = sym stacks::STACKS,
+    stack_stride = const VP_STACK_STRIDE,
     primary_main = sym primary_main,
     cpu_main = sym cpu_main,
     stage1_root = sym mmu::STAGE1_ROOT,
@@ -31,8 +36,18 @@ core::arch::global_asm!(
     sctlr = const mmu::SCTLR,
 );
 
-static VPS: [hv_partition::Vp<Lock>; MAX_VPS] = [const { hv_partition::Vp::new() }; MAX_VPS];
-static GIC_VPS: Once<[hv_vgic::VpGic; MAX_VPS]> = Once::new();
+type Vp = hv_partition::Vp<Lock>;
+
+const _: () = {
+    // Each array may begin with a gap.
+    assert!(size_of::<Vp>() + size_of::<VpGic>() + size_of::<Requests>() <= VP_STATE as usize);
+    let gaps = align_of::<Vp>() + align_of::<VpGic>() + align_of::<Requests>();
+    assert!(
+        size_of::<Mutex<Judge<MAX_VPS>>>() + align_of::<Mutex<Judge<MAX_VPS>>>() + gaps
+            <= SHARED_STATE as usize
+    );
+};
+
 static HYPERVISOR: Once<Hypervisor> = Once::new();
 
 /// Runs on CPU 0 with the MMU off, the first Rust code: builds the maps and returns the root of EL2's.
@@ -41,6 +56,7 @@ extern "C" fn primary_main() -> u64 {
     if let Err(refusal) = config::check(&info) {
         config::refuse(refusal);
     }
+    stacks::place(&info);
     mmu::build(&info)
 }
 
@@ -67,7 +83,7 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
         network::begin(hypervisor.info.flags);
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));
-        report::begin(mmu::memory_used(info));
+        report::begin(mmu::memory_used(info) + hypervisor.vp_memory);
     }
     vcpu::run(TrapFrame::of(cpu))
 }
@@ -77,7 +93,14 @@ fn create() {
     let info = memory::boot_info();
     let vps = info.vps as usize;
     gic::init(vps);
-    let gic_vps = GIC_VPS.call_once(|| [const { hv_vgic::VpGic::new() }; MAX_VPS]);
+    // SAFETY: `primary_main` has checked the same boot information, which nothing writes, and has mapped what it
+    // describes; this function runs once, and nothing else uses the region.
+    let mut room = unsafe { Room::new(config::vp_state(&info)) };
+    let vp_states: &[Vp] = room.make(vps, || const { Vp::new() });
+    let gic_vps: &[VpGic] = room.make(vps, || const { VpGic::new() });
+    let requests: &[Requests] = room.make(vps, || const { Requests::new() });
+    let judge = config::judge(&info, &mut room);
+    let vp_memory = room.used() + vps as u64 * VP_STACK_STRIDE;
     HYPERVISOR.call_once(|| {
         // SAFETY: `primary_main` has checked the same boot information, which nothing writes, and has mapped what it
         // describes.
@@ -89,19 +112,20 @@ fn create() {
         // describes; `HYPERVISOR` lets this happen once.
         let record = unsafe { config::record(&info) };
         Hypervisor {
-            partition: Partition::new(config::partition(&info), &VPS[..vps], loopback::ports(&info), &BUS),
-            gic: Gic::new(&gic_vps[..vps], &gic::FORWARDED),
+            partition: Partition::new(config::partition(&info), vp_states, loopback::ports(&info), &BUS),
+            gic: Gic::new(gic_vps, &gic::FORWARDED),
             features: el2::visible_features(),
             ram,
             disks,
             info,
             counter_offset: mrs!("cntpct_el0"),
-            judge: config::judge(&info),
+            judge,
             record,
             // `config::check` has validated it.
             injector: config::plan(&info).ok().flatten().map(Injector::new),
             online: AtomicUsize::new(0),
-            requests: [const { Requests::new() }; MAX_VPS],
+            requests,
+            vp_memory,
         }
     });
 }

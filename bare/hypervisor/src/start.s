@@ -6,11 +6,15 @@
 .section .text.start, "ax"
 .global _start
 _start:
+    adrp    x1, __fault_stack_end
+    add     x1, x1, :lo12:__fault_stack_end
+    bl      use_stack
+    bl      {primary_main}
+    // primary_main placed the stacks, built the tables and returned TTBR0_EL2.
+    mov     x20, x0
     mov     x19, #0
     bl      set_stack
-    mov     x0, #0
-    bl      {primary_main}
-    // primary_main built the tables and returned TTBR0_EL2.
+    mov     x0, x20
     bl      enable_mmu
     mov     x0, #0
     b       {cpu_main}
@@ -25,15 +29,19 @@ secondary_start:
     mov     x0, x19
     b       {cpu_main}
 
-// x19 = CPU number. Stack n ends at __stacks + (n + 1) * __stack_stride (hypervisor.ld). The CPU's TrapFrame is at the
-// end, and the stack begins below it.
+// x19 = CPU number. Stack n ends (n + 1) strides after the start of the stacks (stacks.rs). The CPU's TrapFrame is at
+// the end, and the stack begins below it.
 set_stack:
-    adrp    x1, __stacks
-    add     x1, x1, :lo12:__stacks
+    adrp    x1, {stacks}
+    ldr     x1, [x1, :lo12:{stacks}]
     add     x2, x19, #1
-    ldr     x3, =__stack_stride
+    ldr     x3, ={stack_stride}
     madd    x1, x2, x3, x1
     sub     x1, x1, #{frame}
+    // fall through
+
+// x1 = the stack's end.
+use_stack:
     mov     sp, x1
     msr     spsel, #1
     mov     sp, x1

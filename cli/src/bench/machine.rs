@@ -65,7 +65,7 @@ impl Setup {
             orders.flags |= BootFlags::NETWORK;
             orders.mac[..MAC.len()].copy_from_slice(&MAC);
         }
-        let disks = guest.disk.then(|| disk(orders.tables_base + orders.tables_size)).transpose()?;
+        let disks = guest.disk.then(|| disk(load::end_of_own(guest.vps, MEMORY))).transpose()?;
         let backings = disks.as_ref().map(Disks::backings).transpose()?.unwrap_or_default();
         if let Some(disks) = &disks {
             (orders.disk_count, orders.disks, ..) = disks.boot();

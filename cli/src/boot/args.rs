@@ -111,7 +111,7 @@ pub(crate) struct Args {
     )]
     pub(super) append: String,
     /// Number of virtual processors
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value::whole::<u32>(1..=8, ""))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value::whole::<u32>(1..=MAX_VPS, ""))]
     pub(super) vps: u32,
     /// Guest memory, in MiB or with a unit (K, M, G); a multiple of 2 MiB
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
@@ -275,6 +275,9 @@ const SAVED: [&str; 28] = [
     "trace",
     "silence",
 ];
+
+/// Maximum number of VPs.
+pub(super) const MAX_VPS: u64 = hv_wire::platform::MAX_VPS as u64;
 
 /// The machine's console.
 const CONSOLE: &str = "console=ttyAMA0";

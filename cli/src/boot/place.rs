@@ -1,6 +1,6 @@
 //! The places of a machine's parts after the guest's RAM, and the boot information that tells the hypervisor.
 //!
-//! In this order: the page tables, the trace, the screen's memory, the disks.
+//! In this order: the page tables, the VPs' memory, the trace, the screen's memory, the disks.
 
 use anyhow::ensure;
 use hv_machine::{ALIGN_2M, Image};
@@ -11,15 +11,15 @@ use super::args::Args;
 use super::faults;
 use crate::control::host_time;
 use crate::disks::{ADDRESS_END, Chosen, Disks};
-use crate::machine::load::orders;
+use crate::machine::load::{end_of_own, orders};
 use crate::net::{self, NetOption};
 use crate::setup::size::exact;
 use crate::trace::Region;
 
-/// Returns the location of the trace, if there is one: after the guest's RAM and the page tables.
+/// Returns the location of the trace, if there is one: after the guest's RAM and what the hypervisor always has.
 pub(super) fn trace_region(args: &Args) -> anyhow::Result<Option<Region>> {
     let size = args.trace_buffer.max(1).next_multiple_of(ALIGN_2M);
-    let base = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
+    let base = end_of_own(args.vps, args.memory);
     let most = ADDRESS_END.saturating_sub(base);
     ensure!(
         args.trace.is_none() || size <= most,
@@ -38,8 +38,7 @@ pub(super) fn has_screen(args: &Args) -> bool {
 
 /// Returns where video memory is, on a machine that has it: after the guest's RAM, the page tables and the trace.
 pub(super) fn video_base(args: &Args, trace: Option<Region>) -> u64 {
-    let tables = platform::GUEST_RAM_BASE + args.memory + BootInfo::tables_size(args.memory);
-    trace.map_or(tables, |trace| trace.base + trace.size)
+    trace.map_or(end_of_own(args.vps, args.memory), |trace| trace.base + trace.size)
 }
 
 /// Returns where disks are: after everything else in the machine's RAM.

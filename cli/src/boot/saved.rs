@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::args::{Args, memory};
+use super::args::{Args, MAX_VPS, memory};
 use crate::control::Services;
 use crate::disks::Mode;
 use crate::net::NetOption;
@@ -33,7 +33,7 @@ impl Args {
     pub(super) fn with(&self, saved: &Options) -> anyhow::Result<Self> {
         let services = Services::of_bits(saved.devices);
         ensure!(
-            (1..=8).contains(&saved.vps) && memory(&format!("{}K", saved.memory >> 10)).is_ok(),
+            (1..=MAX_VPS).contains(&saved.vps.into()) && memory(&format!("{}K", saved.memory >> 10)).is_ok(),
             "it has {} VPs and {} bytes of memory, which no machine has",
             saved.vps,
             saved.memory

@@ -11,6 +11,15 @@ pub(crate) const VMBUS_INTID: u32 = 18;
 /// INTID for direct-mode synthetic timers: the next free PPI.
 pub(crate) const STIMER_INTID: u32 = 19;
 
+const fn end_of_tables(vps: u32, memory: u64) -> u64 {
+    platform::GUEST_RAM_BASE + memory + BootInfo::tables_size(memory, vps)
+}
+
+/// Returns the end of what the hypervisor always has after the guest's RAM: the page tables, and the VPs' memory.
+pub(crate) const fn end_of_own(vps: u32, memory: u64) -> u64 {
+    end_of_tables(vps, memory) + BootInfo::vps_size(vps)
+}
+
 /// Returns the boot information for a guest.
 pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
     BootInfo {
@@ -22,7 +31,9 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
         ram_base: platform::GUEST_RAM_BASE,
         ram_size: memory,
         tables_base: platform::GUEST_RAM_BASE + memory,
-        tables_size: BootInfo::tables_size(memory),
+        tables_size: BootInfo::tables_size(memory, vps),
+        vps_base: end_of_tables(vps, memory),
+        vps_size: BootInfo::vps_size(vps),
         vmbus_intid: VMBUS_INTID,
         stimer_intid: STIMER_INTID,
         ..BootInfo::new_zeroed()
@@ -32,7 +43,7 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
 /// Creates RAM with a guest and this boot information.
 pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
     let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
-    let behind = orders.tables_size + orders.trace_size + orders.video_size();
+    let behind = orders.tables_size + orders.vps_size + orders.trace_size + orders.video_size();
     let ram = Ram::new(below + orders.ram_size + behind)?;
     for (address, bytes) in &image.segments {
         ram.write(*address, bytes)?;

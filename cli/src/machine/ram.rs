@@ -141,7 +141,8 @@ impl Ram {
     /// Reads the current reports of the first `vps` VPs.
     pub(crate) fn vp_reports(&self, vps: u32) -> anyhow::Result<Vec<Box<VpReport>>> {
         let vps = u64::from(vps).min(MAX_VPS as u64);
-        (0..vps).map(|vp| self.read(platform::VP_REPORTS + vp * platform::VP_REPORT_STRIDE)).collect()
+        let info: Box<BootInfo> = self.read(platform::BOOT_INFO)?;
+        (0..vps as usize).map(|vp| self.read(info.vp_report(vp))).collect()
     }
 }
 
@@ -153,13 +154,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let ram = Ram::new(platform::GUEST_RAM_BASE - RAM_BASE).unwrap();
+        let ram = Ram::new(8 << 20).unwrap();
+        let info = BootInfo { vps: 8, vps_base: platform::GUEST_RAM_BASE, ..BootInfo::new_zeroed() };
+        ram.put_boot_info(&info).unwrap();
+        let mut second = VpReport::new_zeroed();
+        second.started = 1;
+        ram.write(info.vp_report(1), second.as_bytes()).unwrap();
         let mut report = Report::new_zeroed();
         report.magic = Report::MAGIC;
         report.guest_os_id = 7;
         ram.write(platform::REPORT, report.as_bytes()).unwrap();
         assert_eq!(ram.report().unwrap().guest_os_id, 7);
-        assert_eq!(ram.vp_reports(8).unwrap().len(), 8);
+        let started = ram.vp_reports(8).unwrap().iter().map(|vp| vp.started).collect::<Vec<_>>();
+        assert_eq!(started, [0, 1, 0, 0, 0, 0, 0, 0]);
     }
 
     #[test]

@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn an_sgi_goes_to_all_that_it_names() {
         assert_eq!(sgi_targets(0, 3 << 24 | 0b1010), [1, 3]);
-        assert_eq!(sgi_targets(2, 1 << 40).len(), 7);
+        assert_eq!(sgi_targets(2, 1 << 40).len(), hv_wire::platform::MAX_VPS - 1);
         let mut flows = Flows::default();
         let sgi = record(0, 1, What::SystemRegister { iss: 0x3a_3016, value: 3 << 24 | 0b1010 });
         assert_eq!(flows.feed(&sgi).new, [1, 2]);

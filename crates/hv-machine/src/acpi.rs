@@ -109,7 +109,7 @@ fn madt(machine: AcpiMachine<'_>) -> Sdt {
             .cpu_interface_number(vp)
             .acpi_processor_uid(vp)
             .performance_interrupt(machine.platform.pmu_intid, Trigger::Level)
-            .mpidr(u64::from(vp));
+            .mpidr(Platform::mpidr(vp).into());
         let mut bytes = gicc.as_bytes()[..usize::from(GICC_LEN)].to_vec();
         bytes[1] = GICC_LEN;
         madt.append_slice(&bytes);
@@ -243,7 +243,7 @@ mod test {
 
     #[test]
     fn the_madt_has_a_gicc_for_each_vp() {
-        for vps in [1, 2, 8] {
+        for vps in [1, 2, 8, 17, 120] {
             let madt = &tables(vps)["APIC"];
             let mut kinds = Vec::new();
             let mut rest = &madt[44..];
@@ -253,7 +253,7 @@ mod test {
                     let vp = kinds.iter().filter(|&&(kind, _)| kind == 0xb).count() as u32;
                     assert_eq!(
                         (u32_at(entry, 8), u32_at(entry, 12), u32_at(entry, 20), u64_at(entry, 68)),
-                        (vp, 1, 23, u64::from(vp))
+                        (vp, 1, 23, u64::from((vp % 16) | ((vp / 16) << 8)))
                     );
                 }
                 if kind == 0xe {

@@ -133,10 +133,11 @@ fn write_cpus(fdt: &mut FdtWriter, vps: u32) -> Result<(), Error> {
     fdt.property_u32("#address-cells", 1)?;
     fdt.property_u32("#size-cells", 0)?;
     for vp in 0..vps {
-        let cpu = fdt.begin_node(&format!("cpu@{vp:x}"))?;
+        let mpidr = Platform::mpidr(vp);
+        let cpu = fdt.begin_node(&format!("cpu@{mpidr:x}"))?;
         fdt.property_string("device_type", "cpu")?;
         fdt.property_string("compatible", "arm,armv8")?;
-        fdt.property_u32("reg", vp)?;
+        fdt.property_u32("reg", mpidr)?;
         fdt.property_string("enable-method", "psci")?;
         fdt.end_node(cpu)?;
     }
@@ -306,14 +307,16 @@ mod test {
 
     #[test]
     fn the_full_tree_describes_the_machine() {
-        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 8, None).expect("tree"));
+        let found = parse(&full(&chosen(&[0; RNG_SEED_LEN]), &RAM, 18, None).expect("tree"));
         assert_eq!(found["/memory@40400000/reg"], cells(&[0, 0x4040_0000, 0, 0x1000_0000]));
         let cpus = found.iter().filter(|(key, _)| key.starts_with("/cpus/") && key.ends_with("/reg"));
-        let ids: Vec<_> = cpus.map(|(_, value)| value.clone()).collect();
-        assert_eq!(ids, (0..8).map(|vp| cells(&[vp])).collect::<Vec<_>>());
+        let mut ids: Vec<_> = cpus.map(|(_, value)| value.clone()).collect();
+        ids.sort();
+        let expected = (0..16).chain([0x100, 0x101]);
+        assert_eq!(ids, expected.map(|mpidr| cells(&[mpidr])).collect::<Vec<_>>());
         assert_eq!(found["/hypervisor/compatible"], b"microsoft,hyperv\0");
         assert_eq!(found["/psci/method"], b"hvc\0");
-        let gicr_size = 8 * VIRT.redistributor_stride as u32;
+        let gicr_size = 18 * VIRT.redistributor_stride as u32;
         let gic = cells(&[0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, gicr_size]);
         assert_eq!(found["/intc@8000000/reg"], gic);
         assert_eq!(found["/timer/interrupts"], cells(&[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]));

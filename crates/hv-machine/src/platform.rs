@@ -146,6 +146,13 @@ impl Platform {
         (16..32).contains(&intid) && !taken
     }
 
+    /// Returns the affinity fields of a VP's MPIDR_EL1: a GICv3's SGIs reach 16 processors of a cluster.
+    ///
+    /// Source: QEMU, hw/arch/virt.c, `virt_cpu_mp_affinity`; IHI 0069, ICC_SGI1R_EL1.
+    pub(crate) const fn mpidr(vp: u32) -> u32 {
+        (vp % 16) | ((vp / 16) << 8)
+    }
+
     /// Returns the total size of the redistributors of `vps` VPs.
     #[must_use]
     pub fn redistributors_size(&self, vps: u32) -> u64 {
@@ -166,7 +173,7 @@ pub(crate) mod test {
     pub(crate) const VIRT: Platform = Platform {
         ram_base: 0x4040_0000,
         max_memory: 255 << 30,
-        max_vps: 8,
+        max_vps: 120,
         distributor: 0x0800_0000..0x0801_0000,
         redistributors: 0x080a_0000,
         redistributor_stride: 0x2_0000,

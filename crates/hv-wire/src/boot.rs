@@ -2,7 +2,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::platform::VIDEO_BYTES;
+use crate::platform::{SHARED_STATE, VIDEO_BYTES, VP_REPORT_STRIDE, VP_STACK_STRIDE, VP_STATE};
+
+/// Alignment of regions after the guest's RAM, and the larger size of a page.
+const BLOCK: u64 = 2 << 20;
 
 /// Options of a run, bits of [`BootInfo::flags`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +55,11 @@ pub struct BootInfo {
     pub tables_base: u64,
     /// Bytes of it: [`tables_size`](Self::tables_size) at least.
     pub tables_size: u64,
+    /// Start of the hypervisor's memory for the VPs, 2 MiB aligned, after the guest's RAM and absent from stage 2:
+    /// [reports](Self::vp_report), [stacks](Self::stacks), and [state](Self::vp_state).
+    pub vps_base: u64,
+    /// Bytes of it: [`vps_size`](Self::vps_size) at least.
+    pub vps_size: u64,
     /// INTID of the VMBus interrupt that the firmware tables announce.
     pub vmbus_intid: u32,
     /// INTID reserved for direct-mode synthetic timers, as announced to the guest.
@@ -132,19 +140,45 @@ impl BootInfo {
     /// "hv-boot\0", read as a little-endian number.
     pub const MAGIC: u64 = u64::from_le_bytes(*b"hv-boot\0");
 
-    /// Guest RAM up to which stage 2 is made of pages, so that a table is needed for each 2 MiB of it.
-    pub const PAGED_RAM: u64 = 512 << 20;
-
-    /// Returns the bytes of page tables and record that a machine with this much guest RAM needs, a multiple of 2 MiB.
+    /// Returns the bytes of page tables and record that a machine with this much guest RAM and this many VPs needs, a
+    /// multiple of 2 MiB.
     #[must_use]
-    pub const fn tables_size(ram_size: u64) -> u64 {
-        const BLOCK: u64 = 2 << 20;
+    pub const fn tables_size(ram_size: u64, vps: u32) -> u64 {
         const TABLE: u64 = 4 << 10;
-        /// Those of both maps that no page of guest RAM needs: a root each, less than four for each end of a region,
-        /// and those of the video memory.
+        /// Those of both maps that neither guest RAM nor VPs need: a root each, less than four for each end of a
+        /// region, and those of the video memory.
         const OTHERS: u64 = 64 + VIDEO_BYTES / BLOCK;
-        let pages = if ram_size <= Self::PAGED_RAM { ram_size / BLOCK } else { 0 };
-        ((OTHERS + pages) * TABLE + Self::record_size(ram_size)).next_multiple_of(BLOCK)
+        // Stage 2 is made of pages: a table for each 2 MiB of guest RAM, and one for each GiB above those.
+        let stage2 = ram_size / BLOCK + ram_size.div_ceil(1 << 30);
+        // The stacks have guard pages between them.
+        let stacks = Self::vps_size(vps) / BLOCK;
+        ((OTHERS + stage2 + stacks) * TABLE + Self::record_size(ram_size)).next_multiple_of(BLOCK)
+    }
+
+    /// Returns the bytes of the hypervisor's memory for this many VPs, a multiple of 2 MiB.
+    #[must_use]
+    pub const fn vps_size(vps: u32) -> u64 {
+        const ONE: u64 = VP_REPORT_STRIDE + VP_STACK_STRIDE + VP_STATE;
+        (vps as u64 * ONE + SHARED_STATE).next_multiple_of(BLOCK)
+    }
+
+    /// Returns the address of a VP's [`VpReport`](crate::VpReport).
+    #[must_use]
+    pub const fn vp_report(&self, vp: usize) -> u64 {
+        self.vps_base + vp as u64 * VP_REPORT_STRIDE
+    }
+
+    /// Returns the start of the CPUs' stacks, behind the reports: one every
+    /// [`VP_STACK_STRIDE`](crate::platform::VP_STACK_STRIDE) bytes.
+    #[must_use]
+    pub const fn stacks(&self) -> u64 {
+        self.vp_report(self.vps as usize)
+    }
+
+    /// Returns the start of the memory for the rest of the VPs' state, behind the stacks.
+    #[must_use]
+    pub const fn vp_state(&self) -> u64 {
+        self.stacks() + self.vps as u64 * VP_STACK_STRIDE
     }
 
     /// Returns the number of bytes of video memory.
@@ -164,5 +198,28 @@ impl BootInfo {
     #[must_use]
     pub const fn record_base(&self) -> u64 {
         self.tables_base + self.tables_size - Self::record_size(self.ram_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_grows_with_the_vps_and_tables_with_the_guests_ram() {
+        let one = VP_REPORT_STRIDE + VP_STACK_STRIDE + VP_STATE;
+        for vps in [1, 2, 8, 64, 120] {
+            let size = BootInfo::vps_size(vps);
+            assert!((u64::from(vps) * one + SHARED_STATE..).contains(&size), "{vps}");
+            assert!(size < u64::from(vps) * one + SHARED_STATE + BLOCK, "{vps}");
+        }
+        for gigabytes in [1, 4, 64] {
+            let size = BootInfo::tables_size(gigabytes << 30, 1);
+            // A table of 4 KiB for each 2 MiB.
+            assert!(
+                size >= gigabytes << 21 && size < (gigabytes << 21) + (4 << 20),
+                "{gigabytes}: {size:#x}"
+            );
+        }
     }
 }

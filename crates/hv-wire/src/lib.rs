@@ -31,4 +31,4 @@ pub use report::{
 pub use trace::TraceRing;
 
 /// Version of all structures of this crate; the hypervisor rejects a [`BootInfo`] with another one.
-pub const VERSION: u32 = 14;
+pub const VERSION: u32 = 15;

@@ -47,10 +47,14 @@ pub const HYPERVISOR_BASE: u64 = 0x4019_0000;
 pub const BOOT_INFO: u64 = 0x4010_0000;
 /// Address of the [`Report`](crate::Report).
 pub const REPORT: u64 = 0x4010_1000;
-/// Address of the [`VpReport`](crate::VpReport)s, one every [`VP_REPORT_STRIDE`] bytes.
-pub const VP_REPORTS: u64 = 0x4011_0000;
 /// Bytes from one [`VpReport`](crate::VpReport) to the next.
-pub const VP_REPORT_STRIDE: u64 = 0x1_0000;
+pub const VP_REPORT_STRIDE: u64 = 0xa000;
+/// Bytes from one CPU's stack to the next, with its guard page.
+pub const VP_STACK_STRIDE: u64 = 0xb000;
+/// Bytes for the rest of the hypervisor's state of a VP.
+pub const VP_STATE: u64 = 0x8000;
+/// Bytes for what the hypervisor keeps of all VPs together, however many there are.
+pub const SHARED_STATE: u64 = 0x4_0000;
 /// Start of the guest's RAM: everything below belongs to the hypervisor and is absent from stage 2.
 pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
 /// Guest physical address of the video memory: all of the VMBus device's window, on a machine with a screen. In QEMU's
@@ -58,5 +62,7 @@ pub const GUEST_RAM_BASE: u64 = 0x4040_0000;
 pub const VIDEO_WINDOW: u64 = 0x1000_0000;
 /// Bytes of the video memory.
 pub const VIDEO_BYTES: u64 = 8 << 20;
-/// Maximum number of VPs.
-pub const MAX_VPS: usize = 8;
+/// Maximum number of VPs. QEMU's first region of redistributors has room for 123.
+pub const MAX_VPS: usize = 120;
+
+const _: () = assert!(GICR_BASE + MAX_VPS as u64 * GICR_STRIDE <= UART_BASE);

@@ -371,10 +371,9 @@ pub struct VpReport {
 }
 
 const _: () = {
-    use crate::platform::{HYPERVISOR_BASE, MAX_VPS, REPORT, VP_REPORT_STRIDE, VP_REPORTS};
+    use crate::platform::{HYPERVISOR_BASE, REPORT, VP_REPORT_STRIDE};
     assert!(size_of::<VpReport>() as u64 <= VP_REPORT_STRIDE);
-    assert!(REPORT + size_of::<Report>() as u64 <= VP_REPORTS);
-    assert!(VP_REPORTS + MAX_VPS as u64 * VP_REPORT_STRIDE <= HYPERVISOR_BASE);
+    assert!(REPORT + size_of::<Report>() as u64 <= HYPERVISOR_BASE);
 };
 
 impl VpReport {

@@ -23,6 +23,14 @@ pub(super) fn steps() -> Vec<Step> {
             }));
         }
     }
+    // More VPs than devices have channels; the first number with two clusters; many, and the most.
+    for (vps, memory) in [(9u32, "512M"), (17, "512M"), (64, "1G"), (120, "2G")] {
+        let step = Step::new(format!("boot/6.12/{vps}-vps"), move |context| {
+            let options = ["--vps", &vps.to_string(), "--memory", memory, "--timeout", "900", "--strict"];
+            connected(&context.boot(&options)?, vps, "6.12.")
+        });
+        steps.push(if vps > 9 { step.slow() } else { step });
+    }
     // The VP that crashes is random: each of several must work.
     for (stock, vps) in [("6.12", "1"), ("6.12", "2"), ("6.12", "4"), ("6.1", "2"), ("16k", "2")] {
         steps.push(Step::new(format!("crash/{stock}/{vps}-vps"), move |context| {

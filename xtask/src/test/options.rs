@@ -17,8 +17,8 @@ use hv_setup::stock::{self, Stock};
 const WRONG: &[(&str, &[&str], &str)] = &[
     ("unknown", &["--frobnicate"], "--frobnicate"),
     ("stray-word", &["kernel"], "kernel"),
-    ("vps-0", &["--vps", "0"], "expected a whole number from 1 to 8"),
-    ("vps-9", &["--vps", "9"], "expected a whole number from 1 to 8"),
+    ("vps-0", &["--vps", "0"], "expected a whole number from 1 to 120"),
+    ("vps-121", &["--vps", "121"], "expected a whole number from 1 to 120"),
     ("memory-unit", &["--memory", "1T"], "'1T'"),
     ("memory-odd", &["--memory", "65M", "--kernel", "/dev/null"], "multiple of 2 MiB"),
     ("memory-0", &["--memory", "0", "--kernel", "/dev/null"], "it is 0 bytes; expected a multiple of 2 MiB"),

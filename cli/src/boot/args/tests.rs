@@ -40,7 +40,7 @@ fn memory_is_what_the_hypervisor_maps() {
 fn contradictions_and_values_out_of_range_are_refused() {
     for bad in [
         "--vps 0",
-        "--vps 9",
+        "--vps 121",
         "--vps two",
         "--stock 6.1 --kernel x",
         "--stock 5.10",
