@@ -14,7 +14,7 @@ use spin::Mutex;
 
 use crate::granule::Granule;
 use crate::hardware::{self, Hardware};
-use crate::stacks::{self, MAX_CPUS};
+use crate::stacks;
 use crate::{arch, mrs};
 
 /// MAIR_EL1: attribute 0 is Device-nGnRE, 1 is Normal write-back.
@@ -247,7 +247,7 @@ fn build(hardware: &Hardware) -> Result<(), Error> {
     identity(hardware.ram.start, text, Kind::Ram)?;
     identity(text, text_end, Kind::Text)?;
     identity(text_end, all_stacks.start, Kind::Ram)?;
-    for stack in (0..MAX_CPUS).map(stacks::mapped) {
+    for stack in (0..hardware.vps()).map(stacks::mapped) {
         identity(stack.start, stack.end, Kind::Ram)?;
     }
     identity(all_stacks.end, ram_end, Kind::Ram)?;

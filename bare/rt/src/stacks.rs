@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 /// Maximum number of CPUs of a program; `rt.ld` has stacks for each.
-pub const MAX_CPUS: usize = 8;
+pub const MAX_CPUS: usize = 120;
 
 unsafe extern "C" {
     static __stacks: u8;

@@ -43,7 +43,7 @@ use matrix::{CallConvention, Granule, Shape};
 pub(crate) struct Args {
     /// Numbers of virtual processors
     #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,2,4,8")]
-    #[arg(value_parser = value::whole::<u32>(1..=8, ""))]
+    #[arg(value_parser = value::whole::<u32>(1..=hv_conformance::MAX_VPS as u64, ""))]
     vps: Vec<u32>,
     /// Calling conventions
     #[arg(long, value_enum, value_delimiter = ',', default_value = "smccc,hvc1")]
@@ -281,7 +281,7 @@ fn orders(image: &Image, vps: u32) -> BootInfo {
         mac: [a, b, c, d, e, f, 0, 0],
         ..load::orders(image, vps, MEMORY)
     };
-    orders.video_base = orders.tables_base + orders.tables_size;
+    orders.video_base = orders.vps_base + orders.vps_size;
     let base = orders.video_base + platform::VIDEO_BYTES;
     orders.disks[0] = BootDisk { base, size: DISK, id: *b"conformance-disk", ..BootDisk::new_zeroed() };
     orders

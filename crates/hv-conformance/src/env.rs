@@ -4,7 +4,7 @@ use hv_guest::conduit::{Conduit, Raw};
 use hv_tlfs::start_vp::InitialVpContext;
 
 /// Maximum number of VPs in a run.
-pub const MAX_VPS: usize = 16;
+pub const MAX_VPS: usize = 120;
 
 /// Scratch pages for cases.
 pub(crate) const CASE_PAGES: usize = 96;

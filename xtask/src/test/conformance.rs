@@ -28,6 +28,10 @@ pub(super) fn steps() -> Vec<Step> {
             Step::new(name, move |context| conforms(context, shape))
         })
         .collect();
+    // Sets of VPs reach their second bank. Cases that ask each VP about each other one take their time.
+    let many = ["100", "smccc", "4k"];
+    let step = Step::new("conformance/100-vps/smccc/4k", move |context| conforms(context, many));
+    steps.push(step.slow());
     steps.push(Step::new("conformance/mutants", mutants));
     steps.push(Step::new("conformance/options", |context| {
         context.hv(&["conformance", "--filter", "no-such-case"])?.refused("no case matches")?;
