@@ -161,6 +161,14 @@ pub(super) const LINES: &[Line] = &[
     line("boot-wall", "boot of 6.12 to /init by the host's clock", Group::WallBoot, "times")
         .limit(1.0)
         .target(1.1),
+    line(
+        "boot-wall-observed",
+        "the same with --strict and --trace, against without",
+        Group::WallBoot,
+        "times",
+    )
+    .limit(1.0)
+    .target(1.1),
     line("boot-wall-ms", "the same boot by the host's clock", Group::WallBoot, "ms"),
     line("boot-wall-direct-ms", "without the hypervisor", Group::WallBoot, "ms"),
     line("boot-processor", "processor time of QEMU for that boot", Group::WallBoot, "times").limit(1.0),

@@ -14,11 +14,15 @@ use crate::machine::platform::{CPU, VIRT, longest};
 use crate::machine::{DIRECT_START, Outcome, Running, Settings, Typing};
 use crate::net::Network;
 use crate::setup::qemu::Qemu;
+use crate::trace::{Collector, Region};
 use crate::{interrupt, report};
 
 const MEMORY: u64 = 512 << 20;
 /// The network card's address, a local one.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Bytes of the trace's rings, and of the records that are kept, as `hv boot` has them.
+const TRACE: u64 = 64 << 20;
+const TRACE_LIMIT: u64 = 1 << 30;
 const LIMIT: Duration = Duration::from_secs(240);
 /// Prefix of a measuring program's lines.
 const PREFIX: &str = "bench: ";
@@ -30,6 +34,7 @@ pub(super) struct Setup {
 }
 
 /// A guest.
+#[derive(Clone)]
 pub(super) struct Guest {
     pub(super) kernel: PathBuf,
     pub(super) initrd: Option<Vec<u8>>,
@@ -40,6 +45,8 @@ pub(super) struct Guest {
     pub(super) disk: bool,
     /// It has a network card.
     pub(super) network: bool,
+    /// It is traced, and checked against the rules of the strict mode.
+    pub(super) observed: bool,
 }
 
 impl Setup {
@@ -65,7 +72,13 @@ impl Setup {
             orders.flags |= BootFlags::NETWORK;
             orders.mac[..MAC.len()].copy_from_slice(&MAC);
         }
-        let disks = guest.disk.then(|| disk(load::end_of_own(guest.vps, MEMORY))).transpose()?;
+        let behind = load::end_of_own(guest.vps, MEMORY);
+        let trace = guest.observed.then_some(Region { base: behind, size: TRACE, vps: guest.vps });
+        if let Some(Region { base, size, .. }) = trace {
+            orders.flags |= BootFlags::STRICT | BootFlags::TRACE;
+            (orders.trace_base, orders.trace_size) = (base, size);
+        }
+        let disks = guest.disk.then(|| disk(behind + orders.trace_size)).transpose()?;
         let backings = disks.as_ref().map(Disks::backings).transpose()?.unwrap_or_default();
         if let Some(disks) = &disks {
             (orders.disk_count, orders.disks, ..) = disks.boot();
@@ -88,6 +101,9 @@ impl Setup {
             typing: Typing::Nothing,
             silence: None,
         };
+        let collect = |region| Collector::start(ram.share()?, region, TRACE_LIMIT);
+        // Stopped when it is dropped: what it has collected is of no interest.
+        let _collector = trace.map(collect).transpose()?;
         let outcome = Running::start(&settings, ram, None, None, None)?.wait()?;
         interrupt::check()?;
         match report::trouble(&outcome).filter(|_| hosted) {

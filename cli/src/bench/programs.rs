@@ -74,7 +74,8 @@ fn boot(setup: &Setup, program: &Path, group: Group, append: &str) -> anyhow::Re
     let vps = if matches!(group, Group::OneVp | Group::Network | Group::Drivers) { 1 } else { 8 };
     let disk = matches!(group, Group::OneVp | Group::Drivers);
     let network = matches!(group, Group::Network | Group::Drivers);
-    let guest = Guest { kernel: program.into(), initrd: None, append, vps, firmware, disk, network };
+    let guest =
+        Guest { kernel: program.into(), initrd: None, append, vps, firmware, disk, network, observed: false };
     setup.boot(&guest, true, true)
 }
 
