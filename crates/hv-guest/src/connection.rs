@@ -3,13 +3,10 @@
 //! Source: TLFS, `HvCallPostMessage` and `HvCallSignalEvent`.
 
 use core::fmt;
-use core::mem::offset_of;
 
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
 use hv_tlfs::status::{HvError, HvStatus};
 use hv_tlfs::synic::{ConnectionId, MESSAGE_PAYLOAD_SIZE, MessageType, PostMessageInput, SignalEventInput};
-
-use zerocopy::IntoBytes as _;
 
 use crate::conduit::Conduit;
 use crate::hypercall;
@@ -59,18 +56,17 @@ pub fn post_message(
     message_type: MessageType,
     payload: &[u8],
 ) -> Result<(), PostError> {
-    const HEAD: usize = offset_of!(PostMessageInput, payload);
-    const _: () = assert!(HEAD == size_of::<[u32; 4]>());
-    if payload.len() > MESSAGE_PAYLOAD_SIZE {
-        return Err(PostError::TooLong);
-    }
-    // What is behind the payload is left as it is: the hypervisor knows the size.
-    let head = [connection.0, 0, message_type.0, payload.len() as u32];
-    page.page().write(0, head.as_bytes());
-    page.page().write(HEAD, payload);
+    let mut input = PostMessageInput {
+        connection_id: connection,
+        reserved: 0,
+        message_type,
+        payload_size: payload.len() as u32,
+        payload: [0; MESSAGE_PAYLOAD_SIZE],
+    };
+    input.payload.get_mut(..payload.len()).ok_or(PostError::TooLong)?.copy_from_slice(payload);
     let control = HypercallInput::from_code(HypercallCode::POST_MESSAGE);
-    // SAFETY: the hypervisor reads the message from the call page; the call has no output, and writes no guest memory.
-    unsafe { conduit.call_2(control, [page.gpa_at(0), 0]) }.to_result().map_err(PostError::Hypervisor)
+    // SAFETY: the hypervisor reads the message from the call page; the call writes no guest memory.
+    unsafe { hypercall::memory(conduit, page, control, &input) }.map_err(PostError::Hypervisor)
 }
 
 /// Signals an event: sets flag number `flag`, counted from the port's base flag, at the other end.
