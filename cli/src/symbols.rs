@@ -113,7 +113,8 @@ impl Symbols {
     pub(crate) fn later(read: impl FnOnce() -> Self + Send + 'static) -> Later {
         let later = Later::new(LazyLock::new(Box::new(read)));
         let reader = Arc::clone(&later);
-        std::thread::spawn(move || {
+        // Without one they are read when they are needed.
+        let _ = std::thread::Builder::new().name("symbols".to_owned()).spawn(move || {
             LazyLock::force(&reader);
         });
         later

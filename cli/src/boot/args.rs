@@ -504,7 +504,7 @@ fn trace_limit(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Parses the size of the guest's memory, which the hypervisor maps in blocks of 2 MiB.
+/// Parses the size of the guest's memory: what lies after it begins at a multiple of 2 MiB.
 pub(super) fn memory(text: &str) -> Result<u64, String> {
     let most = VIRT.max_memory;
     let size = value::size(text)?;

@@ -29,6 +29,8 @@ pub(crate) struct Kept {
     pub(crate) text: String,
     /// Number of bytes that the reader of the console did not take in time.
     pub(crate) dropped: u64,
+    /// Number of bytes before those of `text`.
+    pub(crate) left_out: u64,
     /// Why the log is incomplete.
     pub(crate) log_failed: Option<io::Error>,
 }
@@ -112,6 +114,7 @@ impl Console {
         let log_failed = self.thread.join().unwrap_or_default();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         Kept {
+            left_out: self.printed.load(Ordering::Relaxed).saturating_sub(kept.text.len() as u64),
             text: String::from_utf8_lossy(&kept.text).into_owned(),
             dropped: self.sink.map_or(0, ui::settle_console),
             log_failed,

@@ -52,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) console: String,
     /// Number of console bytes that the reader did not take in time.
     pub(crate) console_dropped: u64,
+    /// Number of console bytes that are not in `console`, since later ones are.
+    pub(crate) console_left_out: u64,
     /// Why the console log is incomplete.
     pub(crate) log_failed: Option<std::io::Error>,
     /// QEMU's error output.
@@ -277,7 +279,8 @@ impl Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.keyboard = None;
-        let Kept { text, dropped, log_failed } = self.console.take().map(Console::finish).unwrap_or_default();
+        let Kept { text, dropped, left_out, log_failed } =
+            self.console.take().map(Console::finish).unwrap_or_default();
         let complaints = self.complaints.take().map(process::Reader::finish).unwrap_or_default();
         Ok(Outcome {
             end,
@@ -285,6 +288,7 @@ impl Running {
             vps: self.ram.vp_reports(self.vps)?,
             console: text,
             console_dropped: dropped,
+            console_left_out: left_out,
             log_failed,
             complaints,
             over,

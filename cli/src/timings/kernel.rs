@@ -9,6 +9,9 @@ const LISTED: usize = 8;
 /// Shorter ones are of no interest.
 const SHORTEST: Duration = Duration::from_millis(10);
 
+/// Letters of a line that are shown, at most.
+const LINE: usize = 160;
+
 /// The line with which Linux starts the first program.
 ///
 /// Source: Linux, init/main.c, `run_init_process`.
@@ -34,7 +37,7 @@ pub(super) struct Initcall {
 pub(super) struct Log<'a>(Vec<(Duration, &'a str)>);
 
 impl<'a> Log<'a> {
-    /// Finds them on a console. A program of the guest can print such lines, too: they are text for users, no more.
+    /// Finds them on a console. A program of the guest can print such lines, too: they are text for users alone.
     pub(super) fn new(console: &'a str) -> Self {
         Self(console.lines().filter_map(|line| Some((stamp(line)?, line.trim_end()))).collect())
     }
@@ -50,7 +53,7 @@ impl<'a> Log<'a> {
     pub(super) fn gaps(&self) -> Vec<Gap> {
         let pairs = self.0.iter().zip(self.0.iter().skip(1));
         let gaps = pairs.filter_map(|((before, _), (at, line))| Some((at.checked_sub(*before)?, *line)));
-        longest(gaps).map(|(ms, line)| Gap { ms, line: line.to_owned() }).collect()
+        longest(gaps).map(|(ms, line)| Gap { ms, line: line.chars().take(LINE).collect() }).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use hv_wire::Report;
 use serde::Serialize;
 
 use crate::machine::Outcome;
-use crate::ui::printable;
+use crate::ui::one_line;
 use kernel::{Gap, Initcall};
 
 /// A part of a run.
@@ -106,7 +106,12 @@ pub(crate) struct Timings {
     gaps: Vec<Gap>,
     /// The kernel's longest initcalls, if it was told to print them.
     initcalls: Vec<Initcall>,
+    /// Bytes of the console before those in which these two were looked for.
+    console_left_out: u64,
 }
+
+/// What is before the tool's own first step.
+const START: &str = if cfg!(feature = "packed") { "start" } else { "cargo" };
 
 impl Timings {
     /// Divides the wall time of a run that has ended.
@@ -116,7 +121,7 @@ impl Timings {
 
     fn since(began: Began, outcome: &Outcome, counter: Counter) -> Self {
         let total = began.at.elapsed() + began.age;
-        let mut parts = vec![Part::new("cargo", began.age)];
+        let mut parts = vec![Part::new(START, began.age)];
         parts.extend(PARTS.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         parts.extend(machine(outcome, counter));
         let known: u64 = parts.iter().filter(|part| part.within.is_none()).map(|part| part.ms).sum();
@@ -128,6 +133,7 @@ impl Timings {
             parts,
             gaps: log.gaps(),
             initcalls: kernel::initcalls(&outcome.console),
+            console_left_out: outcome.console_left_out,
         }
     }
 }
@@ -173,17 +179,20 @@ impl Display for Timings {
             }
         }
         writeln!(f, "  {:<24} {:>6}", "in all", self.total_ms)?;
+        if self.console_left_out > 0 {
+            writeln!(f, "\n  the console's first {} bytes are not looked at", self.console_left_out)?;
+        }
         if !self.gaps.is_empty() {
             writeln!(f, "\n  the kernel's longest times before a line")?;
         }
         for gap in &self.gaps {
-            writeln!(f, "    {:>6} ms  {}", gap.ms, printable(&gap.line))?;
+            writeln!(f, "    {:>6} ms  {}", gap.ms, one_line(&gap.line))?;
         }
         if !self.initcalls.is_empty() {
             writeln!(f, "\n  the kernel's longest initcalls")?;
         }
         for call in &self.initcalls {
-            writeln!(f, "    {:>6} ms  {}", call.ms, printable(&call.name))?;
+            writeln!(f, "    {:>6} ms  {}", call.ms, one_line(&call.name))?;
         }
         Ok(())
     }

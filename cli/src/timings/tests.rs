@@ -23,6 +23,7 @@ fn outcome() -> Outcome {
         vps: Vec::new(),
         console: LOG.to_owned(),
         console_dropped: 0,
+        console_left_out: 0,
         log_failed: None,
         complaints: String::new(),
         over: Some(Duration::from_millis(2900)),

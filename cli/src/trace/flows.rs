@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use hv_tlfs::synic::MessageType;
 use hv_trace::{Cause, NO_VP, Record, TimerChange, What};
+use hv_wire::platform::MAX_VPS;
 
 use super::requests::{Key, side};
 use super::words;
@@ -27,6 +28,8 @@ pub(super) struct Ends {
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     last: u64,
+    /// Number of VPs that have been seen.
+    vps: u32,
     /// By VP and SINT: queued messages.
     queued: HashMap<(u32, u8), VecDeque<u64>>,
     /// By VP and timer: armed.
@@ -59,6 +62,7 @@ impl Flows {
     pub(super) fn feed(&mut self, record: &Record) -> Ends {
         let mut ends = Ends::default();
         let vp = record.vp;
+        self.vps = self.vps.max(vp.saturating_add(1)).min(MAX_VPS as u32);
         match record.what {
             What::MessageQueued { .. } | What::MessageDropped { .. } | What::MessageDelivered { .. } => {
                 self.message(record, &mut ends);
@@ -151,7 +155,7 @@ impl Flows {
                 ends.through.push(flow);
             }
             What::SystemRegister { iss, value } if words::generates_sgi(iss.into()) => {
-                for to in sgi_targets(vp, value) {
+                for to in sgi_targets(vp, value, self.vps) {
                     let flow = self.new_flow(ends);
                     self.asserted.entry((to, (value >> 24 & 0xf) as u32)).or_insert(flow);
                     ends.through.push(flow);
@@ -169,13 +173,12 @@ impl Flows {
     }
 }
 
-/// Returns the VPs that an SGI targets. VP n has affinity 0.0.(n / 16).(n % 16).
+/// Returns the VPs that an SGI targets, of as many. VP n has affinity 0.0.(n / 16).(n % 16).
 ///
 /// Source: Arm IHI 0069, "ICC_SGI1R_EL1".
-fn sgi_targets(sender: u32, value: u64) -> Vec<u32> {
-    let others = hv_wire::platform::MAX_VPS as u32;
+fn sgi_targets(sender: u32, value: u64, vps: u32) -> Vec<u32> {
     if value >> 40 & 1 != 0 {
-        return (0..others).filter(|vp| *vp != sender).collect();
+        return (0..vps).filter(|vp| *vp != sender).collect();
     }
     let cluster = (value >> 16 & 0xff) as u32;
     (0..16).filter(|bit| value >> bit & 1 != 0).map(|bit| cluster * 16 + bit).collect()
@@ -272,8 +275,8 @@ mod tests {
 
     #[test]
     fn an_sgi_goes_to_all_that_it_names() {
-        assert_eq!(sgi_targets(0, 3 << 24 | 0b1010), [1, 3]);
-        assert_eq!(sgi_targets(2, 1 << 40).len(), hv_wire::platform::MAX_VPS - 1);
+        assert_eq!(sgi_targets(0, 3 << 24 | 0b1010, 4), [1, 3]);
+        assert_eq!(sgi_targets(2, 1 << 40, 4), [0, 1, 3]);
         let mut flows = Flows::default();
         let sgi = record(0, 1, What::SystemRegister { iss: 0x3a_3016, value: 3 << 24 | 0b1010 });
         assert_eq!(flows.feed(&sgi).new, [1, 2]);

@@ -146,7 +146,8 @@ impl Platform {
         (16..32).contains(&intid) && !taken
     }
 
-    /// Returns the affinity fields of a VP's MPIDR_EL1: a GICv3's SGIs reach 16 processors of a cluster.
+    /// Returns the affinity fields of a VP's MPIDR_EL1: a GICv3's SGIs reach 16 processors of a
+    /// cluster, so a cluster has 16. PSCI and the interrupt controller of the host must agree.
     ///
     /// Source: QEMU, hw/arch/virt.c, `virt_cpu_mp_affinity`; IHI 0069, ICC_SGI1R_EL1.
     pub(crate) const fn mpidr(vp: u32) -> u32 {

@@ -1,7 +1,9 @@
 //! `hv exec`: a command in a stock guest, as a script on the host sees it.
 
+use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -155,6 +157,12 @@ fn patterns(context: &Context) -> anyhow::Result<()> {
     let share = format!("{}:/tests", folder.display());
     let said = says(&["--dir", &share, "--", "cat", "/tests/*.sh"])?;
     ensure!(said == "a.shb.sh", "{said}");
+    // A name that is no text is one too, and hidden ones are matched by a dot.
+    std::fs::write(folder.join(OsStr::from_bytes(b"c\xff.sh")), "c")?;
+    let said = says(&["--dir", &share, "--", "cat", "/tests/*.sh", "/tests/.h*"])?;
+    ensure!(said == "a.shb.shc.hidden.sh", "{said}");
+    let said = says(&["--dir", &share, "--", "echo", "/test*/"])?;
+    ensure!(said == "/tests/\n", "{said}");
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use anyhow::Context as _;
+
 use super::config::{Entry, MOST, bls, grub};
 use super::unified::Unified;
 use super::volume::Volume;
@@ -26,6 +28,12 @@ pub(super) struct Found {
     pub(super) troubles: Vec<String>,
     /// Bytes of a unified kernel image at most.
     pub(super) most: u64,
+}
+
+/// Returns what a unified kernel image is called: FAT does not tell upper from lower case.
+fn unified_id(name: &str) -> Option<&str> {
+    let (id, end) = name.split_at_checked(name.len().checked_sub(UNIFIED.len())?)?;
+    end.eq_ignore_ascii_case(UNIFIED).then_some(id)
 }
 
 impl Found {
@@ -75,7 +83,7 @@ impl Found {
             default = default.or(line);
         }
         entries.sort_by(|a, b| newer(&a.version, &b.version).then_with(|| newer(&a.id, &b.id)));
-        let stem = |name| [".conf", UNIFIED].iter().find_map(|end| str::strip_suffix(name, end));
+        let stem = |name| str::strip_suffix(name, ".conf").or_else(|| unified_id(name));
         let default = default.as_deref().map(|name| stem(name).unwrap_or(name));
         let is_it = |entry: &Entry, name: &str| match name.strip_suffix('*') {
             Some(start) => entry.id.starts_with(start),
@@ -91,12 +99,13 @@ impl Found {
     /// Finds the unified kernel images of a volume: entries of type 2.
     fn of_unified(&mut self, volume: &Volume, number: usize, most: usize) -> Vec<Entry> {
         let names = self.judged(volume.names(UNIFIED_FOLDER));
-        let names = names.iter().filter_map(|name| Some((name.strip_suffix(UNIFIED)?, name)));
+        let names = names.iter().filter_map(|name| Some((unified_id(name)?, name)));
         let mut entries = Vec::new();
         for (id, name) in names.take(most) {
             let kernel = format!("{UNIFIED_FOLDER}/{name}");
             let file = self.judged(volume.read(&kernel, self.most)).unwrap_or_default();
-            let Some(Unified { title, version, options, .. }) = Unified::of(&file) else { continue };
+            let parts = self.judged(Unified::of(&file).with_context(|| kernel.clone()));
+            let Some(Unified { title, version, options, .. }) = parts else { continue };
             let (id, volume) = (id.to_owned(), number);
             entries.push(Entry {
                 id,

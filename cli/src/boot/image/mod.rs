@@ -132,8 +132,8 @@ fn search(disk: File, wanted: Option<&str>, most: u64) -> anyhow::Result<(Option
         None if entries.is_empty() => {
             let troubles = troubles.iter().map(|trouble| format!("\n{}", ui::one_line(trouble)));
             bail!(
-                "--entry {wanted}: it has no kernel: expected entries of systemd-boot, a grub.cfg, or /boot/vmlinuz-*, on ext4 \
-                 or FAT{}",
+                "--entry {wanted}: it has no kernel: expected entries of systemd-boot, unified kernel images, a grub.cfg, or \
+                 /boot/vmlinuz-*, on ext4 or FAT{}",
                 troubles.collect::<String>()
             )
         }
@@ -162,7 +162,7 @@ fn load(volumes: &[Volume], entry: &Entry, most: u64) -> anyhow::Result<System> 
     let name = ui::one_line(&entry.kernel).into_owned();
     if entry.unified {
         let file = read(&entry.kernel)?;
-        let parts = Unified::of(&file).with_context(|| format!("{name} has changed while it was read"))?;
+        let parts = Unified::of(&file)?.with_context(|| format!("{name} has changed while it was read"))?;
         return Ok(System {
             title: shown(entry),
             path: name,

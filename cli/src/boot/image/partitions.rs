@@ -77,11 +77,13 @@ fn of_mbr(disk: &Part) -> Vec<Part> {
         disk.partition(number_of, start, size, format!("{signature:08x}-{number_of:02x}"))
     };
     let mut found = Vec::new();
+    // Those of all extended partitions are counted on.
+    let mut logicals = LOGICAL..;
     for (entry, number_of) in all.iter().zip(1..) {
         if entry.is_extended() {
             let inner = logical(disk, entry);
             found.extend(
-                inner.into_iter().zip(LOGICAL..).filter_map(|((start, size), n)| part(n, start, size)),
+                inner.into_iter().zip(&mut logicals).filter_map(|((start, size), n)| part(n, start, size)),
             );
         } else if entry.is_used() {
             found.extend(part(number_of, entry.start, entry.size));
@@ -131,17 +133,19 @@ fn entries(disk: &Part, at: u64) -> Option<([u8; BLOCK as usize], [MbrEntry; 4])
 }
 
 /// Returns the logical partitions in an extended one, as bytes of the disk. Each has a table before it, whose first
-/// entry counts from the table, and whose link to the next table counts from the extended partition.
+/// entry counts from the table, and whose link to the next table counts from the extended partition. Linux counts one
+/// that leaves the extended partition, unless it is the third or fourth of a table, which may be left over (the same
+/// file, `parse_extended`).
 fn logical(disk: &Part, extended: &MbrEntry) -> Vec<(u64, u64)> {
     let (mut found, mut table) = (Vec::new(), 0);
     for _ in 0..TABLES {
         let Some((_, all)) = entries(disk, extended.start + table) else { break };
-        let own = all.iter().filter(|entry| entry.is_used() && !entry.is_extended());
-        let place = |entry: &MbrEntry| {
-            let end = table + entry.start + entry.size;
-            (end <= extended.size).then_some((extended.start + table + entry.start, entry.size))
-        };
-        found.extend(own.filter_map(place));
+        for (entry, place) in all.iter().zip(0..).filter(|(entry, _)| entry.is_used() && !entry.is_extended())
+        {
+            if place < 2 || table + entry.start + entry.size <= extended.size {
+                found.push((extended.start + table + entry.start, entry.size));
+            }
+        }
         match all.iter().find(|entry| entry.is_extended()) {
             Some(next) if next.start < extended.size => table = next.start,
             _ => break,

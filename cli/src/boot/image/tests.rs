@@ -432,4 +432,12 @@ fn logical_partitions_are_partitions() {
     assert!((3..=200).contains(&parts(disk.try_clone().unwrap())));
     disk.write_all_at(&[0, 0, 0, 0, 5, 0, 0, 0, 255, 255, 255, 255, 64, 0, 0, 0], link).unwrap();
     assert_eq!(parts(disk), 3);
+    // A second extended partition, whose own are counted on, also behind one that leaves the extended partition.
+    let disk = logical(&systemd(), &[64]);
+    disk.write_all_at(&[0, 0, 0, 0, 0x85, 0, 0, 0, 96, 0, 0, 0, 32, 0, 0, 0], 446 + 16).unwrap();
+    disk.write_all_at(&[0, 0, 0, 0, 0x83, 0, 0, 0, 8, 0, 0, 0, 200, 0, 0, 0], 96 * 512 + 446).unwrap();
+    disk.write_all_at(&[0, 0, 0, 0, 0x83, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0], 96 * 512 + 446 + 16).unwrap();
+    disk.write_all_at(&[0x55, 0xaa], 96 * 512 + 510).unwrap();
+    let names: Vec<_> = partitions::find(disk).unwrap().into_iter().map(|part| part.name).collect();
+    assert_eq!(names, ["partition 5", "partition 6", "partition 7", "partition 8"]);
 }

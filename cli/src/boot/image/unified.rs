@@ -5,6 +5,8 @@
 //! number of sections at 2 and size of the optional header at 16; a section's name at 0, size in memory at 8, size and
 //! place in the file at 16 and 20.
 
+use anyhow::Context as _;
+
 use crate::read_at::number;
 
 /// The machine AArch64.
@@ -29,15 +31,11 @@ pub(super) struct Unified<'a> {
 
 impl<'a> Unified<'a> {
     /// Finds the parts of a file; `None` if it is not a program for AArch64 with a kernel.
-    pub(super) fn of(file: &'a [u8]) -> Option<Self> {
-        let at = usize::try_from(number(file.get(0x3c..0x40)?)).ok()?;
-        let head = file.get(at..)?.strip_prefix(SIGNATURE)?;
-        let field = |at: usize| Some(number(head.get(at..at + 2)?));
-        if field(0)? != AARCH64 {
-            return None;
-        }
-        let (count, optional) = (field(2)? as usize, field(16)? as usize);
-        let sections = head.get(HEADER + optional..)?.chunks_exact(SECTION).take(count.min(MOST));
+    ///
+    /// # Errors
+    /// A part ends behind the file.
+    pub(super) fn of(file: &'a [u8]) -> anyhow::Result<Option<Self>> {
+        let Some(sections) = sections(file) else { return Ok(None) };
         let mut found = Self::default();
         let mut names = Vec::new();
         for section in sections {
@@ -51,7 +49,7 @@ impl<'a> Unified<'a> {
                 continue;
             }
             names.push(name);
-            let bytes = || contents(file, section);
+            let bytes = || contents(file, section, name);
             match name {
                 b".linux" => found.kernel = bytes()?,
                 b".initrd" => found.initrd = Some(bytes()?),
@@ -61,15 +59,33 @@ impl<'a> Unified<'a> {
                 _ => {}
             }
         }
-        (!found.kernel.is_empty()).then_some(found)
+        Ok((!found.kernel.is_empty()).then_some(found))
     }
 }
 
+/// Returns the sections of a program for AArch64.
+fn sections(file: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let at = usize::try_from(number(file.get(0x3c..0x40)?)).ok()?;
+    let head = file.get(at..)?.strip_prefix(SIGNATURE)?;
+    let field = |at: usize| Some(number(head.get(at..at + 2)?));
+    if field(0)? != AARCH64 {
+        return None;
+    }
+    let (count, optional) = (field(2)? as usize, field(16)? as usize);
+    Some(head.get(HEADER + optional..)?.chunks_exact(SECTION).take(count.min(MOST)))
+}
+
 /// Returns a section's contents: what is in the file may be longer, or end before its zeros in memory.
-fn contents<'a>(file: &'a [u8], section: &[u8]) -> Option<&'a [u8]> {
-    let field = |at: usize| usize::try_from(number(&section[at..at + 4])).ok();
-    let (memory, length, at) = (field(8)?, field(16)?, field(20)?);
-    file.get(at..)?.get(..length.min(memory))
+fn contents<'a>(file: &'a [u8], section: &[u8], name: &[u8]) -> anyhow::Result<&'a [u8]> {
+    let field = |at: usize| number(&section[at..at + 4]);
+    let (memory, length, at) = (field(8), field(16), field(20));
+    let end = at + length.min(memory);
+    let part =
+        usize::try_from(at).ok().zip(usize::try_from(end).ok()).and_then(|(at, end)| file.get(at..end));
+    part.with_context(|| {
+        let name = String::from_utf8_lossy(name);
+        format!("its part {name} ends at byte {end}, and the file at {}", file.len())
+    })
 }
 
 /// Returns a section's text, without what is after its end.
@@ -134,23 +150,31 @@ mod tests {
     #[test]
     fn the_parts_are_sections() {
         let file = program(0xaa64, &PARTS);
-        let found = Unified::of(&file).unwrap();
+        let found = Unified::of(&file).unwrap().unwrap();
         assert_eq!((found.kernel, found.initrd), (&b"kernel"[..], Some(&b"initrd"[..])));
         assert_eq!((&*found.options, &*found.version), ("root=/dev/sda2 quiet", "6.12.1"));
         assert_eq!(found.title, "The system");
         let profiles = [PARTS[3], (".profile", b"ID=other"), PARTS[1]];
-        assert_eq!(Unified::of(&program(0xaa64, &profiles)).unwrap().options, "");
+        assert_eq!(Unified::of(&program(0xaa64, &profiles)).unwrap().unwrap().options, "");
     }
 
     #[test]
     fn other_programs_are_none() {
-        assert_eq!(Unified::of(&program(0x8664, &PARTS)), None);
-        assert_eq!(Unified::of(&program(0xaa64, &PARTS[..3])), None);
-        assert_eq!(Unified::of(b"MZ"), None);
-        let file = program(0xaa64, &PARTS);
-        for length in 0..file.len() - 16 {
-            let _ = Unified::of(&file[..length]);
+        for file in [program(0x8664, &PARTS), program(0xaa64, &PARTS[..3]), b"MZ".to_vec()] {
+            assert_eq!(Unified::of(&file).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn a_part_behind_the_end_of_the_file_is_an_error() {
+        let file = program(0xaa64, &PARTS);
+        let mut said = Vec::new();
+        for length in 0..file.len() - 16 {
+            said.extend(Unified::of(&file[..length]).err().map(|error| error.to_string()));
+        }
+        let initrd = file.len() - 32;
+        let expected = format!("its part .initrd ends at byte {}, and the file at {}", initrd + 6, initrd);
+        assert!(said.contains(&expected), "{:?}", said.last());
     }
 
     proptest! {
