@@ -189,12 +189,17 @@ fn a_call_that_is_repeated_goes_back_with_what_it_has_done() {
         cpu.settle();
         cpu.put(Register::PC, ENTRY + 4);
         let [partition, index] = SELF;
-        let names = u64::from(RegisterName::VP_INDEX.0) | u64::from(RegisterName::GUEST_OS_ID.0) << 32;
-        let x = [HYPERCALL.into(), 0x2_0001_0050, partition, index, names, 0, 9, 9, 9, 9];
+        let [first, second] =
+            [RegisterName::GUEST_CRASH_P0, RegisterName::GUEST_CRASH_P1].map(|name| name.0.into());
+        let x = [HYPERCALL.into(), 0x2_0001_0051, partition, index, first, 0, 7, 0, second, 0, 8, 0];
         guest.call(0, &x);
         assert_eq!(cpu.peek(Register::PC), ENTRY, "the call is executed again");
-        assert_eq!(cpu.peek(Register::x(1)), 1 << 48 | 0x2_0001_0050, "from its second element");
-        assert_eq!([6, 7, 8, 9].map(|n| cpu.peek(Register::x(n))), [0, 0, 9, 9], "the first has its output");
+        assert_eq!(cpu.peek(Register::x(1)), 1 << 48 | 0x2_0001_0051, "from its second element");
+        let get = |name| {
+            guest.call(0, &[HYPERCALL.into(), 0x1_0001_0050, partition, index, name, 0, 9, 9]);
+            cpu.peek(Register::x(6))
+        };
+        assert_eq!([first, second].map(get), [7, 0], "the first is set");
         guest.machine.stop();
     });
 }

@@ -18,6 +18,9 @@ thread_local! {
     static ARRIVAL: Cell<Option<([u64; CALLERS], u32)>> = const { Cell::new(None) };
 }
 
+/// Callers that have joined the queue so far.
+static QUEUED: AtomicU32 = AtomicU32::new(0);
+
 fn served() -> [u64; CALLERS] {
     SERVED.each_ref().map(|count| count.load(Ordering::Relaxed))
 }
@@ -27,6 +30,7 @@ struct Counting;
 impl Wait for Counting {
     fn queued(ahead: u32) {
         ARRIVAL.set(Some((served(), ahead)));
+        QUEUED.fetch_add(1, Ordering::Relaxed);
     }
 
     fn relax() {
@@ -41,6 +45,8 @@ fn each_other_caller_is_served_at_most_once_before() {
     static LOCK: Mutex<Counting, u64> = Mutex::new(0);
     let queued = AtomicU32::new(0);
     thread::scope(|scope| {
+        // Held until each caller waits, so that some do however they are scheduled.
+        let first = LOCK.lock();
         for (own, turns_served) in SERVED.iter().enumerate() {
             let queued = &queued;
             scope.spawn(move || {
@@ -65,9 +71,13 @@ fn each_other_caller_is_served_at_most_once_before() {
                 }
             });
         }
+        while QUEUED.load(Ordering::Relaxed) < CALLERS as u32 {
+            thread::yield_now();
+        }
+        drop(first);
     });
     assert_eq!(*LOCK.lock(), CALLS * CALLERS as u64, "one caller at a time");
-    assert!(queued.into_inner() > 0, "no caller ever waited");
+    assert!(queued.into_inner() >= CALLERS as u32, "a caller never waited");
 }
 
 /// Checks that `try_lock` succeeds only if the lock is free.
