@@ -52,7 +52,8 @@ fn under(folders: &[PathBuf], name: &str) -> Vec<PathBuf> {
     folders.iter().map(|folder| folder.join(name)).collect()
 }
 
-/// Returns the paths in these folders whose names match a pattern. Folders that cannot be read have none, as in a shell.
+/// Returns the paths in these folders whose names match a pattern. Folders that cannot be read have none, as in a
+/// shell.
 fn matches(folders: &[PathBuf], pattern: &str) -> Vec<PathBuf> {
     // To the crate `**` is all folders below; to a shell it is one `*`.
     let mut single = String::with_capacity(pattern.len());

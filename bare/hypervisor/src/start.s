@@ -1,8 +1,8 @@
 // Entry of every CPU: at EL2, MMU off, interrupts masked.
 //
 // CPU 0 comes from QEMU's loader. The others come from a PSCI CPU_ON that CPU 0 makes, with x0 = CPU number; by then
-// the stage-1 tables exist. Before a CPU turns on its MMU it reads two words that CPU 0 has written with its own off, so
-// no cache has them: where the stacks are, and the tables' root.
+// the stage-1 tables exist. Before a CPU turns on its MMU it reads two words that CPU 0 has written with its own off,
+// so no cache has them: where the stacks are, and the tables' root.
 
 .section .text.start, "ax"
 .global _start
