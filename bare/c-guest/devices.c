@@ -127,11 +127,13 @@ static int good(const char *what, int result)
 {
     check(what, result >= 0);
     if (result < 0) {
+        line_begin();
         print("c-guest: ");
         print(hv_error_name(result));
         print(": ");
         print(hv_strerror(result));
         print("\n");
+        line_end();
     }
     return result;
 }
@@ -180,9 +182,11 @@ static void use_disk(void)
     good("hv_storage_read", hv_storage_read(&storage, &disk, 1, sectors, sizeof(sectors)));
     for (size_t at = 0; at < sizeof(sectors); at++)
         sum = (sum << 5 | sum >> 27) ^ sectors[at];
+    line_begin();
     print("c-guest: sectors 1 to 3 sum to ");
     print_number(sum);
     print("\n");
+    line_end();
     for (size_t at = 0; at < BLOCK; at++)
         sectors[at] = pattern(0, at);
     good("hv_storage_write", hv_storage_write(&storage, &disk, 0, sectors, BLOCK));
@@ -291,11 +295,13 @@ static void use_card(void)
     check("the answer is for us", answer[0] == info.mac[0] && answer[5] == info.mac[5]);
     take_events();
     check("and sets the channel's flag", card_events > 0);
+    line_begin();
     print("c-guest: the gateway is at ");
     for (int at = 22; at < 28; at++) {
         print_number(answer[at]);
         print(at < 27 ? ":" : "\n");
     }
+    line_end();
     good("hv_net_info", hv_net_info(&net, &info));
     check("its counts", info.sent == 1 && info.received >= 1 && !info.send_errors);
     check("hv_net_link_changed", hv_net_link_changed(&net) >= 0);

@@ -49,9 +49,11 @@ void check(const char *what, bool good)
     if (good)
         return;
     __atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
+    line_begin();
     print("c-guest: WRONG: ");
     print(what);
     print("\n");
+    line_end();
 }
 
 static void vmbus_irq(void) { vmbus_interrupts++; }

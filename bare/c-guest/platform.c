@@ -18,6 +18,16 @@ static void put(char c)
     write32(UART, (uint32_t)c);
 }
 
+static char line_lock;
+
+void line_begin(void)
+{
+    while (__atomic_exchange_n(&line_lock, 1, __ATOMIC_ACQUIRE))
+        ;
+}
+
+void line_end(void) { __atomic_store_n(&line_lock, 0, __ATOMIC_RELEASE); }
+
 void print(const char *text)
 {
     for (; *text; text++) {

@@ -22,6 +22,9 @@ struct machine {
 };
 void read_device_tree(const void *tree, struct machine *machine);
 
+/* Between these a CPU prints a line that no other CPU cuts. Interrupt handlers print nothing. */
+void line_begin(void);
+void line_end(void);
 void print(const char *text);
 void print_number(uint64_t number);
 void machine_off(void) __attribute__((noreturn));

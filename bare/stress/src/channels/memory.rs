@@ -12,9 +12,9 @@ pub(super) const PAGE: usize = 4096;
 const WORDS: usize = PAGE / 4;
 /// Pages of a VP.
 const PAGES: usize = 41;
-/// Bytes at RAM's beginning that have all of this program, its stacks and the device tree. Nothing else uses the rest
-/// of RAM.
-const PROGRAM: u64 = 16 << 20;
+/// Bytes at RAM's beginning that have all of this program, the stacks of 120 CPUs and the device tree. Nothing else
+/// uses the rest of RAM.
+const PROGRAM: u64 = 64 << 20;
 
 /// Both rings of a channel, that of the guest first.
 pub(super) const RINGS: Range<usize> = 0..8;
