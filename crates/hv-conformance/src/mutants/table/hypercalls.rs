@@ -175,10 +175,10 @@ mutants! {
             "target == frame.vp" => "true"
             survives "The TLFS lets a call name any VP; that only the own can be set is our host's choice.";
         padding_of_names_checked "What follows the last name of a list has to be zero.":
-            "Ok(value) => *place = value"
-            => "Ok(_) if range.start + done + 1 == usize::from(frame.count) && frame.read::<u32>(frame.list + \
-                (range.start + done + 1) * NAME).unwrap_or(0) != 0 => { result = \
-                Err(HvStatus::INVALID_PARAMETER); break } Ok(value) => *place = value";
+            "self.get_register(frame.host, target, name)"
+            => "if range.start + done + 1 == usize::from(frame.count) && frame.read::<u32>(frame.list + \
+                (range.start + done + 1) * NAME).unwrap_or(0) != 0 { Err(HvStatus::INVALID_PARAMETER) } else { \
+                self.get_register(frame.host, target, name) }";
         own_index_refused "A VP cannot name itself by its index.":
             "vp < self.vp_count()" in "if vp < self.vp_count() { Ok(vp) }"
             => "vp < self.vp_count() && vp != caller";
