@@ -283,7 +283,7 @@ fn damaged(context: &Context, snapshot: &Path) -> anyhow::Result<()> {
         ("\"qemu\": \"", "\"qemu\": \"1.", "it was saved with QEMU 1."),
         ("\"hypervisor\": \"", "\"hypervisor\": \"0", "with the hypervisor of hv"),
         ("\"vps\": 2", "\"vps\": 1", "it is that of another machine"),
-        ("\"vps\": 2", "\"vps\": 99", "which no machine has"),
+        ("\"vps\": 2", "\"vps\": 999", "which no machine has"),
     ];
     for (from, to, why) in versions {
         ensure!(text.contains(from), "about.json has no {from}: {text}");
