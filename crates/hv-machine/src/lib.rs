@@ -123,13 +123,13 @@ pub fn build(spec: Spec<'_>) -> Result<Image, Error> {
     Ok(Image { segments, entry: kernel.entry, x0: places.fdt, page_size: kernel.page_size, command_line })
 }
 
-/// Room for the ACPI tables in bytes; eight VPs take less than 3 KiB.
+/// Room for the ACPI tables in bytes; those of 120 VPs take less than half of it.
 const EFI_OFFSET: u64 = 48 << 10;
 /// Offset of SMBIOS in that region; its tables take less than 1 KiB.
 const SMBIOS_OFFSET: u64 = 56 << 10;
 /// Room for ACPI, EFI and SMBIOS tables together in bytes.
 const FIRMWARE_SIZE: u64 = 64 << 10;
-/// Room for the device tree in bytes; the longest command line and eight VPs take less than 6 KiB.
+/// Room for the device tree in bytes; the longest command line and 120 VPs take less than half of it.
 const FDT_SIZE: u64 = 64 << 10;
 
 /// Guest physical addresses of everything except the kernel.
