@@ -8,7 +8,7 @@ use hv_vmbus::testing::{self, Extra, Partition};
 use hv_vmbus::{Backend, Bus, BusFaults, Config, Contents, Device, Slot};
 use std::cell::{Cell, RefCell};
 
-const MEMORY: u64 = 1 << 20;
+const MEMORY: u64 = 1 << 18;
 
 pub(crate) type Lock = spin::Mutex<()>;
 pub(crate) type OneBus<D, const REQUESTS: usize = 0> = Bus<Lock, Slot<Lock, D, 1, REQUESTS>>;
@@ -103,6 +103,19 @@ where
     let mut image = Vec::new();
     bus.save(host, &mut Writer::new(&mut |bytes| image.extend(bytes))).unwrap();
     image
+}
+
+/// What a run leaves: the bus's state as it is saved, and the guest's memory with all packets of its rings.
+pub(crate) type Left = (Vec<u8>, Vec<u8>);
+
+/// Returns what a run leaves.
+pub(crate) fn left<D: Device, const REQUESTS: usize>(bus: &OneBus<D, REQUESTS>, host: &Host) -> Left
+where
+    Host: Backend<D::Request>,
+{
+    let mut memory = vec![0; MEMORY as usize];
+    host.memory.read(0, &mut memory).unwrap();
+    (image(bus, host), memory)
 }
 
 /// Saves a bus and restores it into itself.

@@ -1,6 +1,6 @@
 //! A guest with the driver of one input device.
 
-use crate::single::{self, Host, OneBus};
+use crate::single::{self, Host, Left, OneBus};
 use hv_devices::ic::{Outcome, Refused};
 use hv_memory::GuestMemory as _;
 use hv_tlfs::time::ReferenceTime;
@@ -126,6 +126,11 @@ impl<D: Played> Guest<D> {
     /// Sends a message as Linux does: in-band, with an address as the id, and with a completion.
     pub(crate) fn say(&self, id: u64, payload: &[u8]) {
         assert!(self.send(PacketType::DATA_IN_BAND, 1, id, payload));
+    }
+
+    /// Returns what a run leaves.
+    pub(crate) fn left(&self) -> Left {
+        single::left(&self.bus, &self.host)
     }
 
     /// Saves the bus and restores it into itself.

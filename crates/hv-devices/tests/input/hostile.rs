@@ -1,6 +1,8 @@
-//! Guests that say anything, in any order: nothing panics, and events end once.
+//! Guests that say anything, in any order: nothing panics, events end once, and a machine that is saved and restored in
+//! between ends as one that is not.
 
 use crate::guest::{Guest, Played, words};
+use crate::single::Left;
 use hv_devices::ic::READY;
 use hv_tlfs::vmbus::PacketType;
 use proptest::prelude::*;
@@ -59,8 +61,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Plays the steps with a guest that has just opened the channel.
-fn play<D: Played>(guest: &Guest<D>, steps: &[Step]) {
+/// Plays the steps with guests that have just opened the channel, with and without the restores.
+fn play<D: Played>(guest: impl Fn() -> Guest<D>, steps: &[Step]) {
+    let [restored, plain] = [true, false].map(|restores| run(&guest(), steps, restores));
+    assert!(restored.0 == plain.0, "the states differ");
+    assert!(restored.1 == plain.1, "the guests' memories differ");
+}
+
+fn run<D: Played>(guest: &Guest<D>, steps: &[Step], restores: bool) -> Left {
     let (mut open, mut asked, mut taken) = (true, 0_usize, 0_usize);
     for step in steps {
         match step {
@@ -92,6 +100,7 @@ fn play<D: Played>(guest: &Guest<D>, steps: &[Step]) {
                 open = true;
             }
             Step::Close | Step::Open => {}
+            Step::Restore if !restores => {}
             Step::Wait(ticks) => guest.wait((*ticks).into()),
             Step::Restore => {
                 // What was told of the state before, which the bus closes for the new one, is of another machine.
@@ -104,6 +113,7 @@ fn play<D: Played>(guest: &Guest<D>, steps: &[Step]) {
     }
     let told = guest.host.notes.borrow().iter().filter(|(note, _)| *note == READY).count();
     assert!(taken <= told && told <= asked, "{taken} taken, {told} told, {asked} asked");
+    guest.left()
 }
 
 proptest! {
@@ -112,12 +122,12 @@ proptest! {
     #[test]
     fn keyboard(steps in prop::collection::vec(step(), 0..80)) {
         use hv_devices::keyboard::{Keyboard, OFFER};
-        play(&Guest::opened(Keyboard::new(), OFFER), &steps);
+        play(|| Guest::opened(Keyboard::new(), OFFER), &steps);
     }
 
     #[test]
     fn mouse(steps in prop::collection::vec(step(), 0..80)) {
         use hv_devices::mouse::{Mouse, OFFER};
-        play(&Guest::opened(Mouse::new(), OFFER), &steps);
+        play(|| Guest::opened(Mouse::new(), OFFER), &steps);
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::atomic::AtomicU64;
 
-use crate::single::{self, Host, OneBus, Surroundings};
+use crate::single::{self, Host, Left, OneBus, Surroundings};
 use hv_devices::Balloon;
 use hv_devices::balloon::{Discard, OFFER};
 use hv_devices::ic::{Outcome, Refused};
@@ -195,6 +195,11 @@ impl Guest {
         let head = (ranges.len() as u64) << 33 | u64::from(more) << 32;
         let ranges = ranges.iter().map(|(start, count)| range(*start, *count));
         self.say(MessageType::BALLOON_RESPONSE, &[head].into_iter().chain(ranges).collect::<Vec<_>>());
+    }
+
+    /// Returns what a run leaves.
+    pub(crate) fn left(&self) -> Left {
+        single::left(&self.bus, &self.host)
     }
 
     /// Saves the bus and restores it into itself.

@@ -1,9 +1,10 @@
 //! Guests that say anything, in any order, with a back end that answers when it likes: the record is what was judged,
-//! and each request has one outcome at most.
+//! each request has one outcome at most, and a machine that is saved and restored in between ends as one that is not.
 
 use std::collections::BTreeSet;
 
 use crate::guest::{FIRST, Guest, PAGES};
+use crate::single::Left;
 use hv_devices::ic::READY;
 use hv_tlfs::vmbus::balloon::{MessageType, PageRange, VERSION_2_0};
 use proptest::prelude::*;
@@ -54,62 +55,74 @@ proptest! {
 
     #[test]
     fn the_record_is_what_was_judged(steps in prop::collection::vec(step(), 0..80)) {
-        let guest = Guest::new(VERSION_2_0, 1);
-        guest.keeps();
-        // What was judged to be given up, and was not given back.
-        let mut pages: BTreeSet<u64> = BTreeSet::new();
-        let (mut open, mut asked, mut taken) = (true, 0_usize, 0_usize);
-        for step in steps {
-            match step {
-                Step::Resize(wanted) => asked += usize::from(guest.resize(wanted) == Ok(true)),
-                Step::Take => taken += usize::from(guest.outcome().is_some()),
-                Step::GiveUp(ranges, more) if open => guest.give_up(&ranges, more),
-                Step::Answer if open => guest.say(MessageType::UNBALLOON_RESPONSE, &[]),
-                Step::Raw(kind, size, bytes) if open => {
-                    let size = if size == u16::MAX { bytes.len() as u16 + 8 } else { size };
-                    let message = [&kind.to_le_bytes()[..], &size.to_le_bytes(), &[0; 4], &bytes].concat();
-                    guest.send(&message);
-                }
-                Step::Discarded => settle(&guest, &mut pages),
-                Step::Close if open => {
-                    guest.close();
-                    open = false;
-                    prop_assert!(guest.taken() == 0 && guest.discarding().is_empty());
-                    pages.clear();
-                }
-                Step::Open if !open => {
-                    settle(&guest, &mut pages);
-                    guest.open();
-                    open = true;
-                    guest.negotiate(VERSION_2_0, 1);
-                }
-                Step::Restore => {
-                    settle(&guest, &mut pages);
-                    let told = guest.host.notes.borrow().len();
-                    guest.saved_and_restored();
-                    guest.host.notes.borrow_mut().truncate(told);
-                }
-                _ => {}
+        let (restored, plain) = (run(&steps, true)?, run(&steps, false)?);
+        prop_assert!(restored.0 == plain.0, "the states differ");
+        prop_assert!(restored.1 == plain.1, "the guests' memories differ");
+    }
+}
+
+/// Plays the steps, with or without the restores.
+fn run(steps: &[Step], restores: bool) -> Result<Left, TestCaseError> {
+    let guest = Guest::new(VERSION_2_0, 1);
+    guest.keeps();
+    // What was judged to be given up, and was not given back.
+    let mut pages: BTreeSet<u64> = BTreeSet::new();
+    let (mut open, mut asked, mut taken) = (true, 0_usize, 0_usize);
+    for step in steps {
+        match step {
+            Step::Resize(wanted) => asked += usize::from(guest.resize(*wanted) == Ok(true)),
+            Step::Take => taken += usize::from(guest.outcome().is_some()),
+            Step::GiveUp(ranges, more) if open => guest.give_up(ranges, *more),
+            Step::Answer if open => guest.say(MessageType::UNBALLOON_RESPONSE, &[]),
+            Step::Raw(kind, size, bytes) if open => {
+                let size = if *size == u16::MAX { bytes.len() as u16 + 8 } else { *size };
+                let message = [&kind.to_le_bytes()[..], &size.to_le_bytes(), &[0; 4], bytes].concat();
+                guest.send(&message);
             }
-            see(&guest, &mut pages);
-            while let Some(bytes) = open.then(|| guest.receive()).flatten() {
-                if bytes[0] != MessageType::UNBALLOON_REQUEST.0 as u8 {
+            Step::Discarded => settle(&guest, &mut pages),
+            Step::Close if open => {
+                guest.close();
+                open = false;
+                prop_assert!(guest.taken() == 0 && guest.discarding().is_empty());
+                pages.clear();
+            }
+            Step::Open if !open => {
+                settle(&guest, &mut pages);
+                guest.open();
+                open = true;
+                guest.negotiate(VERSION_2_0, 1);
+            }
+            Step::Restore => {
+                settle(&guest, &mut pages);
+                if !restores {
                     continue;
                 }
-                for word in bytes[16..].chunks_exact(8) {
-                    let range = PageRange(u64::from_le_bytes(word.try_into().unwrap()));
-                    for page in range.start()..range.start() + u64::from(range.count()) {
-                        prop_assert!(pages.remove(&page), "{page:#x} was not given up");
-                    }
-                }
-                see(&guest, &mut pages);
+                let told = guest.host.notes.borrow().len();
+                guest.saved_and_restored();
+                guest.host.notes.borrow_mut().truncate(told);
             }
-            prop_assert_eq!(guest.taken(), pages.len() as u64);
-            prop_assert!(taken <= asked);
+            _ => {}
         }
-        let told = guest.host.notes.borrow().iter().filter(|(note, _)| *note == READY).count();
-        prop_assert!(taken <= told && told <= asked, "{taken} taken, {told} told, {asked} asked");
+        see(&guest, &mut pages);
+        while let Some(bytes) = open.then(|| guest.receive()).flatten() {
+            if bytes[0] != MessageType::UNBALLOON_REQUEST.0 as u8 {
+                continue;
+            }
+            for word in bytes[16..].chunks_exact(8) {
+                let range = PageRange(u64::from_le_bytes(word.try_into().unwrap()));
+                for page in range.start()..range.start() + u64::from(range.count()) {
+                    prop_assert!(pages.remove(&page), "{page:#x} was not given up");
+                }
+            }
+            see(&guest, &mut pages);
+        }
+        prop_assert_eq!(guest.taken(), pages.len() as u64);
+        prop_assert!(taken <= asked);
     }
+    let told = guest.host.notes.borrow().iter().filter(|(note, _)| *note == READY).count();
+    prop_assert!(taken <= told && told <= asked, "{taken} taken, {told} told, {asked} asked");
+    settle(&guest, &mut pages);
+    Ok(guest.left())
 }
 
 /// Takes note of what the back end is to discard: pages of the guest's memory.

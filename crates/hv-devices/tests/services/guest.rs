@@ -1,6 +1,6 @@
 //! A guest with the driver of one integration service.
 
-use crate::single::{self, Host, OneBus};
+use crate::single::{self, Host, Left, OneBus};
 use hv_memory::GuestMemory as _;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::ChannelOffer;
@@ -154,6 +154,11 @@ impl<D: Device<Request = Never>> Guest<D> {
         header.message_size = 0x10;
         header.flags = 5;
         self.send(&header, &body);
+    }
+
+    /// Returns what a run leaves.
+    pub(crate) fn left(&self) -> Left {
+        single::left(&self.bus, &self.host)
     }
 
     /// Saves the bus and restores it into itself.

@@ -1,4 +1,5 @@
-//! Guests that say anything, in any order: nothing panics, and each request has one outcome at most.
+//! Guests that say anything, in any order: nothing panics, each request has one outcome at most, and a machine that is
+//! saved and restored in between ends as one that is not.
 
 use crate::guest::{Guest, version, wide};
 use hv_devices::fcopy;
@@ -14,7 +15,7 @@ use hv_tlfs::vmbus::vss::Operation;
 use hv_vmbus::{Device, Io, Never};
 use proptest::prelude::*;
 
-use crate::single::Host;
+use crate::single::{Host, Left};
 
 /// Step of a guest or its host.
 #[derive(Clone, Debug)]
@@ -79,21 +80,38 @@ struct Played<D: Device> {
     version: Version,
 }
 
-/// Plays the steps. `ask` returns whether a request was sent, `take` whether there was an outcome.
+/// Plays the steps, with and without the restores. `ask` gets the number of the request, and returns whether one was
+/// sent; `take` returns whether there was an outcome.
 fn play<D: Device<Request = Never>>(
+    played: impl Fn() -> Played<D>,
+    steps: &[Step],
+    ask: impl Fn(&mut D, &mut Io<'_, Host, Never>, usize) -> bool,
+    take: impl Fn(&mut D) -> bool,
+) {
+    let [restored, plain] = [true, false].map(|restores| run(played(), steps, restores, &ask, &take));
+    assert!(restored.0 == plain.0, "the states differ");
+    assert!(restored.1 == plain.1, "the guests' memories differ");
+}
+
+fn run<D: Device<Request = Never>>(
     played: Played<D>,
     steps: &[Step],
-    mut ask: impl FnMut(&mut D, &mut Io<'_, Host, Never>) -> bool,
-    mut take: impl FnMut(&mut D) -> bool,
-) {
+    restores: bool,
+    ask: impl Fn(&mut D, &mut Io<'_, Host, Never>, usize) -> bool,
+    take: impl Fn(&mut D) -> bool,
+) -> Left {
     let guest = Guest::new(played.device, played.offer, played.framework, played.version);
     let (mut open, mut last, mut now, mut asked, mut taken) = (true, None, 0_u64, 0_usize, 0_usize);
+    let mut turn = 0;
     for step in steps {
         while let Some(request) = open.then(|| guest.receive()).flatten() {
             last = Some(request);
         }
         match step {
-            Step::Ask => asked += usize::from(guest.with(&mut ask)),
+            Step::Ask => {
+                turn += 1;
+                asked += usize::from(guest.with(|device, io| ask(device, io, turn)));
+            }
             Step::Take => taken += usize::from(guest.with(|device, _| take(device))),
             Step::Answer { kind, flags, status, len, fill } => {
                 let Some(request) = last.as_mut().filter(|_| open) else { continue };
@@ -121,18 +139,19 @@ fn play<D: Device<Request = Never>>(
                 now += u64::from(*ticks);
                 guest.at(now);
             }
-            Step::Restore => {
+            Step::Restore if restores => {
                 // What was told of the state before, which the bus closes for the new one, is of another machine.
                 let told = guest.host.notes.borrow().len();
                 guest.saved_and_restored();
                 guest.host.notes.borrow_mut().truncate(told);
             }
-            Step::Raw { .. } | Step::Close | Step::Open => {}
+            Step::Raw { .. } | Step::Close | Step::Open | Step::Restore => {}
         }
         assert!(taken <= asked, "an outcome of nothing");
     }
     let told = guest.host.notes.borrow().iter().filter(|(note, _)| *note == READY).count();
     assert!(taken <= told && told <= asked, "{taken} taken, {told} told, {asked} asked");
+    guest.left()
 }
 
 proptest! {
@@ -140,13 +159,13 @@ proptest! {
 
     #[test]
     fn shutdown(steps in prop::collection::vec(step(), 0..60)) {
-        let played = Played {
+        let played = || Played {
             device: Shutdown::new(), offer: shutdown::OFFER, framework: version(3, 0), version: version(3, 2),
         };
         play(
             played,
             &steps,
-            |device, io| device.ask(io, Action::Restart, false).is_ok(),
+            |device, io, _| device.ask(io, Action::Restart, false).is_ok(),
             |device| device.take().is_some(),
         );
     }
@@ -154,19 +173,18 @@ proptest! {
     #[test]
     fn key_values(steps in prop::collection::vec(step(), 0..60)) {
         let played =
-            Played { device: Kvp::new(), offer: kvp::OFFER, framework: version(3, 0), version: version(4, 0) };
-        let (key, mut turn) = (wide("key"), 0_u32);
-        let ask = |device: &mut Kvp, io: &mut Io<'_, Host, Never>| {
-            turn += 1;
+            || Played { device: Kvp::new(), offer: kvp::OFFER, framework: version(3, 0), version: version(4, 0) };
+        let key = wide("key");
+        let ask = |device: &mut Kvp, io: &mut Io<'_, Host, Never>, turn: usize| {
             let pool = Pool::GUEST;
             let asks = [
                 Ask::Get { pool, key: &key },
                 Ask::Set { pool, key: &key, value: &key },
                 Ask::Delete { pool, key: &key },
-                Ask::Enumerate { pool, index: turn },
+                Ask::Enumerate { pool, index: turn as u32 },
                 Ask::Addresses { adapter: &key },
             ];
-            device.ask(io, &asks[turn as usize % asks.len()]).is_ok()
+            device.ask(io, &asks[turn % asks.len()]).is_ok()
         };
         play(played, &steps, ask, |device| {
             let found = device.outcome().is_some();
@@ -178,23 +196,22 @@ proptest! {
     #[test]
     fn shadow_copies(steps in prop::collection::vec(step(), 0..60)) {
         let played =
-            Played { device: Vss::new(), offer: vss::OFFER, framework: version(3, 0), version: version(5, 0) };
+            || Played { device: Vss::new(), offer: vss::OFFER, framework: version(3, 0), version: version(5, 0) };
         play(
             played,
             &steps,
-            |device, io| device.ask(io, Operation::FREEZE).is_ok(),
+            |device, io, _| device.ask(io, Operation::FREEZE).is_ok(),
             |device| device.take().is_some(),
         );
     }
 
     #[test]
     fn file_copy(steps in prop::collection::vec(step(), 0..60)) {
-        let played = Played {
+        let played = || Played {
             device: Fcopy::new(), offer: fcopy::OFFER, framework: version(3, 0), version: version(1, 1),
         };
-        let (text, mut turn) = (wide("a"), 0_usize);
-        let ask = |device: &mut Fcopy, io: &mut Io<'_, Host, Never>| {
-            turn += 1;
+        let text = wide("a");
+        let ask = |device: &mut Fcopy, io: &mut Io<'_, Host, Never>, turn: usize| {
             let asks = [
                 fcopy::Ask::Start { file: &text, folder: &text, overwrite: true, create_path: false, size: 9 },
                 fcopy::Ask::Write { offset: turn as u64, data: &text },
@@ -208,13 +225,13 @@ proptest! {
 
     #[test]
     fn time_and_heartbeat(steps in prop::collection::vec(step(), 0..60)) {
-        let played = Played {
+        let played = || Played {
             device: TimeSync::new(FileTime(7)), offer: time_sync::OFFER, framework: version(1, 0), version: version(4, 0),
         };
-        play(played, &steps, |device, io| { let _ = device.sync(io); false }, |_| false);
-        let played = Played {
+        play(played, &steps, |device, io, _| { let _ = device.sync(io); false }, |_| false);
+        let played = || Played {
             device: Heartbeat::new(), offer: heartbeat::OFFER, framework: version(3, 0), version: version(1, 0),
         };
-        play(played, &steps, |_, _| false, |_| false);
+        play(played, &steps, |_, _, _| false, |_| false);
     }
 }

@@ -14,7 +14,7 @@ use hv_tlfs::vmbus::PacketType;
 use hv_tlfs::vmbus::ic::Version;
 use hv_tlfs::vmbus::video::{EDID_BYTES, VRAM_BYTES};
 use hv_vmbus::{Io, Never};
-use single::Host;
+use single::{Host, Left};
 
 /// The window: twice the memory.
 const WINDOW: u64 = 0x1000_0000;
