@@ -68,22 +68,14 @@ impl Sections {
     pub(super) fn begin(&mut self, gpadl: GpadlId, id: u16, size: u32, count: u32) {
         let stamp = self.stamp;
         *self = Self { present: true, gpadl: gpadl.0, id, size, count, stamp, ..Self::new() };
-        self.collect();
+        // The first one on top.
+        (0..count as u16).rev().for_each(|section| self.put_back(section));
     }
 
     /// Gives the buffer back: the guest's completions for it no longer mean anything.
     pub(super) fn end(&mut self) {
         // Stamps continue, so no id is used twice.
         *self = Self { stamp: self.stamp, ..Self::new() };
-    }
-
-    /// Lists the sections that the host has, the first one on top.
-    fn collect(&mut self) {
-        self.free_count = 0;
-        for section in (0..self.count as usize).rev().filter(|at| self.stamps[*at] == 0) {
-            self.free[usize::from(self.free_count)] = section as u16;
-            self.free_count += 1;
-        }
     }
 
     pub(super) const fn is_none(&self) -> bool {
@@ -196,6 +188,9 @@ impl Sections {
             w.u32(filled.len);
             w.flag(filled.control);
         }
+        // In their order, so that a restored card takes the same one next.
+        w.count(self.free_count.into());
+        self.free.iter().take(self.free_count.into()).for_each(|section| w.u32((*section).into()));
     }
 
     pub(super) fn load(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
@@ -219,19 +214,34 @@ impl Sections {
         for _ in 0..queued {
             let section = u16::try_from(r.u32()?).map_err(|_| PART)?;
             let filled = Filled { section, len: r.u32()?, control: r.flag("receive buffer")? };
-            // A queued section is the host's, and queued once.
-            let at = usize::from(section);
-            if at >= this.count as usize || this.stamps[at] != 0 || filled.len > this.size {
+            if filled.len > this.size {
                 return Err(PART);
             }
-            this.stamps[at] = u32::MAX;
             this.enqueue(filled);
         }
-        this.collect();
-        for at in 0..this.queue.count {
-            this.stamps[usize::from(this.queue.entries[usize::from(at)].section)] = 0;
+        let free = r.count()?;
+        if free > this.count as usize {
+            return Err(PART);
         }
-        Ok(this)
+        for _ in 0..free {
+            this.put_back(u16::try_from(r.u32()?).map_err(|_| PART)?);
+        }
+        if this.is_whole() { Ok(this) } else { Err(PART) }
+    }
+
+    /// Returns true if each section is in one place: with the guest, in the queue, or free.
+    fn is_whole(&self) -> bool {
+        let mut places = [0_u8; MAX_SECTIONS];
+        let known = self.stamps.iter().zip(&mut places).take(self.count as usize);
+        known.for_each(|(stamp, place)| *place = u8::from(*stamp != 0));
+        let queued = self.queue.entries.iter().take(self.queue.count.into()).map(|filled| filled.section);
+        for section in queued.chain(self.free.iter().take(self.free_count.into()).copied()) {
+            match places.get_mut(usize::from(section)) {
+                Some(place) if u32::from(section) < self.count && *place == 0 => *place = 1,
+                _ => return false,
+            }
+        }
+        places.iter().take(self.count as usize).all(|place| *place == 1)
     }
 }
 
@@ -307,6 +317,8 @@ mod tests {
                 sections.save(&mut Writer::new(&mut |bytes| image.extend_from_slice(bytes)));
                 let restored = Sections::load(&mut Reader::new(&image)).unwrap();
                 prop_assert_eq!(restored.free_count, sections.free_count);
+                let free = |of: &Sections| of.free[..usize::from(of.free_count)].to_vec();
+                prop_assert_eq!(free(&restored), free(&sections));
                 prop_assert_eq!(restored.stamps, sections.stamps);
                 sections = restored;
             }

@@ -6,3 +6,4 @@ mod hostile;
 mod leave;
 mod life;
 mod objects;
+mod restored;
