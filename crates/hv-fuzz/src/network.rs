@@ -302,9 +302,11 @@ impl Guest {
             }
             6 => self.host.mood.set(input.byte() & 15),
             7 => {
-                let token = self.host.held.borrow_mut().pop();
-                if let Some(token) = token {
-                    let _ = self.bus.completed(self.bus.devices(), token, Ok(()), &self.host);
+                let held = self.host.held.borrow().len();
+                if held > 0 {
+                    let token = self.host.held.borrow_mut().swap_remove(input.below(held));
+                    let outcome = if input.below(8) == 0 { Err(Lost) } else { Ok(()) };
+                    let _ = self.bus.completed(self.bus.devices(), token, outcome, &self.host);
                 }
             }
             8 => self.bus.resume(DeviceId(0), &self.host),
