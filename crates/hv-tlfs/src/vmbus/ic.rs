@@ -117,11 +117,15 @@ structs! {
     table STRUCTS, from "Linux 6.12, include/linux/hyperv.h; OpenVMM, hyperv_ic_protocol";
 
     /// The beginning of a pipe's packet.
-    pub struct PipeHeader = "vmbuspipe_hdr", size 8 {
+    pub struct PipeHeader = "vmbuspipe_hdr" ["vmpipe_proto_header"], size 8 {
         /// [`PIPE_PACKET_DATA`].
         packet_type: u32 = 0 "flags",
         /// Length of the rest, in bytes.
         message_size: u32 = 4 "msgsize",
+    }
+    also {
+        "pkt_type" @ 0, 4;
+        "data_size" @ 4, 4;
     }
 
     /// A version of the framework or of a service.

@@ -8,6 +8,8 @@ use std::fs;
 use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::Module;
 use hv_tlfs::abi::{self, Struct};
+use hv_tlfs::vmbus::ic::PipeHeader;
+use hv_tlfs::vmbus::socket::MAX_PAYLOAD;
 
 use hv_setup::cache::Cache;
 use hv_setup::stock::{self, Piece, Stock};
@@ -26,6 +28,8 @@ pub(super) struct Driver {
     kinds: &'static str,
     /// Names with that beginning that are not a kind: of what ends a list of them, or of something else.
     ends: &'static [&'static str],
+    /// Structures of a [`PipeHeader`] and payload, and the constant of the table that is the payload's length.
+    pipes: &'static [(&'static str, &'static str)],
     /// Minimum number of comparisons: fewer mean that nothing was read.
     least: usize,
 }
@@ -44,6 +48,7 @@ pub(super) const STORAGE: Driver = Driver {
     own: ("vmscsi_request", 52),
     kinds: "VSTOR_OPERATION_",
     ends: &["VSTOR_OPERATION_MAXIMUM"],
+    pipes: &[],
     least: 30,
 };
 
@@ -96,6 +101,7 @@ pub(super) const NETWORK: Driver = Driver {
     own: ("nvsp_message", 40),
     kinds: "NVSP_",
     ends: &["NVSP_STAT_MAX", "NVSP_DATAPATH_MAX", "NVSP_SUBCHANNEL_MAX"],
+    pipes: &[],
     least: 190,
 };
 
@@ -113,6 +119,7 @@ pub(super) const KEYBOARD: Driver = Driver {
     own: ("synth_kbd_keystroke", 12),
     kinds: "SYNTH_KBD_",
     ends: &[],
+    pipes: &[],
     least: 13,
 };
 
@@ -132,6 +139,7 @@ pub(super) const MOUSE: Driver = Driver {
     own: ("synthhid_device_info", 49),
     kinds: "SYNTH_HID_",
     ends: &["SYNTH_HID_MAX"],
+    pipes: &[],
     least: 22,
 };
 
@@ -160,6 +168,7 @@ pub(super) const VIDEO: Driver = Driver {
     own: ("synthvid_supported_resolution_resp", 387),
     kinds: "SYNTHVID_",
     ends: &["SYNTHVID_MAX"],
+    pipes: &[],
     least: 50,
 };
 
@@ -196,7 +205,21 @@ pub(super) const BALLOON: Driver = Driver {
         "DM_HOT_ADD",
         "DM_INIT_ERROR",
     ],
+    pipes: &[],
     least: 40,
+};
+
+/// The sockets' transport.
+pub(super) const SOCKETS: Driver = Driver {
+    kernel: Stock::Cloud61,
+    module: "hv_sock.ko",
+    records: &["vmpipe_proto_header"],
+    longer: &[],
+    own: ("hvs_recv_buf", size_of::<PipeHeader>() + MAX_PAYLOAD as usize),
+    kinds: "HVS_",
+    ends: &[],
+    pipes: &[("hvs_recv_buf", "HVS_MTU_SIZE"), ("hvs_send_buf", "HVS_SEND_BUF_SIZE")],
+    least: 6,
 };
 
 /// Compares a driver with the table.
@@ -209,7 +232,7 @@ pub(super) fn compare(driver: &Driver) -> anyhow::Result<()> {
     let module = Module::read(driver.module, packed)?.bytes;
     let types = section(&module, b".BTF").context("the module has no type information")?;
     let types = Types::read(types, driver.own)?;
-    let compared = records(&types, driver)? + kinds(&types, driver)?;
+    let compared = records(&types, driver)? + kinds(&types, driver)? + pipes(&types, driver)?;
     ensure!(compared >= driver.least, "only {compared} places and numbers were compared");
     Ok(())
 }
@@ -219,8 +242,7 @@ fn records(types: &Types<'_>, driver: &Driver) -> anyhow::Result<usize> {
     let mut compared = 0;
     for name in driver.records {
         let ours = abi::structs().find(|row| row.has_name(name)).with_context(|| format!("no {name}"))?;
-        let theirs = types.all.iter().find(|kind| kind.members && types.name(kind.name) == Some(*name));
-        let theirs = theirs.with_context(|| format!("the driver has no {name}"))?;
+        let theirs = types.record(name)?;
         let fits = if driver.longer.contains(name) {
             theirs.size < ours.size && ours.size - theirs.size < 4
         } else {
@@ -269,6 +291,23 @@ fn kinds(types: &Types<'_>, driver: &Driver) -> anyhow::Result<usize> {
         compared += 1;
     }
     Ok(compared)
+}
+
+/// Compares the lengths of packets of a pipe: a header, then the payload, whose maximum length is in the table.
+fn pipes(types: &Types<'_>, driver: &Driver) -> anyhow::Result<usize> {
+    for (name, most) in driver.pipes {
+        let theirs = types.record(name)?;
+        let most = abi::constants().find(|row| row.has_name(most)).with_context(|| format!("no {most}"))?;
+        let (header, payload) = (size_of::<PipeHeader>(), most.value as usize);
+        ensure!(
+            theirs.size == header + payload,
+            "{name} has {} bytes in Linux, here {header} of the header and {payload} of payload",
+            theirs.size
+        );
+        let places: Vec<u32> = theirs.parts.iter().map(|(_, bit)| bit / 8).collect();
+        ensure!(places == [0, header as u32], "{name} has its parts at {places:?} in Linux");
+    }
+    Ok(2 * driver.pipes.len())
 }
 
 /// A structure or an enumeration.
@@ -341,6 +380,12 @@ impl<'m> Types<'m> {
             .find(|base| begin(&all, strings, *base));
         let base = base.with_context(|| format!("no structure of {size_of_own} bytes is {own}"))?;
         Ok(Self { all, strings, base })
+    }
+
+    /// Returns a structure of the module's own.
+    fn record(&self, name: &str) -> anyhow::Result<&Kind> {
+        let found = self.all.iter().find(|kind| kind.members && self.name(kind.name) == Some(name));
+        found.with_context(|| format!("the driver has no {name}"))
     }
 
     /// Returns a name, if it is the module's own.

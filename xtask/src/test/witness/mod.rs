@@ -35,6 +35,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("abi/witness-keyboard", |_| driver::compare(&driver::KEYBOARD)),
         Step::new("abi/witness-mouse", |_| driver::compare(&driver::MOUSE)),
         Step::new("abi/witness-video", |_| driver::compare(&driver::VIDEO)),
+        Step::new("abi/witness-sockets", |_| driver::compare(&driver::SOCKETS)),
         Step::new("abi/witness-balloon", |_| driver::compare(&driver::BALLOON)),
         Step::new("abi/witness-mshv-bindings", mshv::run),
     ]
