@@ -94,7 +94,7 @@ impl Setup {
             deterministic,
             control: false,
             sockets: false,
-            network: guest.network.then(|| Network { forwards: Vec::new(), capture: None }),
+            network: guest.network.then(Network::user),
             gdb: None,
             monitor: false,
             timeout: Some(LIMIT),

@@ -82,10 +82,10 @@ pub(crate) struct Args {
     /// ISO image in a DVD drive; can be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) dvd: Vec<PathBuf>,
-    /// Network card: on QEMU's user network, which needs neither root nor set-up (user), or none. A shell,
-    /// and the command of `hv exec`, find it configured by DHCP. A forward leads from a port of the host, on 127.0.0.1
-    /// without ADDR, to one of the guest
-    #[arg(long, value_name = "none|user[,forward=tcp:[ADDR:]HOST:GUEST]...", default_value = "none")]
+    /// Network card: on QEMU's user network (user), on that of passt, which is installed if it is missing (passt), or
+    /// none. Neither needs root or set-up. A shell, and the command of `hv exec`, find it configured by DHCP. A forward
+    /// leads from a port of the host, on 127.0.0.1 without ADDR, to one of the guest
+    #[arg(long, value_name = "none|user|passt[,forward=tcp:[ADDR:]HOST:GUEST]...", default_value = "none")]
     pub(super) net: NetOption,
     /// Record the frames of the network card in a file for Wireshark and tcpdump, up to 1 GiB
     #[arg(long, value_name = "FILE")]

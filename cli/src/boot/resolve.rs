@@ -110,6 +110,7 @@ impl Judged {
         let of_stock = own.is_none().then_some(of_stock);
         let Programs { hypervisor, qemu, stock } =
             timings::part(programs::PART, || programs::set_up(args, of_stock))?;
+        self.network.as_ref().map_or(Ok(()), Network::set_up)?;
         let (image, kernel) = own.or(stock).context("there is no kernel")?;
         let cpu = cpu(args.cpu.as_deref(), image.page_size)?;
         Ok(Ready { judged: self, hypervisor, qemu, image, kernel, cpu })

@@ -68,6 +68,7 @@ impl Judged {
     fn set_up(self) -> anyhow::Result<Ready> {
         let Programs { hypervisor, qemu, .. } =
             timings::part(programs::PART, || programs::set_up(&self.args, None::<NoStock>))?;
+        self.network.as_ref().map_or(Ok(()), Network::set_up)?;
         let versions = Versions::current(hypervisor.path(), &qemu)?;
         self.folder.about.versions.judge(&versions).with_context(|| self.folder.explain())?;
         Ok(Ready { judged: self, hypervisor, qemu, versions })

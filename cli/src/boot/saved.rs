@@ -5,7 +5,7 @@ use anyhow::ensure;
 use super::args::{Args, MAX_VPS, memory};
 use crate::control::Services;
 use crate::disks::Mode;
-use crate::net::NetOption;
+use crate::net::{Back, NetOption};
 use crate::snapshot::{Options, WITHOUT_PORT};
 
 impl Args {
@@ -43,7 +43,7 @@ impl Args {
             "--net: the machine of the snapshot has no network card; leave --net out"
         );
         let net = match (&self.net, saved.network) {
-            (NetOption::None, true) => NetOption::User(Vec::new()),
+            (NetOption::None, true) => NetOption::Card(Back::User, Vec::new()),
             (given, _) => given.clone(),
         };
         let control = match (&self.control, &self.name) {

@@ -215,7 +215,7 @@ fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> anyh
         deterministic: false,
         control: false,
         sockets: false,
-        network: Some(Network { forwards: Vec::new(), capture: None }),
+        network: Some(Network::user()),
         gdb: None,
         monitor: false,
         timeout: Some(Duration::from_secs(args.timeout.into())),

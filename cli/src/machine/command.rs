@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{DIRECT_START, Settings};
-use crate::net::{Forward, MAC, Network};
+use crate::net::{Back, Forward, MAC, Network};
 use crate::setup::qemu::SANDBOX;
 
 /// The differences between the command line that QEMU gets and the one shown to users: files that QEMU inherits.
@@ -16,6 +16,8 @@ pub(crate) struct Files<'a> {
     pub(crate) control: Option<&'a str>,
     /// The same of the sockets' port.
     pub(crate) sockets: Option<&'a str>,
+    /// Descriptor of passt's other end, which QEMU inherits.
+    pub(crate) passt: Option<&'a str>,
     /// Path of the pipe that QEMU writes the network's frames to.
     pub(crate) capture: Option<&'a str>,
     /// Where QEMU waits for a debugger, in QEMU's notation.
@@ -72,7 +74,7 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
         add(&["-global", "virtio-mmio.force-legacy=false"]);
     }
     if let Some(network) = &settings.network {
-        network_card(network, files.capture, &mut add);
+        network_card(network, files, &mut add);
     }
     for (name, descriptor) in ports {
         let Some(descriptor) = descriptor else { continue };
@@ -109,11 +111,22 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
     let control = settings.control.then_some("CONTROL");
     let sockets = settings.sockets.then_some("SOCKETS");
-    let capture = settings.network.as_ref().and_then(|network| network.capture.as_ref()).map(|_| "CAPTURE");
+    let network = settings.network.as_ref();
+    let capture = network.and_then(|network| network.capture.as_ref()).map(|_| "CAPTURE");
+    let passt = network.filter(|network| network.back == Back::Passt).map(|_| "PASST");
     let monitor = settings.monitor.then_some("MONITOR");
     let gdb = gdb.as_deref();
-    let files =
-        Files { ram: "RAM", backings: &backings, control, sockets, capture, gdb, monitor, incoming: false };
+    let files = Files {
+        ram: "RAM",
+        backings: &backings,
+        control,
+        sockets,
+        passt,
+        capture,
+        gdb,
+        monitor,
+        incoming: false,
+    };
     let mut line = quote(settings.qemu.path.as_os_str());
     for word in arguments(settings, &files, size) {
         line.push(' ');
@@ -122,15 +135,23 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
     line
 }
 
-/// Adds QEMU's user network and its card.
-fn network_card(network: &Network, capture: Option<&str>, add: &mut dyn FnMut(&[&str])) {
-    let mut user = "user,id=net".to_owned();
-    for Forward { address, host, guest } in &network.forwards {
-        user.push_str(&format!(",hostfwd=tcp:{address}:{host}-:{guest}"));
-    }
+/// Adds the card, and what is behind it.
+fn network_card(network: &Network, files: &Files<'_>, add: &mut dyn FnMut(&[&str])) {
+    let net = match (network.back, files.passt) {
+        (Back::Passt, Some(descriptor)) => {
+            format!("stream,id=net,server=off,addr.type=fd,addr.str={descriptor}")
+        }
+        _ => {
+            let mut user = "user,id=net".to_owned();
+            for Forward { address, host, guest } in &network.forwards {
+                user.push_str(&format!(",hostfwd=tcp:{address}:{host}-:{guest}"));
+            }
+            user
+        }
+    };
     let mac = MAC.map(|byte| format!("{byte:02x}")).join(":");
-    add(&["-netdev", &user, "-device", &format!("virtio-net-device,netdev=net,mac={mac}")]);
-    if let Some(capture) = capture {
+    add(&["-netdev", &net, "-device", &format!("virtio-net-device,netdev=net,mac={mac}")]);
+    if let Some(capture) = files.capture {
         add(&["-object", &format!("filter-dump,id=capture,netdev=net,file={capture}")]);
     }
 }
@@ -176,6 +197,7 @@ mod tests {
             backings: &backings,
             control: settings.control.then_some("7"),
             sockets: settings.sockets.then_some("6"),
+            passt: Some("3"),
             capture: settings
                 .network
                 .as_ref()
@@ -264,14 +286,19 @@ mod tests {
     #[test]
     fn a_network_is_the_users_with_a_card_for_the_hypervisor() {
         let network = Network {
+            back: Back::User,
             forwards: vec![Forward { address: [127, 0, 0, 1].into(), host: 2222, guest: 22 }],
             capture: Some(std::sync::Arc::new(tempfile::tempfile().unwrap())),
         };
-        let line = text(&Settings { network: Some(network), ..settings() });
+        let line = text(&Settings { network: Some(network.clone()), ..settings() });
         let card = "-global virtio-mmio.force-legacy=false \
                     -netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22 \
                     -device virtio-net-device,netdev=net,mac=00:15:5d:48:56:01 \
                     -object filter-dump,id=capture,netdev=net,file=/proc/self/fd/5 -kernel";
+        assert!(line.contains(card), "{line}");
+        let line = text(&Settings { network: Some(Network { back: Back::Passt, ..network }), ..settings() });
+        let card =
+            "-netdev stream,id=net,server=off,addr.type=fd,addr.str=3 -device virtio-net-device,netdev=net,";
         assert!(line.contains(card), "{line}");
     }
 

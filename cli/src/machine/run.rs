@@ -18,6 +18,7 @@ use super::keyboard::Keyboard;
 use super::{Backing, Console, Qmp, Ram, Settings, Silence, Sink, Typing, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
+use crate::net::{Network, Passt};
 use crate::process;
 use crate::ui;
 
@@ -178,13 +179,17 @@ impl Running {
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
         let ports = Ports::open(settings)?;
         let descriptors = ports.descriptors();
-        let capture = settings.network.as_ref().and_then(|network| network.capture.as_deref());
+        let network = settings.network.as_ref();
+        let passt = network.and_then(Network::start).transpose()?;
+        let passt_descriptor = passt.as_ref().map(Passt::inherit).transpose()?;
+        let capture = network.and_then(|network| network.capture.as_deref());
         let capture_path = capture.map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
         let files = Files {
             ram: &path,
             backings: &backings,
             control: descriptors[0].as_deref(),
             sockets: descriptors[1].as_deref(),
+            passt: passt_descriptor.as_deref(),
             capture: capture_path.as_deref(),
             gdb: gdb.as_deref(),
             monitor: descriptors[2].as_deref(),

@@ -1,7 +1,8 @@
-//! The guest's network: QEMU's user network, which needs neither root nor any set-up of the host's.
+//! The guest's network: QEMU's user network, or passt. Neither needs root or any set-up of the host's.
 
 mod capture;
 mod option;
+mod passt;
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -11,7 +12,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 
 pub(crate) use capture::Capture;
-pub(crate) use option::{Forward, NetOption};
+pub(crate) use option::{Back, Forward, NetOption};
+pub(crate) use passt::Passt;
 
 /// Address of the guest's card: Microsoft's part, and what is the same on every run.
 pub(crate) const MAC: [u8; 6] = [0x00, 0x15, 0x5d, 0x48, 0x56, 0x01];
@@ -19,9 +21,33 @@ pub(crate) const MAC: [u8; 6] = [0x00, 0x15, 0x5d, 0x48, 0x56, 0x01];
 /// The network of a machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Network {
+    pub(crate) back: Back,
     pub(crate) forwards: Vec<Forward>,
     /// The pipe that QEMU writes the frames to.
     pub(crate) capture: Option<Arc<File>>,
+}
+
+impl Network {
+    /// Returns QEMU's user network without forwarded ports.
+    pub(crate) fn user() -> Self {
+        Self { back: Back::User, forwards: Vec::new(), capture: None }
+    }
+
+    /// Installs the program behind the card, if it is missing.
+    ///
+    /// # Errors
+    /// It cannot be installed here.
+    pub(crate) fn set_up(&self) -> anyhow::Result<()> {
+        if self.back == Back::Passt {
+            Passt::set_up()?;
+        }
+        Ok(())
+    }
+
+    /// Starts the program behind the card; `None` if that is QEMU itself.
+    pub(crate) fn start(&self) -> Option<anyhow::Result<Passt>> {
+        (self.back == Back::Passt).then(|| Passt::start(&self.forwards))
+    }
 }
 
 /// Resolves the options.
@@ -30,18 +56,19 @@ pub(crate) fn open(
     capture: Option<&Path>,
     deterministic: bool,
 ) -> anyhow::Result<(Option<Network>, Option<Capture>)> {
-    let NetOption::User(forwards) = option else {
+    let NetOption::Card(back, forwards) = option else {
         ensure!(capture.is_none(), "--net-capture records a network, and there is none: give --net user too");
         return Ok((None, None));
     };
     ensure!(
         !deterministic,
-        "--net user and --deterministic contradict each other: what comes from a network differs from run to run"
+        "--net and --deterministic contradict each other: what comes from a network differs from run to run"
     );
     forwards.iter().try_for_each(is_free)?;
     let capture = capture.map(Capture::begin).transpose()?;
     let (file, capture) = capture.unzip();
-    Ok((Some(Network { forwards: forwards.clone(), capture: file.map(Arc::new) }), capture))
+    let capture_file = file.map(Arc::new);
+    Ok((Some(Network { back: *back, forwards: forwards.clone(), capture: capture_file }), capture))
 }
 
 /// Checks that a port can be listened on. QEMU, which then does that, says less of why it cannot.

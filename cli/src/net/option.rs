@@ -10,8 +10,17 @@ pub(crate) enum NetOption {
     /// The guest has no network card.
     #[default]
     None,
-    /// A card on QEMU's user network, with ports of the host that lead to the guest's.
-    User(Vec<Forward>),
+    /// A card on a network of the user's, with ports of the host that lead to the guest's.
+    Card(Back, Vec<Forward>),
+}
+
+/// What is behind the guest's card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Back {
+    /// QEMU's user network.
+    User,
+    /// `passt`: the host's own sockets, without address translation in QEMU.
+    Passt,
 }
 
 /// A TCP port of the host that leads to one of the guest's.
@@ -38,7 +47,8 @@ impl FromStr for NetOption {
                 None => Ok(Self::None),
                 Some(word) => Err(format!("'{word}': there is no network to which this could apply")),
             },
-            Some("user") => {
+            Some(word @ ("user" | "passt")) => {
+                let back = if word == "user" { Back::User } else { Back::Passt };
                 let mut forwards: Vec<Forward> = Vec::new();
                 for word in words {
                     let forward = forward(word)?;
@@ -53,9 +63,9 @@ impl FromStr for NetOption {
                     }
                     forwards.push(forward);
                 }
-                Ok(Self::User(forwards))
+                Ok(Self::Card(back, forwards))
             }
-            _ => Err("expected none, or user[,forward=tcp:[ADDR:]HOST:GUEST]...".to_owned()),
+            _ => Err("expected none, or user|passt[,forward=tcp:[ADDR:]HOST:GUEST]...".to_owned()),
         }
     }
 }
@@ -85,10 +95,17 @@ mod tests {
         let parse = str::parse::<NetOption>;
         let forward = |address: [u8; 4], host, guest| Forward { address: address.into(), host, guest };
         assert_eq!(parse("none"), Ok(NetOption::None));
-        assert_eq!(parse("user"), Ok(NetOption::User(vec![])));
+        assert_eq!(parse("user"), Ok(NetOption::Card(Back::User, vec![])));
+        assert_eq!(
+            parse("passt,forward=tcp:8080:80"),
+            Ok(NetOption::Card(Back::Passt, vec![forward([127, 0, 0, 1], 8080, 80)]))
+        );
         assert_eq!(
             parse("user,forward=tcp:2222:22,forward=tcp:0.0.0.0:8080:80"),
-            Ok(NetOption::User(vec![forward([127, 0, 0, 1], 2222, 22), forward([0; 4], 8080, 80)]))
+            Ok(NetOption::Card(
+                Back::User,
+                vec![forward([127, 0, 0, 1], 2222, 22), forward([0; 4], 8080, 80)]
+            ))
         );
         assert_eq!(forward([127, 0, 0, 1], 2222, 22).to_string(), "tcp:127.0.0.1:2222:22");
     }
@@ -100,6 +117,7 @@ mod tests {
             ("bridge", "expected none, or user"),
             ("none,forward=tcp:1:1", "no network"),
             ("user,", "not a known word"),
+            ("passt,forward=tcp:1", "not two ports"),
             ("user,restrict", "not a known word"),
             ("user,forward=udp:53:53", "only tcp"),
             ("user,forward=2222:22", "only tcp"),

@@ -9,6 +9,7 @@ mod hotplug;
 mod input;
 mod memory;
 pub(crate) mod network;
+mod passt;
 mod peers;
 pub(crate) mod programs;
 mod sg3_utils;
@@ -25,6 +26,7 @@ pub(super) fn steps() -> Vec<Step> {
         faults::steps(),
         sockets::steps(),
         network::steps(),
+        passt::steps(),
         peers::steps(),
         sg3_utils::steps(),
         fio::steps(),

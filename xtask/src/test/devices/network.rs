@@ -24,7 +24,7 @@ const LONG: usize = 2_000_003;
 /// Those of a guest whose frames do not all arrive.
 const SHORT: usize = 60_003;
 /// The guest's address, and the host's, on QEMU's user network.
-const GUEST: &str = "10.0.2.15";
+pub(super) const GUEST: &str = "10.0.2.15";
 pub(crate) const HOST: &str = "10.0.2.2";
 /// How long the host waits for the next bytes of a connection that may be lost, before it makes another one.
 const ATTEMPT: Duration = Duration::from_secs(20);
@@ -134,7 +134,7 @@ fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
 }
 
 /// Returns bytes that encode their offsets.
-fn pattern() -> Vec<u8> {
+pub(super) fn pattern() -> Vec<u8> {
     bytes(LONG)
 }
 
@@ -237,7 +237,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
 }
 
 /// Gets a file of the guest's web server.
-fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
     get_within(HUNG, port, path)
 }
 
@@ -300,8 +300,20 @@ pub(super) fn with_ports(
     options: &[&str],
     work: impl FnOnce(u16) -> anyhow::Result<()> + Send,
 ) -> anyhow::Result<Booted> {
+    with_network(context, initrd, server, ("user", ports), options, work)
+}
+
+/// Builds the same guest on one of the networks.
+pub(super) fn with_network(
+    context: &Context,
+    initrd: &Path,
+    server: &Server,
+    (back, ports): (&str, &[(u16, u16)]),
+    options: &[&str],
+    work: impl FnOnce(u16) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<Booted> {
     let (port, initrd) = (free_port()?, initrd.to_string_lossy());
-    let mut net = format!("user,forward=tcp:{port}:80");
+    let mut net = format!("{back},forward=tcp:{port}:80");
     ports.iter().for_each(|(from, to)| net += &format!(",forward=tcp:{from}:{to}"));
     let line = [&["--net", &*net, "--initrd", &*initrd, "--strict=note"], options].concat();
     std::thread::scope(|scope| {

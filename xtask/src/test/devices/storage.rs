@@ -120,23 +120,36 @@ impl Disks {
     }
 }
 
-/// Checks that two runs with disks are the same.
+/// Checks that two runs with disks and utilities are the same: console, report, trace, and what is on the disk.
 fn deterministic(context: &Context) -> anyhow::Result<()> {
-    let run = || -> anyhow::Result<(Booted, Vec<u8>)> {
+    // The report names it.
+    let trace = context.folder()?.join("trace");
+    let run = || -> anyhow::Result<(Booted, Vec<u8>, Vec<u8>)> {
         let disks = Disks::new(context)?;
         let (root, data) = (disks.root.display().to_string(), format!("{},rw", disks.data.display()));
-        let options = ["--disk", &root, "--disk", &data, "--append", ROOT, "--deterministic"];
+        let file = trace.display().to_string();
+        let mut options = vec!["--disk", &root, "--disk", &data, "--append", ROOT, "--deterministic"];
+        options.extend(["--devices", "shutdown,time,heartbeat,kvp,vss,fcopy", "--trace", &file]);
         let booted = context.boot(&options)?;
         booted.ended(Exit::Success, "power-off")?;
         booted.says("disk: all good on 2 processors")?;
+        booted.says("TimeSync IC version 4.0")?;
         disks.check()?;
-        Ok((booted, fs::read(&disks.data)?))
+        Ok((booted, fs::read(&disks.data)?, fs::read(&trace)?))
     };
     let (one, two) = (run()?, run()?);
     let difference = one.0.console.lines().zip(two.0.console.lines()).find(|(one, two)| one != two);
     ensure!(one.0.console == two.0.console, "the consoles differ, first at {difference:?}");
-    ensure!(one.0.json["run_ms"] == two.0.json["run_ms"], "the runs took different times");
+    let difference = one.0.json_text.lines().zip(two.0.json_text.lines()).find(|(one, two)| one != two);
+    ensure!(one.0.json_text == two.0.json_text, "the reports differ, first at {difference:?}");
     ensure!(one.1 == two.1, "the disks differ");
+    let difference = one.2.iter().zip(&two.2).position(|(one, two)| one != two);
+    ensure!(
+        one.2 == two.2,
+        "the traces of {} and {} bytes differ at {difference:?}",
+        one.2.len(),
+        two.2.len()
+    );
     Ok(())
 }
 

@@ -142,5 +142,7 @@ pub(super) const FIELDS: &Reasons = &[
     ),
     ("hv_set_vp_registers_input.*", "the table has the element as hv_register_assoc; names of 7.2 besides"),
     ("hv_get_vp_registers_output.registervalue*", "names of the 2018 patch"),
+    ("vmbuspipe_hdr.pkt_type", "the name of the sockets' transport"),
+    ("vmbuspipe_hdr.data_size", "the name of the sockets' transport"),
     ("hv_hypervisor_version_info.service_version", "the word that holds Linux's two bit fields"),
 ];
