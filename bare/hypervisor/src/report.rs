@@ -8,16 +8,15 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hv_partition::{BusEvent, Event};
-use hv_tlfs::psci;
 use hv_tlfs::register::RegisterName;
-use hv_tlfs::smccc::{ARCH_FEATURES, VENDOR_HYP_UID};
+use hv_tlfs::smccc::VENDOR_HYP_UID;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{ChannelOffer, Guid};
 use hv_vmbus::Traffic;
 use hv_wire::{
-    BootInfo, CallCount, Counted, CrashReport, DEVICE_SLOTS, DeviceReport, ExitKind, Fault, RegisterCount,
-    Report, SERVICE_BUCKETS, SmcccCount, SynicState, Trap, VpReport, one_more,
+    BootInfo, CrashReport, DEVICE_SLOTS, DeviceReport, ExitKind, Fault, Report, SERVICE_BUCKETS, SynicState,
+    Trap, VpReport,
 };
 use zerocopy::IntoBytes as _;
 
@@ -124,12 +123,8 @@ impl VpCounts {
 
     /// Counts the VP's start.
     pub(crate) fn started(&self) {
-        // SAFETY: the reference ends with the function, which calls nothing of this type.
-        let report = unsafe { self.report() };
-        report.started = 1;
-        report.online = 1;
-        // SINTs are masked at reset.
-        report.synic = SynicState { sints: [1 << 16; 16], ..SynicState::default() };
+        // SAFETY: the reference ends with the statement, which calls nothing of this type.
+        unsafe { self.report() }.start();
     }
 
     /// Counts the VP's stop.
@@ -157,39 +152,17 @@ impl VpCounts {
         match *event {
             Event::Hypercall { retry: true, .. } => {}
             Event::Hypercall { control, result, .. } => {
-                // SAFETY: the reference ends with the block, which calls nothing of this type.
-                let report = unsafe { self.report() };
-                let status = result.status().0;
-                match CallCount::slot(&mut report.calls, u32::from(control.code().0)) {
-                    Some(slot) => {
-                        slot.count += 1;
-                        if status != 0 {
-                            one_more(&mut slot.failed);
-                            slot.last_failure = u32::from(status);
-                        }
-                    }
-                    None => one_more(&mut report.counts_lost),
-                }
+                // SAFETY: the reference ends with the statement, which calls nothing of this type.
+                unsafe { self.report() }.hypercall(control.code().0, result.status().0);
             }
-            Event::RegisterGet { name, ref value, .. } => self.register(name.0, |slot| {
-                slot.gets += 1;
-                if value.is_err() {
-                    one_more(&mut slot.failed);
-                }
-            }),
+            Event::RegisterGet { name, ref value, .. } => {
+                // SAFETY: the reference ends with the statement, which calls nothing of this type.
+                unsafe { self.report() }.register_get(name.0, value.is_err());
+            }
             Event::RegisterSet { name, value, status, .. } => {
-                self.register(name.0, |slot| {
-                    slot.sets += 1;
-                    if status.0 != 0 {
-                        one_more(&mut slot.failed);
-                    }
-                });
-                // The numbers of the SynIC's registers, and the one other that is kept. Those of timers, which are
-                // written most, are above all of them.
-                let shown = name.0 < RegisterName::STIMER0_CONFIG.0
-                    && ((name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
-                        || name == RegisterName::GUEST_OS_ID);
-                if shown && status == HvStatus::SUCCESS {
+                // SAFETY: the reference ends with the statement, which calls nothing of this type.
+                unsafe { self.report() }.register_set(name.0, status.0 != 0);
+                if SynicState::shows(name) && status == HvStatus::SUCCESS {
                     self.remember(name, value[0]);
                 }
             }
@@ -201,33 +174,15 @@ impl VpCounts {
         }
     }
 
-    /// Counts an access to a VP register; `access` is given only the slot.
-    #[inline(always)]
-    fn register(&self, name: u32, access: impl FnOnce(&mut RegisterCount)) {
-        // SAFETY: the reference ends with the function, which calls nothing of this type, and neither do the two
-        // callers' closures.
-        let report = unsafe { self.report() };
-        match RegisterCount::slot(&mut report.registers, name) {
-            Some(slot) => access(slot),
-            None => one_more(&mut report.counts_lost),
-        }
-    }
-
     /// Saves the registers that the report shows.
     #[cold]
     #[inline(never)]
     fn remember(&self, name: RegisterName, value: u64) {
-        // SAFETY: the reference ends with the function, which calls nothing of this type.
-        let synic = &mut unsafe { self.report() }.synic;
-        let sint = name.0.wrapping_sub(RegisterName::SINT0.0) as usize;
-        match name {
-            RegisterName::GUEST_OS_ID if value != 0 => report!(guest_os_id = value),
-            RegisterName::SCONTROL => synic.control = value,
-            RegisterName::SIMP => synic.message_page = value,
-            RegisterName::SIEFP => synic.event_flags_page = value,
-            _ if sint < synic.sints.len() => synic.sints[sint] = value,
-            _ => {}
+        if name == RegisterName::GUEST_OS_ID && value != 0 {
+            report!(guest_os_id = value);
         }
+        // SAFETY: the reference ends with the statement, which calls nothing of this type.
+        unsafe { self.report() }.synic.remember(name, value);
     }
 
     /// Counts a call of the firmware's.
@@ -241,19 +196,8 @@ impl VpCounts {
             // There is always a value to store.
             let _ = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         }
-        // SAFETY: the reference ends with the function, which calls nothing of this type.
-        let report = unsafe { self.report() };
-        match SmcccCount::slot(&mut report.smccc, function) {
-            Some(slot) => {
-                one_more(&mut slot.count);
-                // To a caller that asks for features, -1 is an answer.
-                let asks = matches!(function, ARCH_FEATURES | psci::FEATURES);
-                if result == u64::MAX && !asks {
-                    one_more(&mut slot.unknown);
-                }
-            }
-            None => one_more(&mut report.counts_lost),
-        }
+        // SAFETY: the reference ends with the statement, which calls nothing of this type.
+        unsafe { self.report() }.firmware(function, result);
     }
 }
 
@@ -384,11 +328,5 @@ fn crash(vp: usize, control: u64, parameters: &[u64; 5], text: &[u8]) {
     let crash = report_field!(crash);
     // SAFETY: the field is mapped and aligned, and any bytes are valid; the lock makes this the only reference.
     let crash: &mut CrashReport = unsafe { &mut *crash };
-    crash.vp = vp as u32;
-    crash.control = control;
-    crash.parameters = *parameters;
-    let len = text.len().min(crash.text.len());
-    crash.text[..len].copy_from_slice(&text[..len]);
-    crash.text_len = len as u64;
-    one_more(&mut crash.count);
+    crash.report(vp, control, *parameters, text);
 }

@@ -1,5 +1,8 @@
 //! Information that the hypervisor reports to the tool.
 
+use hv_tlfs::psci;
+use hv_tlfs::register::RegisterName;
+use hv_tlfs::smccc::ARCH_FEATURES;
 use hv_trace::{Fault, Trap};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -389,6 +392,114 @@ impl VpReport {
 }
 
 impl VpReport {
+    /// Counts the VP's start.
+    pub fn start(&mut self) {
+        self.started = 1;
+        self.online = 1;
+        // SINTs are masked at reset.
+        self.synic = SynicState { sints: [1 << 16; 16], ..SynicState::default() };
+    }
+
+    /// Counts a hypercall with this status.
+    #[inline(always)]
+    pub fn hypercall(&mut self, code: u16, status: u16) {
+        match CallCount::slot(&mut self.calls, u32::from(code)) {
+            Some(slot) => {
+                slot.count += 1;
+                if status != 0 {
+                    one_more(&mut slot.failed);
+                    slot.last_failure = u32::from(status);
+                }
+            }
+            None => one_more(&mut self.counts_lost),
+        }
+    }
+
+    /// Counts a read of a VP register.
+    #[inline(always)]
+    pub fn register_get(&mut self, name: u32, failed: bool) {
+        self.register(name, |slot| {
+            slot.gets += 1;
+            if failed {
+                one_more(&mut slot.failed);
+            }
+        });
+    }
+
+    /// Counts a write of a VP register.
+    #[inline(always)]
+    pub fn register_set(&mut self, name: u32, failed: bool) {
+        self.register(name, |slot| {
+            slot.sets += 1;
+            if failed {
+                one_more(&mut slot.failed);
+            }
+        });
+    }
+
+    /// Counts an access to a VP register; `access` is given only the slot.
+    #[inline(always)]
+    fn register(&mut self, name: u32, access: impl FnOnce(&mut RegisterCount)) {
+        match RegisterCount::slot(&mut self.registers, name) {
+            Some(slot) => access(slot),
+            None => one_more(&mut self.counts_lost),
+        }
+    }
+
+    /// Counts a call of the firmware's.
+    pub fn firmware(&mut self, function: u32, result: u64) {
+        match SmcccCount::slot(&mut self.smccc, function) {
+            Some(slot) => {
+                one_more(&mut slot.count);
+                // To a caller that asks for features, -1 is an answer.
+                let asks = matches!(function, ARCH_FEATURES | psci::FEATURES);
+                if result == u64::MAX && !asks {
+                    one_more(&mut slot.unknown);
+                }
+            }
+            None => one_more(&mut self.counts_lost),
+        }
+    }
+}
+
+impl SynicState {
+    /// Returns true if the report shows a register: one of the SynIC's, or the guest OS id. The numbers of timers,
+    /// which are written most, are above all of them.
+    #[inline(always)]
+    #[must_use]
+    pub fn shows(name: RegisterName) -> bool {
+        name.0 < RegisterName::STIMER0_CONFIG.0
+            && ((name.0 >> 5 == RegisterName::SINT0.0 >> 5 && name != RegisterName::EOM)
+                || name == RegisterName::GUEST_OS_ID)
+    }
+
+    /// Keeps a value that was written to a register of the SynIC.
+    pub fn remember(&mut self, name: RegisterName, value: u64) {
+        let sint = name.0.wrapping_sub(RegisterName::SINT0.0) as usize;
+        match name {
+            RegisterName::SCONTROL => self.control = value,
+            RegisterName::SIMP => self.message_page = value,
+            RegisterName::SIEFP => self.event_flags_page = value,
+            _ if sint < self.sints.len() => self.sints[sint] = value,
+            _ => {}
+        }
+    }
+}
+
+impl CrashReport {
+    /// Keeps a crash that the guest reported.
+    pub fn report(&mut self, vp: usize, control: u64, parameters: [u64; 5], text: &[u8]) {
+        one_more(&mut self.count);
+        self.vp = vp as u32;
+        self.control = control;
+        self.parameters = parameters;
+        let length = text.len().min(self.text.len());
+        self.text[..length].copy_from_slice(&text[..length]);
+        self.text_len = length as u64;
+    }
+}
+
+impl VpReport {
     /// Counts a broken rule; `number` is its index among the rules. `place` is called for the first occurrence.
     pub fn finding(&mut self, number: usize, value: u64, place: impl FnOnce() -> Place) {
         let Some(slot) = self.findings.get_mut(number) else {
@@ -426,6 +537,51 @@ mod tests {
             (vp.faults[0].count, vp.findings[3].count, vp.faults_lost),
             (u32::MAX, u32::MAX, u32::MAX)
         );
+    }
+
+    #[test]
+    fn calls_and_registers_are_counted_with_their_failures() {
+        let mut vp = VpReport::new_zeroed();
+        vp.start();
+        assert_eq!((vp.started, vp.online, vp.synic.sints), (1, 1, [1 << 16; 16]));
+        vp.hypercall(0x5c, 0);
+        vp.hypercall(0x5c, 0x13);
+        let call = vp.calls.iter().find(|slot| slot.number() == Some(0x5c)).unwrap();
+        assert_eq!((call.count, call.failed, call.last_failure), (2, 1, 0x13));
+        vp.register_get(RegisterName::SCONTROL.0, true);
+        vp.register_set(RegisterName::SCONTROL.0, false);
+        let name = Some(RegisterName::SCONTROL.0);
+        let register = vp.registers.iter().find(|slot| slot.number() == name).unwrap();
+        assert_eq!((register.gets, register.sets, register.failed), (1, 1, 1));
+        for (function, result) in [(ARCH_FEATURES, u64::MAX), (0x8400_0050, u64::MAX), (0x8400_0050, 1)] {
+            vp.firmware(function, result);
+        }
+        let unknown =
+            |function| vp.smccc.iter().find(|slot| slot.number() == Some(function)).unwrap().unknown;
+        assert_eq!((unknown(ARCH_FEATURES), unknown(0x8400_0050)), (0, 1));
+    }
+
+    #[test]
+    fn registers_of_the_synic_are_kept_and_no_others() {
+        let mut synic = SynicState::default();
+        let sint = RegisterName(RegisterName::SINT0.0 + 15);
+        for (name, value) in [(RegisterName::SIMP, 1), (RegisterName::SIEFP, 2), (sint, 3)] {
+            assert!(SynicState::shows(name));
+            synic.remember(name, value);
+        }
+        assert_eq!((synic.message_page, synic.event_flags_page, synic.sints[15]), (1, 2, 3));
+        assert!(SynicState::shows(RegisterName::GUEST_OS_ID));
+        assert!(!SynicState::shows(RegisterName::EOM) && !SynicState::shows(RegisterName::STIMER0_CONFIG));
+    }
+
+    #[test]
+    fn the_last_crash_is_kept() {
+        let mut crash = CrashReport::new_zeroed();
+        crash.report(1, 3, [7; 5], &[b'x'; CRASH_TEXT_BYTES + 1]);
+        assert_eq!((crash.count, crash.text_len), (1, CRASH_TEXT_BYTES as u64));
+        crash.report(0, 4, [8; 5], b"again");
+        assert_eq!((crash.count, crash.vp, crash.control), (2, 0, 4));
+        assert_eq!((&crash.text[..5], crash.text_len), (&b"again"[..], 5));
     }
 
     #[test]
