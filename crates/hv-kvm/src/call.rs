@@ -22,7 +22,8 @@ const HYPERVISOR_OWNER: u32 = 6;
 ///
 /// Yielding functions of other owners by `hvc #0` count as `hvc #1`, and so do other immediates; a control word whose
 /// variable header has 768 to 895 words, which no hypercall takes, counts as a function id.
-pub(crate) const fn immediate(function: u32) -> u16 {
+#[must_use]
+pub const fn immediate(function: u32) -> u16 {
     if function & FAST_CALL != 0 || function >> OWNER_SHIFT & OWNER_MASK == HYPERVISOR_OWNER { 0 } else { 1 }
 }
 

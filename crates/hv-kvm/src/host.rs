@@ -15,26 +15,10 @@ use hv_vmbus::Traffic;
 use crate::helper::Helper;
 use crate::kvm::Vm;
 use crate::layout::Layout;
+use crate::observer::Observer;
 use crate::outcome::RunOutcome;
 use crate::pl011::Pl011;
 use crate::slot::Slot;
-
-/// What the embedder does with what the guest does.
-///
-/// It is called from the threads of the VPs, with locks of the partition held: it must not call the partition, and not
-/// wait for anything that does. It implements [`HostBackend`] for the requests of its devices as well; for a bus whose
-/// devices make none that is [`Never`](hv_partition::Never).
-pub trait Observer: BusObserver + Sync {
-    /// Takes a byte that the guest wrote to its console.
-    fn console(&self, byte: u8) {
-        let _ = byte;
-    }
-
-    /// Observes an event of the hypervisor.
-    fn observe(&self, event: &Event<'_>) {
-        let _ = event;
-    }
-}
 
 /// What the threads of a machine share.
 pub(crate) struct Shared<V: Vm, S> {
@@ -228,5 +212,37 @@ impl<V: Vm, S: Observer + HostBackend<W>, W: Work> HostBackend<W> for Embedder<V
 
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
         self.shared.observer.fail(request, failing)
+    }
+}
+
+// For decorated embedders, which borrow them.
+
+impl<V: Vm, S: Observer> BusObserver for &Embedder<V, S> {
+    fn observe_bus(&self, event: &BusEvent<'_>) {
+        (**self).observe_bus(event);
+    }
+
+    fn sees_packets(&self) -> bool {
+        (**self).sees_packets()
+    }
+
+    fn traffic(&self, device: DeviceId, traffic: &Traffic) {
+        (**self).traffic(device, traffic);
+    }
+
+    fn served(&self, device: DeviceId, time: ReferenceTime) {
+        (**self).served(device, time);
+    }
+}
+
+impl<V: Vm, S: Observer + HostBackend<W>, W: Work> HostBackend<W> for &Embedder<V, S> {
+    fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
+        (**self).start(device, token, request, data)
+    }
+
+    const FAILS: bool = S::FAILS;
+
+    fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
+        (**self).fail(request, failing)
     }
 }

@@ -23,6 +23,7 @@
 //! | `slot` | what other threads ask of a VP: to start, to look at its deadline, to stop |
 //! | `host` | `hv-host`'s embedder |
 //! | `vp` | a VP's thread |
+//! | `observer` | what the embedder hears |
 //! | `machine`, `outcome` | all of it, and how a run ends |
 //!
 //! # Interrupts
@@ -55,6 +56,7 @@ mod layout;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod linux;
 mod machine;
+mod observer;
 mod outcome;
 mod pl011;
 mod register;
@@ -63,12 +65,14 @@ mod slot;
 mod tests;
 mod vp;
 
-pub use host::{Embedder, Observer};
+pub use call::immediate;
+pub use host::Embedder;
 pub use kvm::{Exit, Parts, Vcpu, Vm, Waker};
 pub use layout::Layout;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub use linux::{Error, KvmThread, KvmVcpu, KvmVm, KvmWaker, enter_sandbox};
 pub use machine::Machine;
+pub use observer::{Guest, Observer};
 pub use outcome::RunOutcome;
 pub use register::Register;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use hv_partition::{Partition, RawMutex, Served, VpContext};
+use hv_partition::{BusObserver, Host, Partition, RawMutex, Served, VpContext};
 
 use crate::helper::Helper;
-use crate::host::{Embedder, Observer, Shared, lock};
+use crate::host::{Embedder, Shared, lock};
 use crate::kvm::{Parts, Vm};
+use crate::observer::Observer;
 use crate::outcome::RunOutcome;
 use crate::vp::VpThread;
 
@@ -18,10 +19,8 @@ use crate::vp::VpThread;
 pub struct Machine<V: Vm, S> {
     shared: Arc<Shared<V, S>>,
     vps: Mutex<Vec<V::Vcpu>>,
-    /// The embedder of each VP's thread.
-    own: Vec<Embedder<V, S>>,
-    /// That of all other threads.
-    common: Embedder<V, S>,
+    /// The embedder of each VP's thread, and at the end that of all other threads.
+    embedders: Vec<Embedder<V, S>>,
 }
 
 impl<V: Vm, S> std::fmt::Debug for Machine<V, S> {
@@ -39,14 +38,12 @@ impl<V: Vm, S: Observer> Machine<V, S> {
     /// # Panics
     /// If `parts` has not one helper more than VPs.
     pub fn new(parts: Parts<V>, observer: S) -> io::Result<Self> {
-        let Parts { vm, vps, mut helpers, layout } = parts;
+        let Parts { vm, vps, helpers, layout } = parts;
         assert_eq!(helpers.len(), vps.len() + 1, "a helper for each VP and one for other threads");
-        let last = helpers.split_off(vps.len()).remove(0);
         let shared = Arc::new(Shared::new(vm, vps.len(), layout, observer));
         let embedder = |vcpu| Ok(Embedder::new(Arc::clone(&shared), Helper::new(vcpu, layout.helper_page)?));
-        let own = helpers.into_iter().map(embedder).collect::<io::Result<_>>()?;
-        let common = embedder(last)?;
-        Ok(Self { shared, vps: Mutex::new(vps), own, common })
+        let embedders = helpers.into_iter().map(embedder).collect::<io::Result<_>>()?;
+        Ok(Self { shared, vps: Mutex::new(vps), embedders })
     }
 
     /// Returns the virtual machine.
@@ -64,13 +61,25 @@ impl<V: Vm, S: Observer> Machine<V, S> {
     /// Returns the partition's embedder for threads that are not a VP's: for
     /// [`Partition::completed`](hv_partition::Partition::completed), for example. They share it, and take turns.
     #[must_use]
-    pub const fn embedder(&self) -> &Embedder<V, S> {
-        &self.common
+    pub fn embedder(&self) -> &Embedder<V, S> {
+        &self.embedders[self.embedders.len() - 1]
+    }
+
+    /// Returns the embedders: that of each VP's thread, and at the end that of all other threads. Decorated, as by
+    /// [`Faulty`](hv_partition::Faulty), they are for [`Self::run_as`].
+    #[must_use]
+    pub fn embedders(&self) -> &[Embedder<V, S>] {
+        &self.embedders
     }
 
     /// Types bytes on the guest's console. Returns how many there was room for.
     pub fn input(&self, bytes: &[u8]) -> usize {
         self.shared.uart(|uart| uart.input(bytes))
+    }
+
+    /// Returns the number of typed bytes that the guest has not read.
+    pub fn unread(&self) -> usize {
+        self.shared.uart(|uart| uart.unread())
     }
 
     /// Ends the run, from any thread. Before [`Self::run`] it has that return at once.
@@ -90,16 +99,38 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         S: Send,
         V: Send,
     {
+        self.run_as(&self.embedders, partition, boot)
+    }
+
+    /// Does the same as [`Self::run`] with hosts that decorate [the embedders](Self::embedders), one each.
+    ///
+    /// # Panics
+    /// If the hosts or the partition's VPs are not as many as the machine's, or the machine has run before.
+    pub fn run_as<'h, H, R, B>(
+        &'h self,
+        hosts: &'h [H],
+        partition: &'h Partition<'_, R, B>,
+        boot: &VpContext,
+    ) -> RunOutcome
+    where
+        H: Host + BusObserver + Sync,
+        R: RawMutex + Send + Sync,
+        B: Served<'h, R, H> + Sync,
+        S: Send,
+        V: Send,
+    {
         let vps = std::mem::take(&mut *lock(&self.vps));
         assert!(!vps.is_empty(), "a machine runs once");
         assert_eq!(partition.vp_count(), vps.len(), "the partition and the machine have the same VPs");
-        partition.reset(self.embedder());
+        assert_eq!(hosts.len(), vps.len() + 1, "a host for each VP and one for other threads");
+        partition.reset(&hosts[vps.len()]);
         self.shared.request_start(0, boot);
         thread::scope(|scope| {
-            for ((vp, vcpu), host) in vps.into_iter().enumerate().zip(&self.own) {
+            for ((vp, vcpu), host) in vps.into_iter().enumerate().zip(hosts) {
+                let shared = &*self.shared;
                 let started = thread::Builder::new()
                     .name(format!("vp {vp}"))
-                    .spawn_scoped(scope, move || VpThread { partition, host, vp, vcpu }.run());
+                    .spawn_scoped(scope, move || VpThread { partition, host, shared, vp, vcpu }.run());
                 if let Err(error) = started {
                     self.shared.stop(RunOutcome::Failed { what: "a virtual processor's thread", error });
                 }

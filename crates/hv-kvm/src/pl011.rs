@@ -126,6 +126,11 @@ impl Pl011 {
         taken
     }
 
+    /// Returns the number of received bytes that have not been read.
+    pub(crate) fn unread(&self) -> usize {
+        self.input.len()
+    }
+
     fn flags(&self) -> u32 {
         let full = if self.input.len() >= self.capacity() { flag::RXFF } else { 0 };
         let empty = if self.input.is_empty() { flag::RXFE } else { 0 };
@@ -228,7 +233,7 @@ mod tests {
     fn input_that_is_not_read_is_bounded() {
         let mut uart = Pl011::new();
         assert_eq!(uart.input(&[1; INPUT_BYTES + 1]), INPUT_BYTES);
-        assert_eq!(uart.input(&[1]), 0);
+        assert_eq!((uart.input(&[1]), uart.unread()), (0, INPUT_BYTES));
         uart.read(DR);
         assert_eq!(uart.input(&[1, 2]), 1);
     }

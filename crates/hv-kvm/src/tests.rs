@@ -12,10 +12,10 @@ use hv_tlfs::smccc::HYPERCALL;
 use parking_lot::RawMutex;
 
 use crate::fake::{Access, Cpu, FREQUENCY, FakeVm, RAM};
-use crate::host::Observer;
 use crate::kvm::Exit;
 use crate::layout::Layout;
 use crate::machine::Machine;
+use crate::observer::Observer;
 use crate::outcome::RunOutcome;
 use crate::register::Register;
 

@@ -2,20 +2,22 @@
 
 use std::io;
 
-use hv_partition::{Action, Partition, RawMutex, Served, VpContext};
+use hv_partition::{Action, BusObserver, Host, Partition, RawMutex, Served, VpContext};
 
 use crate::call::{LazyRegisters, immediate};
 use crate::helper::EL1H_MASKED;
-use crate::host::{Embedder, Observer, Shared};
+use crate::host::Shared;
 use crate::inject;
 use crate::kvm::{Exit, Vcpu, Vm};
+use crate::observer::{Observer, Stopped};
 use crate::outcome::RunOutcome;
 use crate::register::Register;
 
 /// A VP in its thread.
-pub(crate) struct VpThread<'h, 'a, R, B, V: Vm, S> {
+pub(crate) struct VpThread<'h, 'a, R, B, V: Vm, S, H> {
     pub(crate) partition: &'h Partition<'a, R, B>,
-    pub(crate) host: &'h Embedder<V, S>,
+    pub(crate) host: &'h H,
+    pub(crate) shared: &'h Shared<V, S>,
     pub(crate) vp: usize,
     pub(crate) vcpu: V::Vcpu,
 }
@@ -28,30 +30,28 @@ enum After {
     Stop,
 }
 
-impl<'h, R, B, V, S> VpThread<'h, '_, R, B, V, S>
+impl<'h, R, B, V, S, H> VpThread<'h, '_, R, B, V, S, H>
 where
     R: RawMutex,
-    B: Served<'h, R, Embedder<V, S>>,
+    B: Served<'h, R, H>,
     V: Vm,
     S: Observer,
+    H: Host + BusObserver,
 {
-    fn shared(&self) -> &'h Shared<V, S> {
-        &self.host.shared
-    }
-
     /// Runs the VP each time that it is started, until the machine stops. An error stops the machine.
     pub(crate) fn run(mut self) {
         if let Err(error) = self.run_to_the_end() {
-            self.shared().stop(RunOutcome::Failed { what: "a virtual processor", error });
+            self.shared.stop(RunOutcome::Failed { what: "a virtual processor", error });
         }
-        self.shared().slots[self.vp].detach();
+        self.shared.slots[self.vp].detach();
     }
 
     fn run_to_the_end(&mut self) -> io::Result<()> {
-        let (shared, vp) = (self.shared(), self.vp);
+        let (shared, vp) = (self.shared, self.vp);
         let slot = &shared.slots[vp];
         let (_thread, waker) = shared.vm.attach(&self.vcpu)?;
         slot.attach(waker);
+        shared.observer.begin_vp(vp);
         let mut again = false;
         while let Some(context) = slot.wait_for_start() {
             if again {
@@ -72,6 +72,7 @@ where
     fn run_until_off(&mut self) -> io::Result<After> {
         loop {
             let exit = self.vcpu.run()?;
+            self.shared.observer.left(self.vp, &exit, &Stopped(&self.vcpu));
             let after = self.serve(exit)?;
             if after != After::Continue {
                 return Ok(after);
@@ -82,13 +83,13 @@ where
     fn serve(&mut self, exit: Exit) -> io::Result<After> {
         match exit {
             Exit::Call { function, smc } => return self.call(function, smc),
-            Exit::Read { address, size } => match self.shared().read(address, size) {
+            Exit::Read { address, size } => match self.shared.read(address, size) {
                 Some(value) => self.vcpu.complete_read(value),
-                None => self.vcpu.inject_external_abort()?,
+                None => self.abort(address)?,
             },
             Exit::Write { address, size, value } => {
-                if self.shared().write(address, size, value).is_none() {
-                    self.vcpu.inject_external_abort()?;
+                if self.shared.write(address, size, value).is_none() {
+                    self.abort(address)?;
                 }
             }
             Exit::NoSyndrome => self.vcpu.inject_external_abort()?,
@@ -104,8 +105,14 @@ where
         Ok(After::Continue)
     }
 
+    /// Answers an access to an address without a device.
+    fn abort(&self, address: u64) -> io::Result<()> {
+        self.shared.observer.absent(self.vp, address, &Stopped(&self.vcpu));
+        self.vcpu.inject_external_abort()
+    }
+
     fn call(&mut self, function: u32, smc: bool) -> io::Result<After> {
-        let Self { partition, host, vp, vcpu } = self;
+        let Self { partition, host, vp, vcpu, .. } = self;
         let immediate = if smc { 0 } else { immediate(function) };
         let mut x = match immediate {
             0 => LazyRegisters::of_function(vcpu, function),
@@ -116,6 +123,7 @@ where
             true => partition.smc(*host, *vp, 0, &mut x),
         };
         x.finish()?;
+        self.shared.observer.called(*vp, &Stopped(&*vcpu));
         match action {
             Action::Resume => {}
             Action::Retry => {
@@ -131,7 +139,7 @@ where
     }
 
     fn end(&self, outcome: RunOutcome) -> After {
-        self.shared().stop(outcome);
+        self.shared.stop(outcome);
         After::Stop
     }
 
@@ -139,7 +147,7 @@ where
     fn interrupted(&mut self) -> After {
         // Before the look at the requests, so that one that comes after it interrupts again.
         self.vcpu.clear_interruption();
-        let shared = self.shared();
+        let shared = self.shared;
         let requests =
             shared.slots[self.vp].take_requests(shared.vm.counter(), shared.vm.counter_frequency());
         if requests.stopped {

@@ -163,6 +163,7 @@ fn kind(file: &OwnedFd) -> Result<FileType, Errno> {
 /// Returns the attributes of a file as the protocol has them.
 pub(crate) fn attributes(stat: &Stat) -> fuse_attr {
     // The kernel gives no number that does not fit: sizes are positive, and times are taken as they are.
+    #[allow(clippy::unnecessary_cast, reason = "the count of links has other bits on other processors")]
     fuse_attr {
         ino: stat.st_ino,
         size: stat.st_size as u64,

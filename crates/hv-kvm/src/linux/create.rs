@@ -26,6 +26,15 @@ use crate::layout::Layout;
 const FORWARDED: [(u32, u32); 3] = [(0, 0x8000_0000), (0x8001_0000, 0x3fff_0000), (0xc001_0000, 0x3fff_0000)];
 
 impl KvmVm {
+    /// Checks that this machine can run a partition: creates a virtual machine with one VP, and drops it.
+    ///
+    /// # Errors
+    /// [`Error`], with what is missing and what to do.
+    pub fn probe() -> Result<(), Error> {
+        const MEMORY: (GuestAddress, usize) = (GuestAddress(0x4000_0000), 2 << 20);
+        Self::create(GuestMemoryMmap::from_ranges(&[MEMORY])?, 1, Layout::VIRT).map(drop)
+    }
+
     /// Creates a virtual machine of guest memory, with this many VPs, and a helper for each of them and for all other
     /// threads. The guest's counter starts at 0.
     ///

@@ -22,6 +22,14 @@ pub struct KvmVm {
     pub(super) frequency: u64,
 }
 
+impl KvmVm {
+    /// Returns what reads the guest's counter, [`Vm::counter`], for as long as it likes.
+    pub fn clock(&self) -> impl Fn() -> u64 + Send + Sync + 'static + use<> {
+        let offset = self.counter_offset;
+        move || counter::now().wrapping_sub(offset)
+    }
+}
+
 impl Vm for KvmVm {
     type Memory = VmMemory<GuestMemoryMmap>;
     type Vcpu = KvmVcpu;
