@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Piece, Stock};
 use crate::setup::{qemu, system, target};
-use crate::ui;
+use crate::{kvm, ui};
 
 /// Report what is installed and cached, and what is missing
 ///
@@ -84,11 +84,13 @@ fn items() -> anyhow::Result<Vec<Item>> {
         Ok(None) => Err(format!("will be added with rustup, else from Debian{when}: target {target}")),
         Err(error) => Err(format!("{error:#}")),
     };
+    let kvm = kvm::probe().map_err(|why| format!("{why:#}"));
     let mut items = vec![
         Item::new("system", false, Ok(format!("{name}{hint}"))),
         Item::new("QEMU", true, qemu),
         Item::new("bare-metal Rust", true, rust(target::TARGET, "")),
         Item::new("Rust for the agent", false, rust(target::LINUX_TARGET, " when `hv exec` needs it")),
+        Item::new("KVM", false, kvm.map(|()| "works: `hv boot --accel kvm` uses it".to_owned())),
     ];
     let pieces = [
         ("kernel 6.12", Piece::Kernel(Stock::Cloud612), true),

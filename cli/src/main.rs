@@ -13,6 +13,7 @@ mod exec;
 mod fat;
 mod image;
 mod kallsyms;
+mod kvm;
 mod machine;
 mod machines;
 mod name;
@@ -66,6 +67,9 @@ enum Command {
     Man(shell::ManArgs),
     #[command(hide = true, name = child::NAME)]
     ExecTied(child::Args),
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    #[command(hide = true, name = kvm::NAME)]
+    Kvm(kvm::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -104,6 +108,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
         Command::ExecTied(args) => child::run(&args),
+        #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+        Command::Kvm(args) => kvm::run(&args),
     }?;
     Ok(exit as u8)
 }

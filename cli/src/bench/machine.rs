@@ -11,7 +11,7 @@ use crate::disks::{Chosen, DiskOption, Disks, Mode};
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{CPU, VIRT, longest};
-use crate::machine::{DIRECT_START, Outcome, Running, Settings, Typing};
+use crate::machine::{DIRECT_START, Emulator, Outcome, Running, Settings, Typing};
 use crate::net::Network;
 use crate::setup::qemu::Qemu;
 use crate::trace::{Collector, Region};
@@ -86,9 +86,11 @@ impl Setup {
         let ram = load::ram(&image, &orders)?;
         ram.write(DIRECT_START, &trampoline(&image))?;
         let settings = Settings {
-            qemu: self.qemu.clone(),
-            hypervisor: hosted.then(|| self.hypervisor.clone()),
-            cpu: CPU.to_owned(),
+            emulator: Some(Emulator {
+                qemu: self.qemu.clone(),
+                hypervisor: hosted.then(|| self.hypervisor.clone()),
+                cpu: CPU.to_owned(),
+            }),
             vps: guest.vps,
             backings,
             deterministic,
@@ -215,6 +217,7 @@ mod tests {
 
     fn outcome(console: &str) -> Outcome {
         Outcome {
+            accel: crate::machine::Accel::Tcg,
             end: crate::machine::End::Timeout,
             report: hv_wire::Report::new_box_zeroed().unwrap(),
             vps: Vec::new(),

@@ -15,7 +15,7 @@ use crate::exit;
 use crate::input::Input;
 use crate::machine::debugger::Address;
 use crate::machine::platform::VIRT;
-use crate::machine::{Begin, Silence, Typing};
+use crate::machine::{Accel, Begin, Silence, Typing};
 use crate::machines::Name;
 use crate::net::NetOption;
 use crate::setup::size::exact;
@@ -116,6 +116,10 @@ pub(crate) struct Args {
     /// Guest memory, in MiB or with a unit (K, M, G); a multiple of 2 MiB
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = memory)]
     pub(super) memory: u64,
+    /// What runs the guest's instructions [default: kvm where it works and serves the options that are given, and
+    /// else tcg]
+    #[arg(long, value_enum)]
+    pub(super) accel: Option<Accel>,
     /// CPU model in QEMU's notation [default: cortex-a72, or cortex-a76 for kernels with 16K pages]
     #[arg(long, value_name = "MODEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(super) cpu: Option<String>,
@@ -245,7 +249,7 @@ Examples:
   cargo hv boot --kernel arch/arm64/boot/Image --initrd initrd.img --append loglevel=7";
 
 /// What a resumed machine has from its snapshot, or cannot have.
-const SAVED: [&str; 28] = [
+const SAVED: [&str; 29] = [
     "kernel",
     "tree",
     "stock",
@@ -261,6 +265,7 @@ const SAVED: [&str; 28] = [
     "append",
     "vps",
     "memory",
+    "accel",
     "cpu",
     "firmware",
     "uuid",

@@ -27,7 +27,7 @@ pub(super) fn about(path: String, container: Option<&'static str>, kernel: &[u8]
 
 /// Builds the guest.
 pub(super) fn build(args: &Args, kernel: Vec<u8>, initrd: Option<Vec<u8>>) -> anyhow::Result<Image> {
-    let platform = platform(args.services().has(Service::Video));
+    let platform = platform(args.accel.unwrap_or_default(), args.services().has(Service::Video));
     let uuid = args.uuid.map_or(Identity::DEFAULT.uuid, uuid::Uuid::into_bytes);
     Ok(hv_machine::build(
         Spec::new(&platform, kernel, seed(args.deterministic)?)

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use zerocopy::IntoBytes as _;
 
 use crate::exit::Exit;
-use crate::machine::Outcome;
+use crate::machine::{Accel, Outcome};
 use crate::output::{self, Folder};
 use crate::report::Summary;
 use crate::ui;
@@ -52,7 +52,11 @@ impl Keep {
             bytes.extend_from_slice(vp.as_bytes());
         }
         self.write("report.bin", &bytes);
-        self.write("qemu-messages.txt", outcome.complaints.as_bytes());
+        let messages = match outcome.accel {
+            Accel::Kvm => "kvm-messages.txt",
+            Accel::Tcg => "qemu-messages.txt",
+        };
+        self.write(messages, outcome.complaints.as_bytes());
     }
 
     /// Returns true if stdout gets the report as JSON.

@@ -7,7 +7,7 @@ use super::keep::Keep;
 use crate::control::Server;
 use crate::disks::Disks;
 use crate::input::Named;
-use crate::machine::{self, Ram, Saved, Settings, Sink};
+use crate::machine::{self, Emulator, Ram, Saved, Settings, Sink};
 use crate::machines::Entry;
 use crate::net::Capture;
 use crate::report::{self, About, Kernel, Known};
@@ -50,8 +50,8 @@ pub(super) struct Plan {
     pub(super) timings: Option<Counter>,
     /// The tag in the report's header, if the report follows the console.
     pub(super) tag: Option<String>,
-    /// The hypervisor's file; it may be a copy that is removed with this value.
-    pub(super) _hypervisor: Named,
+    /// The hypervisor's file, if QEMU runs it; it may be a copy that is removed with this value.
+    pub(super) _hypervisor: Option<Named>,
 }
 
 /// A trace that is recorded.
@@ -79,7 +79,9 @@ impl Plan {
     pub(super) fn record(&mut self, kept: &mut Keep) {
         let about = &self.known.about;
         kept.write("cmdline.txt", format!("{}\n", about.command_line).as_bytes());
-        kept.write("qemu.txt", format!("{}\n", about.qemu.command).as_bytes());
+        if let Some(qemu) = &about.qemu {
+            kept.write("qemu.txt", format!("{}\n", qemu.command).as_bytes());
+        }
         if let Some(entry) = &mut self.entry {
             // A list that lacks it is no reason to end.
             let _ = entry.set_kernel(about.kernel.title());
@@ -88,18 +90,18 @@ impl Plan {
 
     /// Returns the announcement of the run.
     pub(super) fn announcement(&self) -> String {
-        let Settings { vps, cpu, qemu, .. } = &self.settings;
+        let Settings { vps, emulator, .. } = &self.settings;
+        let by = match emulator {
+            Some(Emulator { qemu, cpu, .. }) => format!("{cpu}, QEMU {}", qemu.version),
+            None => "over KVM".to_owned(),
+        };
         let tag = self.tag.as_ref().map_or_else(String::new, |tag| {
             format!("; its report begins with \"report {tag}\", a word that the guest cannot know")
         });
         let name = self.entry.as_ref().filter(|_| self.settings.control);
         let name = name.map_or_else(String::new, |entry| format!(" as {}", entry.name()));
         let verb = if matches!(self.origin, Origin::Saved(..)) { "Resuming" } else { "Booting" };
-        format!(
-            "{verb} {}{name} on {vps} VPs ({cpu}, QEMU {}){tag}",
-            self.known.about.kernel.title(),
-            qemu.version
-        )
+        format!("{verb} {}{name} on {vps} VPs ({by}){tag}", self.known.about.kernel.title())
     }
 }
 
@@ -121,10 +123,11 @@ pub(super) fn known(
         about: About {
             kernel,
             command_line,
-            qemu: report::Qemu {
-                version: settings.qemu.version.clone(),
-                command: machine::command_line(settings, ram_size),
-            },
+            accel: settings.accel(),
+            qemu: settings.emulator.as_ref().map(|emulator| report::Qemu {
+                version: emulator.qemu.version.clone(),
+                command: machine::command_line(settings, emulator, ram_size),
+            }),
             memory_bytes: args.memory,
         },
     }

@@ -13,13 +13,13 @@ use super::image::{self, System};
 use super::plan::{Origin, Plan, Recording, known};
 use super::programs::{self, Programs};
 use super::sources::{self, Given};
-use super::{console, entry, place, stock};
+use super::{accel, console, entry, place, stock};
 use crate::control::Server;
 use crate::disks::Chosen;
 use crate::input::Named;
 use crate::machine::load::ram;
 use crate::machine::platform::{CPU, longest};
-use crate::machine::{Backing, Settings};
+use crate::machine::{Accel, Backing, Emulator, Settings};
 use crate::machines::{Entry, Machines};
 use crate::net::{self, Capture, Network};
 use crate::report::Kernel;
@@ -54,11 +54,10 @@ struct Judged {
 /// A guest whose image is built, and the programs that run it.
 struct Ready {
     judged: Judged,
-    hypervisor: Named,
-    qemu: Qemu,
+    /// The hypervisor, QEMU, and the CPU that it emulates; unless KVM runs the guest.
+    emulator: Option<(Named, Qemu, String)>,
     image: Image,
     kernel: Kernel,
-    cpu: String,
 }
 
 impl Plan {
@@ -74,6 +73,7 @@ impl Judged {
     /// Judges the options, and reads the user's files.
     fn of(args: &Args) -> anyhow::Result<Self> {
         args.judge_actions()?;
+        let args = &Args { accel: Some(accel::choose(args)?), ..args.clone() };
         // A list removes the sockets that killed machines have left.
         let _ = Machines::open().and_then(|machines| machines.list());
         let socket = args.control.as_ref().and_then(Option::as_deref);
@@ -108,34 +108,42 @@ impl Judged {
         let parts = (given.initrd.take(), given.modules.as_deref());
         let of_stock = |kernel, busybox: PathBuf| stock::image(args, &kernel, &busybox, parts);
         let of_stock = own.is_none().then_some(of_stock);
-        let Programs { hypervisor, qemu, stock } =
+        let Programs { emulator, stock } =
             timings::part(programs::PART, || programs::set_up(args, of_stock))?;
         self.network.as_ref().map_or(Ok(()), Network::set_up)?;
         let (image, kernel) = own.or(stock).context("there is no kernel")?;
-        let cpu = cpu(args.cpu.as_deref(), image.page_size)?;
-        Ok(Ready { judged: self, hypervisor, qemu, image, kernel, cpu })
+        let with_cpu =
+            |(hypervisor, qemu)| anyhow::Ok((hypervisor, qemu, cpu(args.cpu.as_deref(), image.page_size)?));
+        let emulator = emulator.map(with_cpu).transpose()?;
+        Ok(Ready { judged: self, emulator, image, kernel })
     }
 }
 
 impl Ready {
     /// Copies, converts and allocates the disks, and loads the guest into its RAM.
     fn place(self) -> anyhow::Result<Plan> {
-        let Self { judged, hypervisor, qemu, image, kernel, cpu } = self;
+        let Self { judged, emulator, image, kernel } = self;
         let Judged { args, control, entry, sockets, orders, trace, disks, network, capture, given } = judged;
         let disks = disks.prepare(uuid(&args))?;
         let boot_info = place::boot_info(&args, &image, &orders, trace, &disks);
-        let programs = (qemu, hypervisor.path().to_owned());
-        let settings =
-            settings(&args, (cpu, disks.backings()?, network), programs, (&image, kernel.version.is_some()));
+        let (hypervisor, emulator) = match emulator {
+            Some((hypervisor, qemu, cpu)) => {
+                let file = Some(hypervisor.path().to_owned());
+                (Some(hypervisor), Some(Emulator { qemu, hypervisor: file, cpu }))
+            }
+            None => (None, None),
+        };
+        let hardware = (emulator, disks.backings()?, network);
+        let settings = settings(&args, hardware, (&image, kernel.version.is_some()));
         let ram = ram(&image, &boot_info)?;
         let cached =
             args.warm.then(|| cached(&args, &settings, &image, &boot_info, ram.size())).transpose()?;
-        let saved_with = match args.unsaved() {
-            Some(why) => Err(why),
-            None => {
-                let versions = Versions::current(hypervisor.path(), &settings.qemu)?;
-                Ok((versions, args.saved(&settings.cpu)))
+        let saved_with = match (args.unsaved(), &hypervisor, &settings.emulator) {
+            (None, Some(hypervisor), Some(Emulator { qemu, cpu, .. })) => {
+                let versions = Versions::current(hypervisor.path(), qemu)?;
+                Ok((versions, args.saved(cpu)))
             }
+            (why, ..) => Err(why.unwrap_or_default()),
         };
         let kernel = Kernel { page_size_bytes: image.page_size, ..kernel };
         let command_line = image.command_line.clone();
@@ -161,7 +169,11 @@ impl Ready {
             origin: cached.map_or(Origin::Boot, Origin::Cached),
             saved_with,
             agent: args.agent.as_ref().map(|_| args.shares as u32),
-            timings: args.timings.then_some(if args.deterministic { Counter::Other } else { Counter::Wall }),
+            timings: args.timings.then_some(match args.accel {
+                Some(Accel::Kvm) => Counter::Other,
+                _ if args.deterministic => Counter::Other,
+                _ => Counter::Wall,
+            }),
             tag: console::tag_for(sink)?,
             _hypervisor: hypervisor,
         })
@@ -171,14 +183,11 @@ impl Ready {
 /// Returns the machine's settings.
 fn settings(
     args: &Args,
-    (cpu, backings, network): (String, Vec<Backing>, Option<Network>),
-    (qemu, hypervisor): (Qemu, PathBuf),
+    (emulator, backings, network): (Option<Emulator>, Vec<Backing>, Option<Network>),
     (image, is_linux): (&Image, bool),
 ) -> Settings {
     Settings {
-        qemu,
-        hypervisor: Some(hypervisor),
-        cpu,
+        emulator,
         vps: args.vps,
         backings,
         deterministic: args.deterministic,

@@ -10,7 +10,7 @@ use super::programs::{self, NoStock, Programs};
 use super::{console, entry, place};
 use crate::control::Server;
 use crate::input::Named;
-use crate::machine::{self, Begin, Settings, Typing};
+use crate::machine::{self, Begin, Emulator, Settings, Typing};
 use crate::machines::Entry;
 use crate::net::{self, Capture, Network};
 use crate::setup::qemu::Qemu;
@@ -66,8 +66,9 @@ impl Judged {
 
     /// Sets up what is missing, and compares it with what saved the machine.
     fn set_up(self) -> anyhow::Result<Ready> {
-        let Programs { hypervisor, qemu, .. } =
+        let Programs { emulator, .. } =
             timings::part(programs::PART, || programs::set_up(&self.args, None::<NoStock>))?;
+        let (hypervisor, qemu) = emulator.context("a machine of a snapshot is QEMU's")?;
         self.network.as_ref().map_or(Ok(()), Network::set_up)?;
         let versions = Versions::current(hypervisor.path(), &qemu)?;
         self.folder.about.versions.judge(&versions).with_context(|| self.folder.explain())?;
@@ -110,7 +111,7 @@ impl Ready {
             agent: None,
             timings: args.timings.then_some(Counter::Other),
             tag: console::tag_for(sink)?,
-            _hypervisor: hypervisor,
+            _hypervisor: Some(hypervisor),
         })
     }
 }
@@ -118,9 +119,11 @@ impl Ready {
 /// Returns the machine's settings, without its disks and network.
 fn settings(args: &Args, cpu: &str, (qemu, hypervisor): (Qemu, &Named), is_linux: bool) -> Settings {
     Settings {
-        qemu,
-        hypervisor: Some(hypervisor.path().to_owned()),
-        cpu: cpu.to_owned(),
+        emulator: Some(Emulator {
+            qemu,
+            hypervisor: Some(hypervisor.path().to_owned()),
+            cpu: cpu.to_owned(),
+        }),
         vps: args.vps,
         backings: Vec::new(),
         deterministic: false,

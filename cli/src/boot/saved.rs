@@ -5,6 +5,7 @@ use anyhow::ensure;
 use super::args::{Args, MAX_VPS, memory};
 use crate::control::Services;
 use crate::disks::Mode;
+use crate::machine::Accel;
 use crate::net::{Back, NetOption};
 use crate::snapshot::{Options, WITHOUT_PORT};
 
@@ -69,6 +70,7 @@ impl Args {
     /// Returns why `hv snapshot` cannot save a machine of these options, if it cannot.
     pub(super) fn unsaved(&self) -> Option<String> {
         let reasons = [
+            (self.accel == Some(Accel::Kvm), "--accel kvm: only a machine of QEMU's can be saved"),
             (self.gdb.is_some(), "--gdb: its breakpoints are QEMU's"),
             (self.trace.is_some(), "--trace: its records are collected while it runs"),
             (self.deterministic, "--deterministic: it counts instructions from its start"),

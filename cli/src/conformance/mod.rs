@@ -26,7 +26,7 @@ use crate::exit::Exit;
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{VIRT, longest};
-use crate::machine::{Backing, End, Outcome, Running, Settings, Typing};
+use crate::machine::{Backing, Emulator, End, Outcome, Running, Settings, Typing};
 use crate::net::{self, Network};
 use crate::setup::qemu::{self, Qemu};
 use crate::setup::{developer, programs, target, value};
@@ -207,9 +207,7 @@ fn disk() -> anyhow::Result<Backing> {
 /// Returns the machine of a shape, with every device that has cases.
 fn settings(args: &Args, qemu: Qemu, hypervisor: PathBuf, shape: &Shape) -> anyhow::Result<Settings> {
     Ok(Settings {
-        qemu,
-        hypervisor: Some(hypervisor),
-        cpu: shape.granule.cpu().to_owned(),
+        emulator: Some(Emulator { qemu, hypervisor: Some(hypervisor), cpu: shape.granule.cpu().to_owned() }),
         vps: shape.vps,
         backings: vec![disk()?],
         deterministic: false,

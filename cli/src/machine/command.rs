@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::{DIRECT_START, Settings};
+use super::{DIRECT_START, Emulator, Settings};
 use crate::net::{Back, Forward, MAC, Network};
 use crate::setup::qemu::SANDBOX;
 
@@ -32,14 +32,19 @@ pub(crate) struct Files<'a> {
 ///
 /// Nothing that a guest could reach is added to what `virt` has by itself: no disk of QEMU's, and never semihosting,
 /// which would give a guest the host's files. A network card of QEMU's is the hypervisor's.
-pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Vec<OsString> {
+pub(crate) fn arguments(
+    settings: &Settings,
+    emulator: &Emulator,
+    files: &Files<'_>,
+    size: u64,
+) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
-    if settings.qemu.sandbox {
+    if emulator.qemu.sandbox {
         add(&["-sandbox", SANDBOX]);
     }
     add(&["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none"]);
-    let el2 = if settings.hypervisor.is_some() { "on" } else { "off" };
+    let el2 = if emulator.hypervisor.is_some() { "on" } else { "off" };
     // With more than one file of memory, each is that of a node. The nodes' memory is one piece, in their order.
     let whole = if settings.backings.is_empty() { ",memory-backend=ram" } else { "" };
     add(&["-machine", &format!("virt,virtualization={el2},gic-version=3{whole}")]);
@@ -59,7 +64,7 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
         let object = format!("memory-backend-file,id=disk{n},size={size},mem-path={path},{share}{readonly}");
         add(&["-object", &object, "-numa", &format!("node,memdev=disk{n}")]);
     }
-    add(&["-cpu", &cpu(&settings.cpu)]);
+    add(&["-cpu", &cpu(&emulator.cpu)]);
     add(&["-smp", &settings.vps.to_string()]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     // The hypervisor handles a guest's reset request; QEMU itself never resets the machine.
@@ -93,7 +98,7 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
     if files.incoming {
         add(&["-incoming", "defer"]);
     }
-    match &settings.hypervisor {
+    match &emulator.hypervisor {
         Some(file) => line.extend(["-kernel".into(), file.clone().into_os_string()]),
         None => add(&["-device", &format!("loader,addr={DIRECT_START:#x},cpu-num=0")]),
     }
@@ -101,7 +106,7 @@ pub(crate) fn arguments(settings: &Settings, files: &Files<'_>, size: u64) -> Ve
 }
 
 /// Returns the command line of a run, as a user would type it.
-pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
+pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, size: u64) -> String {
     let quote = |word: &std::ffi::OsStr| {
         let word = word.to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
@@ -127,8 +132,8 @@ pub(crate) fn command_line(settings: &Settings, size: u64) -> String {
         monitor,
         incoming: false,
     };
-    let mut line = quote(settings.qemu.path.as_os_str());
-    for word in arguments(settings, &files, size) {
+    let mut line = quote(emulator.qemu.path.as_os_str());
+    for word in arguments(settings, emulator, &files, size) {
         line.push(' ');
         line.push_str(&quote(&word));
     }
@@ -171,11 +176,17 @@ mod tests {
     use crate::machine::debugger::Address;
     use crate::setup::qemu::Qemu;
 
-    fn settings() -> Settings {
-        Settings {
+    fn emulator() -> Emulator {
+        Emulator {
             qemu: Qemu { path: PathBuf::from("qemu"), version: "7.2.0".into(), sandbox: true },
             hypervisor: Some(PathBuf::from("/x/hypervisor")),
             cpu: "cortex-a72".into(),
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            emulator: Some(emulator()),
             vps: 2,
             backings: Vec::new(),
             deterministic: false,
@@ -208,7 +219,7 @@ mod tests {
             incoming: false,
         };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
-        let words = arguments(settings, &files, 516 << 20);
+        let words = arguments(settings, settings.emulator.as_ref().unwrap(), &files, 516 << 20);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
@@ -257,7 +268,8 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_hypervisor_differs_in_nothing_else() {
-        let direct = text(&Settings { hypervisor: None, ..settings() });
+        let direct = Some(Emulator { hypervisor: None, ..emulator() });
+        let direct = text(&Settings { emulator: direct, ..settings() });
         let line = text(&settings()).replace("virtualization=on", "virtualization=off");
         assert_eq!(direct, line.replace("-kernel /x/hypervisor", "-device loader,addr=0x40300000,cpu-num=0"));
     }
@@ -335,8 +347,8 @@ mod tests {
 
     #[test]
     fn a_qemu_without_a_sandbox_is_not_asked_for_one() {
-        let mut settings = settings();
-        settings.qemu.sandbox = false;
-        assert!(!text(&settings).contains("sandbox"));
+        let mut without = emulator();
+        without.qemu.sandbox = false;
+        assert!(!text(&Settings { emulator: Some(without), ..settings() }).contains("sandbox"));
     }
 }

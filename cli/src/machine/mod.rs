@@ -1,4 +1,4 @@
-//! The machine: QEMU with the hypervisor at EL2, and its RAM in a file shared with us.
+//! The machine: QEMU with the hypervisor at EL2, or this program over KVM, and its RAM in a file shared with us.
 
 mod backing;
 mod command;
@@ -17,6 +17,8 @@ pub(crate) mod socket;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::net::Network;
 use crate::setup::qemu::Qemu;
 
@@ -33,15 +35,43 @@ pub(crate) use silence::Silence;
 pub(crate) const DIRECT_START: u64 = 0x4030_0000;
 const _: () = assert!(DIRECT_START < hv_wire::platform::GUEST_RAM_BASE);
 
-/// Configuration of the machine.
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Accel {
+    /// This machine's own processors, by Linux KVM: an ARM64 machine with a GICv3, and Linux 6.4 or later
+    Kvm,
+    /// QEMU, which emulates them on any machine
+    #[default]
+    Tcg,
+}
+
+impl Accel {
+    /// Returns the name of the process that is the machine.
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::Kvm => "KVM",
+            Self::Tcg => "QEMU",
+        }
+    }
+}
+
+/// QEMU, with what it emulates.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
+pub(crate) struct Emulator {
     /// The QEMU program and its capabilities.
     pub(crate) qemu: Qemu,
     /// ELF file of the hypervisor. Without one there is no EL2, and CPU 0 starts at EL1 at [`DIRECT_START`].
     pub(crate) hypervisor: Option<PathBuf>,
     /// CPU model with options, in QEMU's notation.
     pub(crate) cpu: String,
+}
+
+/// Configuration of the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// QEMU; without it the machine is one of KVM's.
+    pub(crate) emulator: Option<Emulator>,
     /// Number of CPUs, one per VP.
     pub(crate) vps: u32,
     /// Memory after the machine's RAM, each after the one before.
@@ -64,4 +94,11 @@ pub(crate) struct Settings {
     pub(crate) typing: Typing,
     /// When and how to explain a guest that prints nothing.
     pub(crate) silence: Option<Silence>,
+}
+
+impl Settings {
+    /// Returns what runs the guest's instructions.
+    pub(crate) const fn accel(&self) -> Accel {
+        if self.emulator.is_some() { Accel::Tcg } else { Accel::Kvm }
+    }
 }

@@ -1,9 +1,11 @@
-//! A run: from QEMU's start to its end.
+//! A run: from the start of QEMU, or of this program over KVM, to its end.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,9 +17,10 @@ use super::command::Files;
 use super::console::{Heard, Kept};
 use super::debugger::Door;
 use super::keyboard::Keyboard;
-use super::{Backing, Console, Qmp, Ram, Settings, Silence, Sink, Typing, command};
+use super::{Accel, Backing, Console, Qmp, Ram, Settings, Silence, Sink, Typing, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
+use crate::kvm;
 use crate::net::{Network, Passt};
 use crate::process;
 use crate::ui;
@@ -43,6 +46,8 @@ pub(crate) enum End {
 /// Results of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    /// What the machine was.
+    pub(crate) accel: Accel,
     /// Why it ended.
     pub(crate) end: End,
     /// The hypervisor's report.
@@ -57,7 +62,7 @@ pub(crate) struct Outcome {
     pub(crate) console_left_out: u64,
     /// Why the console log is incomplete.
     pub(crate) log_failed: Option<std::io::Error>,
-    /// QEMU's error output.
+    /// The error output of QEMU, or of the process over KVM.
     pub(crate) complaints: String,
     /// When the tool saw that the hypervisor had recorded the end, after QEMU's start.
     pub(crate) over: Option<Duration>,
@@ -78,9 +83,10 @@ pub(crate) struct Saved {
     pub(crate) sent: Vec<u8>,
 }
 
-/// A running machine. Dropping it ends QEMU.
+/// A running machine. Dropping it ends its process: QEMU, or this program over KVM.
 #[derive(Debug)]
 pub(crate) struct Running {
+    accel: Accel,
     child: Child,
     ram: Ram,
     console: Option<Console>,
@@ -195,20 +201,28 @@ impl Running {
             monitor: descriptors[2].as_deref(),
             incoming,
         };
-        let arguments = command::arguments(settings, &files, ram.size());
+        let (program, arguments) = match &settings.emulator {
+            Some(emulator) => {
+                (emulator.qemu.path.as_path(), command::arguments(settings, emulator, &files, ram.size()))
+            }
+            None => {
+                let words = [kvm::NAME, &path].into_iter().chain(backings.iter().map(String::as_str));
+                (Path::new(child::SELF), words.map(OsString::from).collect())
+            }
+        };
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
         ports.inherit()?;
         if let Some(file) = capture {
             rustix::io::fcntl_setfd(file, FdFlags::empty())?;
         }
-        let mut child = child::tied(&settings.qemu.path, &arguments)
+        let mut child = child::tied(program, &arguments)
             .stdin(if settings.typing == Typing::Nothing { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A process group of its own: Ctrl-C goes only to us, and we shut QEMU down in an orderly way.
             .process_group(0)
             .spawn()
-            .context("cannot start QEMU")?;
+            .with_context(|| format!("cannot start {}", settings.accel().program()))?;
         ram.disinherit()?;
         settings.backings.iter().try_for_each(|backing| backing.inherit(false))?;
         if let Some(file) = capture {
@@ -220,6 +234,7 @@ impl Running {
         let typed = child.stdin.take();
         let [control, sockets, monitor] = ports.0.map(|pair| pair.map(|(ours, _)| ours));
         Ok(Self {
+            accel: settings.accel(),
             child,
             ram,
             console,
@@ -288,6 +303,7 @@ impl Running {
             self.console.take().map(Console::finish).unwrap_or_default();
         let complaints = self.complaints.take().map(process::Reader::finish).unwrap_or_default();
         Ok(Outcome {
+            accel: self.accel,
             end,
             report: self.ram.report()?,
             vps: self.ram.vp_reports(self.vps)?,

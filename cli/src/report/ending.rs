@@ -7,7 +7,7 @@ use hv_wire::{ExitKind, Report};
 
 use super::findings::Finding;
 use crate::exit::Exit;
-use crate::machine::{End, Outcome};
+use crate::machine::{Accel, End, Outcome};
 use crate::process;
 
 /// Determines how the run ended, worst first: if the hypervisor failed, everything else is doubtful, and a guest that
@@ -36,8 +36,10 @@ pub(super) fn judge(outcome: &Outcome) -> (Exit, String) {
             (Exit::Timeout, format!("the time limit was reached after {} s", outcome.wall.as_secs()))
         }
         (Some(ExitKind::Running), End::Exited(status)) => {
-            let reason = last_line(&outcome.complaints).map_or_else(|| unexplained(status), str::to_owned);
-            (Exit::Machine, format!("QEMU ended ({status}) while the guest was running: {reason}"))
+            let reason = last_line(&outcome.complaints)
+                .map_or_else(|| unexplained(outcome.accel, status), str::to_owned);
+            let program = outcome.accel.program();
+            (Exit::Machine, format!("{program} ended ({status}) while the guest was running: {reason}"))
         }
     }
 }
@@ -60,16 +62,18 @@ pub(crate) fn trouble(outcome: &Outcome) -> Option<String> {
 /// Determines why the hypervisor has left no report.
 fn not_started(outcome: &Outcome) -> (Exit, String) {
     let complaint = last_line(&outcome.complaints);
+    let program = outcome.accel.program();
     match (outcome.end, complaint) {
         (End::Interrupted, _) => (Exit::Interrupted, "interrupted".to_owned()),
         // QEMU rejects invalid options before anything runs: an unknown CPU model, too much memory.
         (End::Exited(status), Some(complaint)) => {
-            (Exit::Usage, format!("QEMU did not start the machine ({status}): {complaint}"))
+            (Exit::Usage, format!("{program} did not start the machine ({status}): {complaint}"))
         }
         // It always says why. This is an end that it did not choose, or another program.
-        (End::Exited(status), None) => {
-            (Exit::Machine, format!("QEMU did not start the machine: {}", unexplained(status)))
-        }
+        (End::Exited(status), None) => (
+            Exit::Machine,
+            format!("{program} did not start the machine: {}", unexplained(outcome.accel, status)),
+        ),
         (End::Timeout, complaint) => {
             let complaint = complaint.map_or_else(String::new, |line| format!(": {line}"));
             let seconds = outcome.wall.as_secs();
@@ -78,9 +82,12 @@ fn not_started(outcome: &Outcome) -> (Exit, String) {
     }
 }
 
-/// Describes the end of a QEMU that has printed nothing, and what to do.
-fn unexplained(status: ExitStatus) -> String {
+/// Describes the end of a machine's process that has printed nothing, and what to do.
+fn unexplained(accel: Accel, status: ExitStatus) -> String {
     let end = process::silent(status);
+    if accel == Accel::Kvm {
+        return end;
+    }
     format!("{end}; `--keep DIR` writes its command line to DIR/qemu.txt, to run it by hand")
 }
 

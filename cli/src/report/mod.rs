@@ -16,7 +16,7 @@ use hv_wire::{Report, VpReport};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Exit;
-use crate::machine::Outcome;
+use crate::machine::{Accel, Outcome};
 use crate::symbols::Later;
 use crate::timings::Timings;
 pub(crate) use ending::trouble;
@@ -61,7 +61,10 @@ pub(crate) struct About {
     pub(crate) kernel: Kernel,
     /// The guest's command line, including the tool's additions.
     pub(crate) command_line: String,
-    pub(crate) qemu: Qemu,
+    /// What ran the guest's instructions.
+    pub(crate) accel: Accel,
+    /// `None` if KVM ran them.
+    pub(crate) qemu: Option<Qemu>,
     /// Size of the guest's RAM in bytes.
     pub(crate) memory_bytes: u64,
 }

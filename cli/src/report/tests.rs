@@ -55,6 +55,7 @@ fn outcome(exit: ExitKind) -> Outcome {
     let failing = CallCount::slot(&mut second.calls, 0x5c).unwrap();
     (failing.failed, failing.last_failure) = (3, 18);
     Outcome {
+        accel: Accel::Tcg,
         end: End::Exited(ExitStatus::from_raw(0)),
         report,
         vps: vec![first, second],

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::findings::Finding;
 use super::places::IN_MODULE;
-use super::{Checked, Crash, PlanRule, Summary, Synic, fired};
+use super::{Accel, Checked, Crash, PlanRule, Summary, Synic, fired};
 use crate::setup::size::size;
 use crate::ui::{one_line, printable};
 
@@ -40,6 +40,9 @@ impl Summary {
         writeln!(f, "  exit         {}{time} ({})", self.exit, one_line(&self.explanation))?;
         if self.start != "boot" {
             writeln!(f, "  start        from a {} of the machine, booted before", self.start)?;
+        }
+        if self.about.accel == Accel::Kvm {
+            writeln!(f, "  machine      over KVM")?;
         }
         writeln!(f, "  VPs          {}", self.vps)?;
         writeln!(f, "  detection    {}", self.detection)?;

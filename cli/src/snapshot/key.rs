@@ -12,7 +12,7 @@ use zerocopy::IntoBytes as _;
 
 use super::file::FORMAT;
 use crate::child;
-use crate::machine::{self, Settings};
+use crate::machine::{self, Emulator, Settings};
 use crate::setup::cache::sha256;
 
 /// A key.
@@ -50,25 +50,26 @@ impl Inputs<'_> {
         let program = |path: &Path| {
             sha256(path).with_context(|| format!("cannot read {}", path.display())).map(String::into_bytes)
         };
-        let hypervisor = self.settings.hypervisor.as_deref().context("a machine without a hypervisor")?;
+        let emulator = self.settings.emulator.as_ref().context("a machine without QEMU")?;
+        let hypervisor = emulator.hypervisor.as_deref().context("a machine without a hypervisor")?;
         // The image was made by this tool, and so will the answers to the guest be.
-        let programs = [Path::new(child::SELF), &self.settings.qemu.path, hypervisor];
+        let programs = [Path::new(child::SELF), &emulator.qemu.path, hypervisor];
         let programs = programs.map(program).into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(self.with(&programs))
+        Ok(self.with(emulator, &programs))
     }
 
     /// Returns the key of a machine with programs of these digests.
-    fn with(&self, programs: &[Vec<u8>]) -> Key {
+    fn with(&self, emulator: &Emulator, programs: &[Vec<u8>]) -> Key {
         // Where a copy of the hypervisor lies does not matter.
-        let settings = Settings { hypervisor: Some(PathBuf::from("HYPERVISOR")), ..self.settings.clone() };
-        let line = OsString::from(machine::command_line(&settings, self.ram_size));
+        let emulator = Emulator { hypervisor: Some(PathBuf::from("HYPERVISOR")), ..emulator.clone() };
+        let line = OsString::from(machine::command_line(self.settings, &emulator, self.ram_size));
         // The host's time is used by a service alone, which such a machine does not have.
         let orders = BootInfo { host_time: 0, ..*self.orders };
         let Image { segments, entry, x0, page_size: _, command_line } = self.image;
         let mut sum = Sum(Sha256::new());
         sum.add(&FORMAT.to_le_bytes());
         programs.iter().for_each(|program| sum.add(program));
-        sum.add(settings.qemu.version.as_bytes());
+        sum.add(emulator.qemu.version.as_bytes());
         sum.add(line.as_bytes());
         sum.add(format!("{:?}", self.firmware).as_bytes());
         sum.add(orders.as_bytes());
@@ -104,9 +105,11 @@ mod tests {
 
     fn settings() -> Settings {
         Settings {
-            qemu: Qemu { path: "/usr/bin/qemu".into(), version: "7.2".into(), sandbox: true },
-            hypervisor: Some("/x/hypervisor".into()),
-            cpu: "cortex-a72".into(),
+            emulator: Some(Emulator {
+                qemu: Qemu { path: "/usr/bin/qemu".into(), version: "7.2".into(), sandbox: true },
+                hypervisor: Some("/x/hypervisor".into()),
+                cpu: "cortex-a72".into(),
+            }),
             vps: 2,
             backings: Vec::new(),
             deterministic: false,
@@ -137,7 +140,8 @@ mod tests {
         let mut programs = vec![b"tool".to_vec(), b"qemu".to_vec(), b"hypervisor".to_vec()];
         change(&mut settings, &mut image, &mut orders, &mut programs);
         let (settings, image, orders) = (&settings, &image, &orders);
-        Inputs { settings, ram_size: 516 << 20, image, firmware: Firmware::Acpi, orders }.with(&programs)
+        Inputs { settings, ram_size: 516 << 20, image, firmware: Firmware::Acpi, orders }
+            .with(settings.emulator.as_ref().unwrap(), &programs)
     }
 
     #[test]
@@ -145,20 +149,24 @@ mod tests {
         let same = key(|_, _, _, _| {});
         assert_eq!(same, key(|_, image, _, _| image.segments[1].1 = b"other seed".to_vec()));
         assert_eq!(same, key(|_, _, orders, _| orders.host_time = 7));
-        assert_eq!(same, key(|settings, _, _, _| settings.hypervisor = Some("copy".into())));
+        assert_eq!(same, key(|settings, _, _, _| qemu(settings).hypervisor = Some("copy".into())));
         assert_eq!(same, key(|settings, _, _, _| settings.timeout = Some(std::time::Duration::from_secs(1))));
         assert_eq!(same.name().len(), 32);
+    }
+
+    fn qemu(settings: &mut Settings) -> &mut Emulator {
+        settings.emulator.as_mut().unwrap()
     }
 
     #[test]
     fn every_input_has_its_part_in_the_key() {
         let keys = [
             key(|_, _, _, _| {}),
-            key(|settings, _, _, _| settings.cpu.push_str(",pmu=off")),
+            key(|settings, _, _, _| qemu(settings).cpu.push_str(",pmu=off")),
             key(|settings, _, _, _| settings.vps = 3),
-            key(|settings, _, _, _| settings.qemu.version.push('1')),
-            key(|settings, _, _, _| settings.qemu.path = "/opt/qemu".into()),
-            key(|settings, _, _, _| settings.qemu.sandbox = false),
+            key(|settings, _, _, _| qemu(settings).qemu.version.push('1')),
+            key(|settings, _, _, _| qemu(settings).qemu.path = "/opt/qemu".into()),
+            key(|settings, _, _, _| qemu(settings).qemu.sandbox = false),
             key(|_, image, _, _| image.segments[0].1[0] = b'K'),
             key(|_, image, _, _| image.segments[0].0 += 4096),
             key(|_, image, _, _| image.segments.push((0x5000_0000, b"initrd".to_vec()))),
@@ -177,7 +185,8 @@ mod tests {
         }
         let (settings, image, orders) = (&settings(), &image(), &BootInfo::new_zeroed());
         let inputs = Inputs { settings, ram_size: 516 << 20, image, firmware: Firmware::Acpi, orders };
-        assert_ne!(inputs.with(&[]), Inputs { firmware: Firmware::Both, ..inputs }.with(&[]));
-        assert_ne!(inputs.with(&[]), Inputs { ram_size: 518 << 20, ..inputs }.with(&[]));
+        let with = |inputs: Inputs<'_>| inputs.with(settings.emulator.as_ref().unwrap(), &[]);
+        assert_ne!(with(inputs), with(Inputs { firmware: Firmware::Both, ..inputs }));
+        assert_ne!(with(inputs), with(Inputs { ram_size: 518 << 20, ..inputs }));
     }
 }

@@ -93,7 +93,8 @@ fn age(stat: &str, uptime: &str) -> Option<Duration> {
 pub(crate) enum Counter {
     /// All, from QEMU's start on.
     Wall,
-    /// Other things than the wall's time since QEMU's start: it counts instructions, or the machine is a saved one.
+    /// Other things than the wall's time since QEMU's start: it counts instructions, or the machine is a saved one, or
+    /// one over KVM.
     Other,
 }
 

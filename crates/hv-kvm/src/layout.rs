@@ -45,7 +45,7 @@ impl Layout {
     /// Number of interrupts: 16 SGIs, 16 PPIs, 32 SPIs.
     pub const INTIDS: u32 = 64;
     /// Maximum number of VPs: their redistributors end before the UART.
-    pub const MAX_VPS: usize = 64;
+    pub const MAX_VPS: usize = 120;
 
     /// Returns the address at which a write makes an interrupt pending, and the value to write. The VP is ignored for
     /// an SPI. `None` if there is no such interrupt.

@@ -1,0 +1,115 @@
+//! What runs the guest's instructions: KVM of this machine, or QEMU.
+
+use anyhow::{Context as _, bail};
+
+use super::args::Args;
+use crate::machine::Accel;
+use crate::net::NetOption;
+use crate::{kvm, ui};
+
+/// Chooses what was asked for, or else KVM where it works and serves all options.
+///
+/// # Errors
+/// KVM was asked for, and does not work here, or does not serve an option that is given.
+pub(super) fn choose(args: &Args) -> anyhow::Result<Accel> {
+    match args.accel {
+        Some(Accel::Tcg) => Ok(Accel::Tcg),
+        Some(Accel::Kvm) => {
+            if let Some(why) = qemus(args).or_else(|| unserved(args)) {
+                bail!("--accel kvm: {why}; leave it out, or give --accel tcg");
+            }
+            kvm::probe().context("--accel kvm")?;
+            Ok(Accel::Kvm)
+        }
+        None if qemus(args).is_some() => Ok(Accel::Tcg),
+        None => Ok(chosen(kvm::probe().err().map(|why| format!("{why:#}")), unserved(args))),
+    }
+}
+
+/// Chooses by why KVM does not work here, if so, and what it does not serve.
+fn chosen(broken: Option<String>, unserved: Option<String>) -> Accel {
+    match broken.or(unserved) {
+        None => Accel::Kvm,
+        Some(why) => {
+            // On other machines nobody expects it.
+            if cfg!(target_arch = "aarch64") {
+                ui::note(&format!("QEMU emulates the guest, which takes longer than KVM: {why}"));
+            }
+            Accel::Tcg
+        }
+    }
+}
+
+/// Returns which of the options is about QEMU, if one is.
+fn qemus(args: &Args) -> Option<String> {
+    let options = [
+        (args.cpu.is_some(), "--cpu"),
+        (args.deterministic, "--deterministic"),
+        (args.gdb.is_some(), "--gdb"),
+        (args.qemu.is_some(), "--qemu"),
+        (args.hypervisor.is_some(), "--hypervisor"),
+        (args.from.is_some(), "--from"),
+    ];
+    let option = options.iter().find(|(is_given, _)| *is_given)?.1;
+    Some(format!("{option} is about a machine of QEMU's"))
+}
+
+/// Returns which of the options is not served over KVM, if one is not.
+fn unserved(args: &Args) -> Option<String> {
+    let options = [
+        (args.agent.is_some(), "hv exec"),
+        (args.net != NetOption::None, "--net"),
+        (args.net_capture.is_some(), "--net-capture"),
+        (args.control.is_some(), "--control"),
+        (args.name.is_some(), "--name"),
+        (args.vsock.is_some(), "--vsock"),
+        (args.devices.is_some(), "--devices"),
+        (args.loopback, "--loopback"),
+    ];
+    let option = options.iter().find(|(is_given, _)| *is_given)?.1;
+    Some(format!("{option} is not served over KVM yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kvm_does_not_serve_is_named() {
+        let why = |words: &str| {
+            let args = Args::of_words(words);
+            qemus(&args).or_else(|| unserved(&args))
+        };
+        assert_eq!(
+            why("--vps 4 --memory 1G --run crash --firmware dt --json x --strict --trace x --inject lost=18"),
+            None
+        );
+        assert_eq!(why("--vsock a").as_deref(), Some("--vsock is not served over KVM yet"));
+        assert_eq!(why("--cpu max").as_deref(), Some("--cpu is about a machine of QEMU's"));
+        for option in ["--name x", "--control", "--net user", "--vsock x", "--loopback", "--gdb", "--from x"]
+        {
+            assert!(why(option).is_some(), "{option}");
+        }
+    }
+
+    #[test]
+    fn kvm_is_chosen_where_it_works_and_serves_everything() {
+        let why = || Some("why".to_owned());
+        assert_eq!(chosen(None, None), Accel::Kvm);
+        assert_eq!([chosen(why(), None), chosen(None, why())], [Accel::Tcg; 2]);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_chosen_or_refused() {
+        assert_eq!(choose(&Args::of_words("--accel tcg")).unwrap(), Accel::Tcg);
+        assert_eq!(choose(&Args::of_words("--cpu max")).unwrap(), Accel::Tcg);
+        let refused = |words: &str| format!("{:#}", choose(&Args::of_words(words)).unwrap_err());
+        assert_eq!(
+            refused("--accel kvm --loopback"),
+            "--accel kvm: --loopback is not served over KVM yet; leave it out, or give --accel tcg"
+        );
+        if cfg!(not(target_arch = "aarch64")) {
+            assert!(refused("--accel kvm").contains("ARM64 Linux alone"), "{}", refused("--accel kvm"));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A disk: a file.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+use hv_devices::storage::{Failure, Piece};
+use hv_partition::GuestMemory;
+use rustix::fs::FallocateFlags;
+
+/// Bytes of a block.
+const BLOCK: usize = 512;
+/// Bytes that are written at a time where a block is written repeatedly.
+const STEP: usize = 64 << 10;
+
+/// A disk's file.
+pub(super) struct Disk {
+    file: File,
+    size: u64,
+}
+
+impl Disk {
+    /// Makes one of a file and its number of bytes.
+    pub(super) const fn new(file: File, size: u64) -> Self {
+        Self { file, size }
+    }
+
+    /// Carries out a piece of a command's work. `data` are addresses and lengths in guest memory.
+    pub(super) fn carry_out(
+        &self,
+        piece: &Piece,
+        data: &[(u64, u64)],
+        memory: &impl GuestMemory,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        if piece.extent().is_some_and(|(_, end)| end > self.size) {
+            return Err(Failure::Target);
+        }
+        let medium = |_: io::Error| Failure::Medium;
+        match *piece {
+            Piece::Read { offset, len } => {
+                room(buffer, data, len)?;
+                self.file.read_exact_at(buffer, offset).map_err(medium)?;
+                let mut rest = &buffer[..];
+                for &(address, len) in data {
+                    let (part, after) = rest.split_at(len as usize);
+                    memory.write(address, part).map_err(|_| Failure::Target)?;
+                    rest = after;
+                }
+                Ok(())
+            }
+            Piece::Write { offset, len, durable } => {
+                room(buffer, data, len)?;
+                collect(buffer, data, memory)?;
+                self.file.write_all_at(buffer, offset).map_err(medium)?;
+                if durable { self.file.sync_data().map_err(medium) } else { Ok(()) }
+            }
+            Piece::Flush => self.file.sync_data().map_err(medium),
+            Piece::Fill { offset, len, .. } => {
+                room(buffer, data, BLOCK as u64)?;
+                collect(buffer, data, memory)?;
+                if buffer.iter().all(|byte| *byte == 0) {
+                    return self.clear(offset, len).map_err(medium);
+                }
+                self.fill(offset, len, &buffer.repeat(STEP / BLOCK)).map_err(medium)
+            }
+            Piece::Clear { offset, len } => self.clear(offset, len).map_err(medium),
+            _ => Err(Failure::Target),
+        }
+    }
+
+    /// Writes bytes repeatedly.
+    fn fill(&self, mut offset: u64, mut len: u64, bytes: &[u8]) -> io::Result<()> {
+        while len > 0 {
+            let part = len.min(bytes.len() as u64);
+            self.file.write_all_at(&bytes[..part as usize], offset)?;
+            (offset, len) = (offset + part, len - part);
+        }
+        Ok(())
+    }
+
+    /// Makes a range read as zeros: without blocks, where the file system can.
+    fn clear(&self, offset: u64, len: u64) -> io::Result<()> {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        if len == 0 || rustix::fs::fallocate(&self.file, hole, offset, len).is_ok() {
+            return Ok(());
+        }
+        self.fill(offset, len, &[0; STEP])
+    }
+}
+
+/// Makes room for the data of a request, which has this many bytes.
+fn room(buffer: &mut Vec<u8>, data: &[(u64, u64)], len: u64) -> Result<(), Failure> {
+    if data.iter().map(|(_, len)| len).sum::<u64>() != len {
+        return Err(Failure::Target);
+    }
+    buffer.resize(len as usize, 0);
+    Ok(())
+}
+
+/// Reads the data of a request.
+fn collect(buffer: &mut [u8], data: &[(u64, u64)], memory: &impl GuestMemory) -> Result<(), Failure> {
+    let mut rest = buffer;
+    for &(address, len) in data {
+        let (part, after) = rest.split_at_mut(len as usize);
+        memory.read(address, part).map_err(|_| Failure::Target)?;
+        rest = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hv_memory::testing::Memory;
+
+    use super::*;
+
+    const RAM: u64 = 0x4000_0000;
+    const SIZE: u64 = 1 << 20;
+
+    /// Carries out a piece with data in two parts of guest memory.
+    fn carry_out(disk: &Disk, piece: Piece, len: u64, memory: &Memory) -> Result<(), Failure> {
+        let data = [(RAM + 0x800, len / 2), (RAM + 0x4000, len - len / 2)];
+        disk.carry_out(&piece, if len == 0 { &[] } else { &data }, memory, &mut Vec::new())
+    }
+
+    fn disk() -> (Disk, File, Memory) {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(SIZE).unwrap();
+        (Disk::new(file.try_clone().unwrap(), SIZE), file, Memory::new(RAM, 0x10000))
+    }
+
+    fn bytes(file: &File, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn data_goes_between_the_file_and_its_parts_in_memory() {
+        let (disk, file, memory) = disk();
+        memory.write(RAM + 0x800, &[1; 512]).unwrap();
+        memory.write(RAM + 0x4000, &[2; 512]).unwrap();
+        assert!(
+            carry_out(&disk, Piece::Write { offset: 4096, len: 1024, durable: true }, 1024, &memory).is_ok()
+        );
+        assert_eq!(bytes(&file, 4096, 1024), [[1; 512], [2; 512]].concat());
+        file.write_all_at(&[3; 1024], 0).unwrap();
+        assert!(carry_out(&disk, Piece::Read { offset: 0, len: 1024 }, 1024, &memory).is_ok());
+        let mut part = [0; 513];
+        memory.read(RAM + 0x4000, &mut part).unwrap();
+        assert_eq!((part[0], part[511], part[512]), (3, 3, 0));
+        assert!(carry_out(&disk, Piece::Flush, 0, &memory).is_ok());
+    }
+
+    #[test]
+    fn blocks_are_written_repeatedly_and_cleared() {
+        let (disk, file, memory) = disk();
+        memory.write(RAM + 0x800, &[7; 256]).unwrap();
+        memory.write(RAM + 0x4000, &[8; 256]).unwrap();
+        let len = 3 * STEP as u64 + 512;
+        assert!(carry_out(&disk, Piece::Fill { offset: 512, len, unmap: false }, 512, &memory).is_ok());
+        let found = bytes(&file, 0, len as usize + 1024);
+        assert_eq!((found[511], found[512], found[1023], found[512 + len as usize - 1]), (0, 7, 8, 8));
+        assert_eq!(found[512 + len as usize], 0);
+        assert!(carry_out(&disk, Piece::Clear { offset: 1024, len: 512 }, 0, &memory).is_ok());
+        assert_eq!(bytes(&file, 1023, 514), [vec![8], vec![0; 512], vec![7]].concat());
+        disk.fill(0, SIZE, &[9; STEP]).unwrap();
+        memory.write(RAM + 0x800, &[0; 256]).unwrap();
+        memory.write(RAM + 0x4000, &[0; 256]).unwrap();
+        assert!(carry_out(&disk, Piece::Fill { offset: 0, len: SIZE, unmap: true }, 512, &memory).is_ok());
+        assert!(bytes(&file, 0, SIZE as usize).iter().all(|byte| *byte == 0));
+        assert_eq!(file.metadata().unwrap().len(), SIZE);
+    }
+
+    #[test]
+    fn nothing_behind_the_end_and_nothing_outside_memory_is_reached() {
+        let (disk, file, memory) = disk();
+        file.set_len(2 * SIZE).unwrap();
+        for piece in [
+            Piece::Read { offset: SIZE - 512, len: 1024 },
+            Piece::Write { offset: SIZE, len: 1024, durable: false },
+            Piece::Read { offset: u64::MAX, len: 1024 },
+            // Fewer bytes than the request has data.
+            Piece::Read { offset: 0, len: 512 },
+        ] {
+            assert_eq!(carry_out(&disk, piece, 1024, &memory), Err(Failure::Target), "{piece:?}");
+        }
+        let outside = [(RAM + 0xfe00, 1024)];
+        let read = Piece::Read { offset: 0, len: 1024 };
+        assert_eq!(disk.carry_out(&read, &outside, &memory, &mut Vec::new()), Err(Failure::Target));
+        file.set_len(512).unwrap();
+        assert_eq!(carry_out(&disk, read, 1024, &memory), Err(Failure::Medium));
+    }
+}

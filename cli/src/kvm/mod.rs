@@ -1,0 +1,57 @@
+//! The machine over KVM: a process of its own, this program again, as QEMU is one.
+//!
+//! It is told of its guest and tells of it in the same way as the hypervisor at EL2: by the boot information and the
+//! reports in the machine's RAM, which is a file that the tool holds open. So all that the tool does before a run,
+//! beside it and after it is the same; and the process confines itself to the system calls of a run before the guest's
+//! first instruction.
+//!
+//! | file | what |
+//! |---|---|
+//! | `accounts` | the report, from the partition's events |
+//! | `rings` | the trace, in rings that the tool reads |
+//! | `hearer` | what hears of the guest: those two, the strict mode's judge, injected faults |
+//! | `devices`, `disks`, `disk` | VMBus's devices; the disks among them, and the file of one |
+//! | `faults` | injected faults that have a time |
+//! | `machine` | the process: memory, partition, console, the end |
+
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod accounts;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod devices;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod disk;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod disks;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod faults;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod hearer;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod machine;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod rings;
+
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+pub(crate) use machine::{Args, run};
+
+/// Name of the command: like no other, so that it is never suggested for a mistyped one.
+pub(crate) const NAME: &str = "__kvm";
+
+/// Checks that KVM of this machine can run a partition.
+///
+/// # Errors
+/// What is missing, and what to do.
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+pub(crate) fn probe() -> anyhow::Result<()> {
+    Ok(hv_kvm::KvmVm::probe()?)
+}
+
+/// Checks that KVM of this machine can run a partition: it cannot.
+///
+/// # Errors
+/// What is missing.
+#[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
+pub(crate) fn probe() -> anyhow::Result<()> {
+    let (system, processor) = (std::env::consts::OS, std::env::consts::ARCH);
+    anyhow::bail!("KVM runs ARM64 guests on ARM64 Linux alone, and this is {processor} {system}")
+}
