@@ -1,4 +1,7 @@
-//! The partition over KVM: on QEMU's machine, stock Linux is the host, and `hv-kvm`'s programs run guests there.
+//! The partition over KVM: on QEMU's machine, stock Linux is the host, and `hv-kvm`'s programs and the tool run guests
+//! there.
+
+mod tool;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -21,6 +24,9 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("kvm/boot", boot).slow(),
         Step::new("kvm/conformance", conformance).slow(),
         Step::new("kvm/unit", unit).slow(),
+        Step::new("kvm/tool", tool::boot).slow(),
+        Step::new("kvm/tool-disk", tool::disk).slow(),
+        Step::new("kvm/tool-ends", tool::ends).slow(),
     ]
 }
 
@@ -29,6 +35,8 @@ const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs devtmpfs /dev
+export HOME=/root PATH=/bin
+/bin/busybox --install /bin
 run() {
     echo \"host: runs $*\"
     \"$@\"
@@ -50,14 +58,9 @@ struct Program {
 /// Checks that a guest connects to VMBus and powers off, that its processors go off and on again, and that it can
 /// crash.
 fn boot(context: &Context) -> anyhow::Result<()> {
-    let (kernel, busybox) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
-    let vmbus = kernel.modules.iter().find(|file| file.to_string_lossy().contains("hv_vmbus.ko"));
-    let vmbus = Module::read("hv_vmbus.ko", read(vmbus.context("the stock kernel has no hv_vmbus.ko")?)?)?;
-    let programs = [
-        Program { name: "boot", content: built(&["--example", "boot"])? },
-        Program { name: "Image", content: read(&kernel.image)? },
-        Program { name: "initrd", content: initrd::stock(&read(&busybox)?, &[vmbus], None)? },
-    ];
+    let [image, initrd] = guest()?;
+    let programs =
+        [Program { name: "boot", content: built("hv-kvm", &["--example", "boot"])? }, image, initrd];
     let script = "run /boot /Image /initrd 1
 run /boot /Image /initrd 2 hv.run=hotplug,poweroff
 run /boot /Image /initrd 2 hv.run=crash panic=1
@@ -106,7 +109,7 @@ const PASSED: usize = 470;
 fn conformance(context: &Context) -> anyhow::Result<()> {
     let guest = programs::build(&target::prepare()?, "guest")?;
     let programs = [
-        Program { name: "suite", content: built(&["--example", "suite"])? },
+        Program { name: "suite", content: built("hv-kvm", &["--example", "suite"])? },
         Program { name: "guest", content: read(&guest)? },
     ];
     let options = "rt.granule=4k conformance.loopback=1 conformance.crash=1";
@@ -138,7 +141,7 @@ fn conformance(context: &Context) -> anyhow::Result<()> {
 
 /// Runs the crate's own tests on the host: those of its tests that are for its target alone run nowhere else.
 fn unit(context: &Context) -> anyhow::Result<()> {
-    let programs = [Program { name: "unit", content: built(&["--tests"])? }];
+    let programs = [Program { name: "unit", content: built("hv-kvm", &["--tests"])? }];
     let console = host(context, "run /unit\n", &programs)?;
     for text in ["linux::sandbox::tests::", "test result: ok", "host: status 0"] {
         ensure!(console.contains(text), "expected {text:?}:\n{console}");
@@ -146,13 +149,37 @@ fn unit(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds a program of the crate for the host.
-fn built(options: &[&str]) -> anyhow::Result<Vec<u8>> {
+/// Returns the stock kernel and its initramfs for a guest of the host's.
+fn guest() -> anyhow::Result<[Program; 2]> {
+    let (kernel, busybox) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
+    let vmbus = kernel.modules.iter().find(|file| file.to_string_lossy().contains("hv_vmbus.ko"));
+    let vmbus = Module::read("hv_vmbus.ko", read(vmbus.context("the stock kernel has no hv_vmbus.ko")?)?)?;
+    Ok([
+        Program { name: "Image", content: read(&kernel.image)? },
+        Program { name: "initrd", content: initrd::stock(&read(&busybox)?, &[vmbus], None)? },
+    ])
+}
+
+/// Returns the stock kernel's initramfs with these of its modules.
+fn with_modules(names: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let cache = Cache::open()?;
+    let (_, busybox) = stock::kernel(&cache, Stock::Cloud612)?;
+    let folder = stock::drivers(&cache, Stock::Cloud612)?;
+    let module = |name: &&str| {
+        let file = folder.join(format!("{name}.ko.xz"));
+        Module::read(&format!("{name}.ko"), read(&file)?).with_context(|| format!("{}", file.display()))
+    };
+    let modules = names.iter().map(module).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(initrd::stock(&read(&busybox)?, &modules, None)?)
+}
+
+/// Builds a program of a package for the host.
+fn built(package: &str, options: &[&str]) -> anyhow::Result<Vec<u8>> {
     target::prepare_for(LINUX_TARGET)?;
     // As in bare/.cargo: the standard library's own start files and C library are linked, and no C compiler is needed.
     let linker = format!("target.{LINUX_TARGET}.linker='rust-lld'");
     let options = [options, &["--target", LINUX_TARGET, "--config", &linker]].concat();
-    read(&developer::package(&sources::checkout()?, "hv-kvm", &options)?)
+    read(&developer::package(&sources::checkout()?, package, &options)?)
 }
 
 /// Runs the host with a script until it powers off, and returns its console.
@@ -182,7 +209,7 @@ fn initrd_of(
     programs: &[Program],
 ) -> anyhow::Result<PathBuf> {
     let mut archive = Archive::new();
-    ["bin", "dev", "proc", "sys"].into_iter().try_for_each(|folder| archive.dir(folder))?;
+    ["bin", "dev", "proc", "root", "sys", "tmp"].into_iter().try_for_each(|folder| archive.dir(folder))?;
     archive.character_device("dev/console", 5, 1)?;
     archive.file("bin/busybox", 0o755, busybox)?;
     archive.file("init", 0o755, [INIT, script, END].concat().as_bytes())?;

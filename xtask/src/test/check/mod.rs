@@ -24,6 +24,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("check/fmt", |_| fmt()),
         Step::new("check/lint-tables", |_| lint_tables()),
         Step::new("check/clippy", |_| clippy()),
+        Step::new("check/arm64-host", |_| arm64_host()),
         Step::new("check/doc", |_| doc()),
         Step::new("check/msrv", |_| msrv()),
         Step::new("check/licences", |_| licences::check()),
@@ -172,6 +173,22 @@ fn clippy() -> anyhow::Result<()> {
         interrupt::check()?;
         part.cargo(&["clippy", "--keep-going"], &["--", "-D", "warnings"], &environment)
     })
+}
+
+/// Checks that the tool builds for ARM64 hosts, where it has its machine over KVM, and that Clippy finds nothing there.
+fn arm64_host() -> anyhow::Result<()> {
+    let toolchain = target::prepare_for(LINUX_TARGET)?;
+    if !toolchain.arguments.is_empty() {
+        ui::note(&format!(
+            "the tool is not checked for {LINUX_TARGET}: {} has no clippy",
+            toolchain.description
+        ));
+        return Ok(());
+    }
+    let options =
+        vec!["--package", "hv-cli", "--no-default-features", "--all-targets", "--target", LINUX_TARGET];
+    let part = Part { folder: sources::checkout()?, options, toolchain: Some(toolchain) };
+    part.cargo(&["clippy"], &["--", "-D", "warnings"], &[])
 }
 
 /// Checks that the documentation builds without a warning: no link is broken.
