@@ -186,6 +186,7 @@ fn zeroed<T: FromZeros>() -> Box<T> {
 mod tests {
     use hv_partition::Convention;
     use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
+    use hv_tlfs::vmbus::Version;
     use zerocopy::FromBytes as _;
 
     use super::*;
@@ -230,6 +231,12 @@ mod tests {
         accounts.fault(0, Fault::Address, 0x10, || Place::at(4));
         accounts.finding(0, 3, (9, 2), Place::at(8));
         accounts.rules_fired([0, 5].into_iter());
+        let contact = |version, accepted| {
+            let event = hv_vmbus::Event::Contact { version: Version(version), accepted, vp: 0 };
+            accounts.bus_event(&BusEvent::Server(event));
+        };
+        contact(0x5_0003, true);
+        contact(0x6_0000, false);
         let mut traffic = Traffic::default();
         (traffic.packets_in, traffic.bytes_in, traffic.requests) = (2, 3, 1);
         accounts.traffic(1, &traffic);
@@ -237,7 +244,8 @@ mod tests {
         accounts.served(1, ReferenceTime(5));
         let (run, [first, second]) = published(&accounts).unwrap();
         assert_eq!((run.magic, run.exit, run.start_counter), (Report::MAGIC, ExitKind::Running as u32, 1));
-        assert_eq!((run.guest_os_id, run.crash.count, run.crash.vp), (7, 1, 1));
+        assert_eq!((run.guest_os_id, run.vmbus_version), (7, 0x5_0003));
+        assert_eq!((run.crash.count, run.crash.vp), (1, 1));
         assert_eq!((first.started, first.faults[0].value, first.faults[0].place.pc), (0, 0x10, 4));
         let device = run.devices[1];
         assert_eq!(

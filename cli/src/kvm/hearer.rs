@@ -16,9 +16,9 @@ use hv_trace::{Trap, What};
 use hv_vmbus::Traffic;
 use hv_wire::platform::MAX_VPS;
 use hv_wire::{Fault, PLAN_RULES, Place};
-use rustix::io::Errno;
 
 use super::accounts::{Accounts, lock};
+use super::console::Console;
 use super::devices;
 use super::disks::Disks;
 use super::rings::Rings;
@@ -41,6 +41,7 @@ thread_local! {
 /// What hears of the guest.
 pub(super) struct Hearer {
     pub(super) accounts: Accounts,
+    pub(super) console: Console,
     pub(super) disks: Disks,
     /// In a traced run.
     pub(super) rings: Option<Rings>,
@@ -126,8 +127,7 @@ fn short(place: &Place) -> (u64, [u64; 3]) {
 
 impl Observer for Hearer {
     fn console(&self, byte: u8) {
-        // The tool reads all that comes. Without it this process ends, too.
-        while let Err(Errno::INTR) = rustix::io::write(std::io::stdout(), &[byte]) {}
+        self.console.push(byte);
     }
 
     fn observe(&self, event: &Event<'_>) {

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::accounts::{Accounts, Part, lock};
+use super::console::Console;
 use super::devices::{self, BUS};
 use super::disks::{Disks, WORKERS};
 use super::faults;
@@ -107,6 +108,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             thread::sleep(PERIOD);
         }
     })?;
+    beside("console", move || machine.observer().console.work(write))?;
     beside("keyboard", move || keyboard(machine))?;
     let boot = VpContext::at(info.entry, info.entry_x0);
     let outcome = match &machine.observer().injector {
@@ -128,6 +130,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     };
     let kind = kind(outcome)?;
+    machine.observer().console.finish();
     machine.observer().settle(|| Place::at(0));
     machine.observer().accounts.end(kind, machine.vm().counter());
     publish();
@@ -192,7 +195,7 @@ fn hearer(
         (injector, [const { AtomicU64::new(0) }; PLAN_RULES])
     });
     let accounts = Accounts::begin(info.vps as usize, vm.counter_frequency(), vm.counter());
-    Ok(Hearer { accounts, disks, rings, judge, injector })
+    Ok(Hearer { accounts, console: Console::default(), disks, rings, judge, injector })
 }
 
 /// Reads the boot information.
@@ -211,6 +214,17 @@ fn boot_info(file: &File) -> anyhow::Result<Box<BootInfo>> {
 fn beside(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
     let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work);
     thread.map(drop).with_context(|| format!("cannot start the thread {name}"))
+}
+
+/// Writes the guest's output to standard output. The tool reads all that comes; without it this process ends, too.
+fn write(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match rustix::io::write(std::io::stdout(), bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// Types what comes on standard input, as fast as the guest takes it. What it has not taken stays where the tool sees

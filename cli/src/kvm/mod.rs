@@ -8,6 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `accounts` | the report, from the partition's events |
+//! | `console` | the guest's output |
 //! | `rings` | the trace, in rings that the tool reads |
 //! | `hearer` | what hears of the guest: those two, the strict mode's judge, injected faults |
 //! | `devices`, `disks`, `disk` | VMBus's devices; the disks among them, and the file of one |
@@ -16,6 +17,8 @@
 
 #[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
 mod accounts;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod console;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod devices;
 #[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]

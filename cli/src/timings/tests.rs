@@ -4,7 +4,7 @@ use std::process::ExitStatus;
 use zerocopy::FromZeros as _;
 
 use super::*;
-use crate::machine::End;
+use crate::machine::{Accel, End};
 
 const LOG: &str = "[    0.000000] Booting Linux\r\n[    0.100000] one\r\nno time\r\n\
     [    0.350000] \u{1b}[31mtwo\r\n[    0.355000] Run /init as init process\r\n\
@@ -18,6 +18,7 @@ fn outcome() -> Outcome {
     report.counter_frequency = 1000;
     (report.start_counter, report.end_counter) = (100, 2500);
     Outcome {
+        accel: Accel::Tcg,
         end: End::Exited(ExitStatus::from_raw(0)),
         report,
         vps: Vec::new(),

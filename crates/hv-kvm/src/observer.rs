@@ -11,7 +11,8 @@ use crate::register::Register;
 /// wait for anything that does. It implements [`HostBackend`](hv_partition::HostBackend) for the requests of its
 /// devices as well; for a bus whose devices make none that is [`Never`](hv_partition::Never).
 pub trait Observer: BusObserver + Sync {
-    /// Takes a byte that the guest wrote to its console.
+    /// Takes a byte that the guest wrote to its console. Collect them: a system call for each slows the guest down by
+    /// its time, and by that of whoever reads.
     fn console(&self, byte: u8) {
         let _ = byte;
     }
