@@ -27,6 +27,7 @@ use super::devices::{self, BUS};
 use super::disks::{Disks, WORKERS};
 use super::faults;
 use super::hearer::Hearer;
+use super::loopback;
 use super::rings::Rings;
 use crate::exit::Exit;
 
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     config.hypervisor.profile =
         Profile::by_number(info.profile).with_context(|| format!("there is no profile {}", info.profile))?;
     let states: Vec<Vp<RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
-    let partition = Partition::new(config.hypervisor, Box::leak(states.into()), &[], &BUS);
+    let partition = Partition::new(config.hypervisor, Box::leak(states.into()), loopback::ports(info), &BUS);
     let partition: &'static _ = Box::leak(Box::new(partition));
 
     let memory: &'static _ = Box::leak(Box::new((own, vp_reports)));

@@ -13,6 +13,7 @@
 //! | `hearer` | what hears of the guest: those two, the strict mode's judge, injected faults |
 //! | `devices`, `disks`, `disk` | VMBus's devices; the disks among them, and the file of one |
 //! | `faults` | injected faults that have a time |
+//! | `loopback` | connections that lead back to the guest |
 //! | `machine` | the process: memory, partition, console, the end |
 
 #[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
@@ -29,6 +30,8 @@ mod disks;
 mod faults;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod hearer;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod loopback;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod machine;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]

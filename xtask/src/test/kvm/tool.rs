@@ -60,7 +60,7 @@ echo 'json: end'
 /hv trace /boot.trace >/lines
 echo \"calls: $(grep -c HVCALL_ /lines) of $(grep -c 'Vmbus version' /lines) lines\"
 run $boot --append hv.run=crash --quiet
-run $boot --accel kvm --loopback
+run $boot --accel kvm --net user
 mv /dev/kvm /dev/away
 run $boot --accel kvm
 ";
@@ -82,7 +82,7 @@ run $boot --accel kvm
             ],
         ),
         (crash, &["exit         crash", "crash reported by VP", "sysrq triggered crash", "host: status 3"]),
-        (refused, &["--accel kvm: --loopback is not served over KVM yet", "host: status 2"]),
+        (refused, &["--accel kvm: --net is not served over KVM yet", "host: status 2"]),
         (without, &["--accel kvm: cannot open /dev/kvm", "host: status 2"]),
     ] {
         for text in texts {
