@@ -41,6 +41,7 @@ mod services;
 mod share;
 mod signals;
 mod snapshot;
+mod soak;
 mod traced;
 mod uefi;
 mod warm;
@@ -96,6 +97,7 @@ fn steps() -> Vec<Step> {
     steps.extend(exec::steps());
     steps.extend(warm::steps());
     steps.extend(snapshot::steps());
+    steps.extend(soak::steps());
     steps.extend(own_system::steps());
     steps.extend(share::steps());
     steps.extend(ci::steps());

@@ -37,7 +37,7 @@ impl Compared {
         let others = differ.then(|| [named(earlier.versions()), named(now.versions())]);
         let mut result = Self { changed: Vec::new(), compared: 0, tolerance, others };
         for row in &now.figures {
-            let varies = |group| matches!(group, Group::WallBoot | Group::LinuxDrivers);
+            let varies = |group| matches!(group, Group::WallBoot | Group::LargeBoot | Group::LinuxDrivers);
             if lines::find(&row.name).is_some_and(|line| varies(line.group)) {
                 continue;
             }

@@ -19,6 +19,8 @@ pub(super) enum Group {
     VirtualBoot,
     /// The same by the host's clock.
     WallBoot,
+    /// The same with 64 GiB of RAM.
+    LargeBoot,
 }
 
 impl Group {
@@ -171,6 +173,9 @@ pub(super) const LINES: &[Line] = &[
     .target(1.1),
     line("boot-wall-ms", "the same boot by the host's clock", Group::WallBoot, "ms"),
     line("boot-wall-direct-ms", "without the hypervisor", Group::WallBoot, "ms"),
+    line("boot-large", "boot with 64 GiB of RAM by the host's clock", Group::LargeBoot, "times")
+        .limit(1.0)
+        .target(1.05),
     line("boot-processor", "processor time of QEMU for that boot", Group::WallBoot, "times").limit(1.0),
     line("boot-processor-ms", "the same in milliseconds", Group::WallBoot, "ms"),
 ];

@@ -1,14 +1,14 @@
 //! Boots of the stock kernel to its first user process, with and without the hypervisor: the same kernel, initramfs,
 //! firmware tables and QEMU.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use hv_machine::Firmware;
 use hv_machine::initrd::{Archive, Module};
 
 use super::Figure;
-use super::machine::{self, Guest, Setup};
+use super::machine::{self, Guest, MEMORY, Setup};
 use super::programs;
 use crate::boot::modules::Modules;
 use crate::setup::cache::Cache;
@@ -21,20 +21,14 @@ const APPEND: &str = "console=ttyAMA0 quiet nokaslr cryptomgr.notests panic=-1";
 /// The drivers of disk and network card; what they depend on comes with them.
 const MODULES: [&str; 3] = ["hv_storvsc", "sd_mod", "hv_netvsc"];
 
+/// RAM of the largest machine that is measured.
+const LARGE: u64 = 64 << 30;
+
 /// Boots in virtual time, and `wall` times in wall-clock time.
 pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> anyhow::Result<Vec<Figure>> {
     let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
     let init = std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?;
-    let guest = Guest {
-        kernel: kernel.image,
-        initrd: Some(archive(&init, &[])?),
-        append: APPEND.to_owned(),
-        vps: 1,
-        firmware: Firmware::Acpi,
-        disk: false,
-        network: false,
-        observed: false,
-    };
+    let guest = stock_guest(kernel.image, archive(&init, &[])?);
     let observed = Guest { observed: true, ..guest.clone() };
     let boot = |hosted, deterministic| boot(setup, &guest, hosted, deterministic);
     let task = ui::Task::quiet("Booting Linux");
@@ -65,6 +59,36 @@ pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> an
     Ok(figures)
 }
 
+/// Boots a machine with 64 GiB of RAM, with and without the hypervisor, in wall-clock time.
+pub(super) fn large(setup: &Setup, init: &Path, runs: u32) -> anyhow::Result<Vec<Figure>> {
+    let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
+    let init = std::fs::read(init).with_context(|| format!("cannot read {}", init.display()))?;
+    let guest = Guest { memory: LARGE, ..stock_guest(kernel.image, archive(&init, &[])?) };
+    let task = ui::Task::quiet("Booting Linux with 64 GiB");
+    let [mut with, mut without] = [Took::MAX; 2];
+    for number in 1..=runs {
+        task.say(format!("Booting Linux with 64 GiB, {number} of {runs}"));
+        with = with.min(boot(setup, &guest, true, false)?);
+        without = without.min(boot(setup, &guest, false, false)?);
+    }
+    Ok(vec![("boot-large", with.counted as f64 / without.counted as f64)])
+}
+
+/// Returns the stock kernel with this initramfs, on one VP.
+fn stock_guest(kernel: PathBuf, initrd: Vec<u8>) -> Guest {
+    Guest {
+        kernel,
+        initrd: Some(initrd),
+        append: APPEND.to_owned(),
+        vps: 1,
+        memory: MEMORY,
+        firmware: Firmware::Acpi,
+        disk: false,
+        network: false,
+        observed: false,
+    }
+}
+
 /// Counts what requests take in the stock kernel, by the program `cost-init`.
 pub(super) fn drivers(setup: &Setup, init: &Path) -> anyhow::Result<Vec<Figure>> {
     let cache = Cache::open()?;
@@ -77,6 +101,7 @@ pub(super) fn drivers(setup: &Setup, init: &Path) -> anyhow::Result<Vec<Figure>>
         initrd: Some(archive(&init, &modules)?),
         append: APPEND.to_owned(),
         vps: 1,
+        memory: MEMORY,
         firmware: Firmware::Acpi,
         disk: true,
         network: true,

@@ -17,7 +17,8 @@ use crate::setup::qemu::Qemu;
 use crate::trace::{Collector, Region};
 use crate::{interrupt, report};
 
-const MEMORY: u64 = 512 << 20;
+/// Bytes of RAM of a machine whose measurement does not depend on it.
+pub(super) const MEMORY: u64 = 512 << 20;
 /// The network card's address, a local one.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Bytes of the trace's rings, and of the records that are kept, as `hv boot` has them.
@@ -40,6 +41,8 @@ pub(super) struct Guest {
     pub(super) initrd: Option<Vec<u8>>,
     pub(super) append: String,
     pub(super) vps: u32,
+    /// Bytes of its RAM.
+    pub(super) memory: u64,
     pub(super) firmware: Firmware,
     /// It has a disk.
     pub(super) disk: bool,
@@ -52,12 +55,12 @@ pub(super) struct Guest {
 impl Setup {
     /// Boots a guest to its end: with or without the hypervisor, in counted instructions or wall-clock time.
     pub(super) fn boot(&self, guest: &Guest, hosted: bool, deterministic: bool) -> anyhow::Result<Outcome> {
-        let kernel = Input::from(&*guest.kernel).read("kernel", longest(MEMORY))?;
+        let kernel = Input::from(&*guest.kernel).read("kernel", longest(guest.memory))?;
         let mut image = hv_machine::build(
             Spec::new(&VIRT, kernel, [0x5a; RNG_SEED_LEN])
                 .with_initrd(guest.initrd.clone())
                 .with_append(&*guest.append)
-                .with_memory(MEMORY)
+                .with_memory(guest.memory)
                 .with_vps(guest.vps)
                 .with_firmware(guest.firmware)
                 .with_vmbus_intid(VMBUS_INTID)
@@ -67,12 +70,13 @@ impl Setup {
             take_identity(&mut image)?;
         }
         // For messages and events that the guest sends to itself.
-        let mut orders = BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, guest.vps, MEMORY) };
+        let mut orders =
+            BootInfo { flags: BootFlags::LOOPBACK, ..load::orders(&image, guest.vps, guest.memory) };
         if guest.network {
             orders.flags |= BootFlags::NETWORK;
             orders.mac[..MAC.len()].copy_from_slice(&MAC);
         }
-        let behind = load::end_of_own(guest.vps, MEMORY);
+        let behind = load::end_of_own(guest.vps, guest.memory);
         let trace = guest.observed.then_some(Region { base: behind, size: TRACE, vps: guest.vps });
         if let Some(Region { base, size, .. }) = trace {
             orders.flags |= BootFlags::STRICT | BootFlags::TRACE;

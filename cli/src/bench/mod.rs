@@ -200,6 +200,9 @@ fn measure(
         let wall = if needs(Group::WallBoot) { args.runs } else { 0 };
         figures.extend(linux::run(setup, &init, needs(Group::VirtualBoot), wall)?);
     }
+    if needs(Group::LargeBoot) {
+        figures.extend(linux::large(setup, &bare::build(toolchain, "bench-init")?, args.runs)?);
+    }
     figures.retain(|(name, _)| args.choice.wants(name));
     Ok(figures)
 }

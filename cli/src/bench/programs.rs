@@ -9,7 +9,7 @@ use elf::endian::LittleEndian;
 use hv_machine::Firmware;
 
 use super::lines::{self, Group};
-use super::machine::{self, Guest, Setup};
+use super::machine::{self, Guest, MEMORY, Setup};
 use super::{Choice, Figure};
 use crate::machine::Outcome;
 
@@ -74,8 +74,17 @@ fn boot(setup: &Setup, program: &Path, group: Group, append: &str) -> anyhow::Re
     let vps = if matches!(group, Group::OneVp | Group::Network | Group::Drivers) { 1 } else { 8 };
     let disk = matches!(group, Group::OneVp | Group::Drivers);
     let network = matches!(group, Group::Network | Group::Drivers);
-    let guest =
-        Guest { kernel: program.into(), initrd: None, append, vps, firmware, disk, network, observed: false };
+    let guest = Guest {
+        kernel: program.into(),
+        initrd: None,
+        append,
+        vps,
+        memory: MEMORY,
+        firmware,
+        disk,
+        network,
+        observed: false,
+    };
     setup.boot(&guest, true, true)
 }
 

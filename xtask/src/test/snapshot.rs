@@ -35,7 +35,7 @@ const PROGRAM: &str = "secret=kept; n=0; (while :; do n=$((n + 1)); echo $n > /n
 const WORD: &str = "$(echo 1 > /proc/sys/vm/drop_caches; head -c 5 /dev/sda)";
 
 /// A run of `hv boot` whose guest has a shell that reads the run's stdin.
-struct Shell<'c> {
+pub(super) struct Shell<'c> {
     context: &'c Context,
     name: String,
     folder: PathBuf,
@@ -53,21 +53,16 @@ impl Drop for Shell<'_> {
 impl<'c> Shell<'c> {
     /// Starts a run with these options, under this name.
     fn start(context: &'c Context, name: &str, options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_for(HUNG_SECONDS, context, name, options)
+    }
+
+    /// Starts a run that may take this many seconds.
+    fn start_for(limit: &str, context: &'c Context, name: &str, options: &[&str]) -> anyhow::Result<Self> {
         let folder = context.folder()?;
         let (keep, report) = (folder.join("keep"), folder.join("report.json"));
         let (keep, report) = (keep.to_string_lossy(), report.to_string_lossy());
-        let line = [
-            "boot",
-            "--quiet",
-            "--timeout",
-            HUNG_SECONDS,
-            "--name",
-            name,
-            "--keep",
-            &keep,
-            "--json",
-            &report,
-        ];
+        let line =
+            ["boot", "--quiet", "--timeout", limit, "--name", name, "--keep", &keep, "--json", &report];
         let line: Vec<&str> = line.iter().chain(options).copied().collect();
         let output = fs::File::create(folder.join("stderr"))?;
         let mut child =
@@ -78,15 +73,35 @@ impl<'c> Shell<'c> {
 
     /// Boots a guest with a shell.
     fn boot(context: &'c Context, name: &str, options: &[&str]) -> anyhow::Result<Self> {
-        Self::start(context, name, &[&["--run", "shell"], options].concat())
+        Self::boot_for(HUNG_SECONDS, context, name, options)
     }
 
-    fn types(&mut self, line: &str) -> anyhow::Result<()> {
+    /// Boots a guest with a shell for a run that may take this many seconds.
+    pub(super) fn boot_for(
+        limit: &str,
+        context: &'c Context,
+        name: &str,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
+        Self::start_for(limit, context, name, &[&["--run", "shell"], options].concat())
+    }
+
+    /// Returns the tool's process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Returns the console so far.
+    pub(super) fn console(&self) -> String {
+        console(&self.folder.join("keep"))
+    }
+
+    pub(super) fn types(&mut self, line: &str) -> anyhow::Result<()> {
         Ok(self.stdin.write_all(line.as_bytes())?)
     }
 
     /// Waits for a line of the guest's that ends in this text.
-    fn shows(&mut self, text: &str) -> anyhow::Result<String> {
+    pub(super) fn shows(&mut self, text: &str) -> anyhow::Result<String> {
         let keep = self.folder.join("keep");
         let found = |keep: &Path| {
             console(keep).lines().find(|line| line.trim_end().ends_with(text)).map(str::to_owned)
@@ -108,7 +123,7 @@ impl<'c> Shell<'c> {
     }
 
     /// Ends the shell, and so the machine, and returns its report.
-    fn ends(mut self) -> anyhow::Result<Value> {
+    pub(super) fn ends(mut self) -> anyhow::Result<Value> {
         self.types("\nexit\n")?;
         until("the machine has ended", || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;

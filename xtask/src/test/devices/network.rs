@@ -143,8 +143,8 @@ fn bytes(len: usize) -> Vec<u8> {
 }
 
 /// A web server of the host's. It has the pattern, hears when the guest serves, and says when the guest is to end.
-pub(super) struct Server {
-    pub(super) port: u16,
+pub(crate) struct Server {
+    pub(crate) port: u16,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -182,7 +182,7 @@ impl Shared {
 }
 
 impl Server {
-    pub(super) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared::default());
