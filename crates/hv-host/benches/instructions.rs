@@ -1,7 +1,7 @@
 //! Instructions of the hot paths in process: `cargo bench -p hv-host --bench instructions`.
 //!
-//! This program runs itself under valgrind's callgrind (Debian's package `valgrind`), each operation with two numbers of
-//! repetitions: the difference is the operation's, whatever else the program does.
+//! This program runs itself under valgrind's callgrind (Debian's package `valgrind`), each operation with two numbers
+//! of repetitions: the difference is the operation's, whatever else the program does.
 
 mod operations;
 

@@ -35,8 +35,9 @@ fn memory(pid: u32) -> anyhow::Result<u64> {
     Ok(kib << 10)
 }
 
-/// Returns the guest's part: it writes and reads its disk, and gets bytes over the network, until it reads a line. Linux
-/// refuses to take a CPU off that has a channel's interrupt.
+/// Returns the guest's part: it writes and reads its disk, and gets bytes over the network, until it reads a line.
+///
+/// Linux refuses to take a CPU off that has a channel's interrupt.
 fn load(port: u16) -> String {
     format!(
         "n=0 bad=FAILED; until read -t 1 line; do\n\

@@ -100,22 +100,22 @@ impl Bench<'_> {
     }
 }
 
-/// First address of what a VP has.
+/// Returns the first address of what a VP has.
 const fn base(vp: usize) -> u64 {
     0x1000 + vp as u64 * OF_VP
 }
 
-/// The word of a VP's message slot that is 0 when the slot is free.
+/// Returns the address of the word of a VP's message slot that is 0 when the slot is free.
 pub(crate) const fn slot(vp: usize) -> u64 {
     base(vp) + 0x1000 + SINT as u64 * 256
 }
 
-/// The word of a VP's event flags.
+/// Returns the address of a VP's event flags.
 pub(crate) const fn flags(vp: usize) -> u64 {
     base(vp) + 0x2000 + SINT as u64 * 256
 }
 
-/// Connection of a VP's messages to itself.
+/// Returns the connection of a VP's messages to itself.
 const fn message_port(vp: usize) -> u32 {
     0x100 + 2 * vp as u32
 }
