@@ -87,6 +87,7 @@ impl Console {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Instant;
 
     use super::*;
 
@@ -122,6 +123,24 @@ mod tests {
             assert!(all.into_iter().eq((0..200).map(|byte| byte ^ round)));
             assert!(writes < 100, "{writes} writes of 200 bytes");
         }
+    }
+
+    #[test]
+    fn writes_are_no_more_than_the_time_has_room_for() {
+        let console: &'static Console = Box::leak(Box::default());
+        let (sender, written) = mpsc::channel();
+        let began = Instant::now();
+        thread::spawn(move || console.work(|bytes| sender.send(bytes.len()).unwrap_or_default()));
+        for _ in 0..200 {
+            console.push(b'x');
+            // A guest takes longer for a byte than its writer.
+            thread::sleep(Duration::from_micros(100));
+        }
+        console.finish();
+        let most = began.elapsed().as_millis() / COLLECTED.as_millis() + 1;
+        let writes: Vec<usize> = written.try_iter().collect();
+        assert_eq!(writes.iter().sum::<usize>(), 200);
+        assert!(writes.len() as u128 <= most, "{} writes, expected at most {most}", writes.len());
     }
 
     #[test]
