@@ -232,8 +232,8 @@ enum Kvp {
     },
     /// Print the addresses of a network adapter
     Addresses {
-        /// GUID of the adapter
-        adapter: String,
+        /// Address of the adapter, as 00:15:5d:48:56:01 [default: that of the machine's network card]
+        adapter: Option<String>,
     },
 }
 

@@ -52,7 +52,8 @@ pub(super) enum Request {
         pool: PoolName,
     },
     Addresses {
-        adapter: String,
+        #[serde(default)]
+        adapter: Option<String>,
     },
     Time {},
     Freeze {},

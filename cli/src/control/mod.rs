@@ -4,6 +4,7 @@
 //! passes them on to the hypervisor over a socket pair that QEMU has the other end of ([`port`]). `hv ctl` ([`ctl`]) is
 //! a client of that socket ([`client`]), and so is `hv snapshot` ([`snapshot`]).
 
+mod adapter;
 mod client;
 mod ctl;
 mod lines;

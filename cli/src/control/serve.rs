@@ -172,7 +172,7 @@ fn carry_out(port: &ControlPort, disks: &Live, line: &Line, fixed: bool) -> Resu
         Request::KvpSet { pool, key, value } => task.change(Operation::SET, *pool, key, value),
         Request::KvpDelete { pool, key } => task.change(Operation::DELETE, *pool, key, ""),
         Request::KvpList { pool } => task.pairs(*pool).map(Given::Pairs),
-        Request::Addresses { adapter } => task.addresses(adapter),
+        Request::Addresses { adapter } => task.addresses(adapter.as_deref()),
         Request::Time {} => {
             // A deterministic run has a time of its own.
             let now = if fixed { 0 } else { host_time(false) };

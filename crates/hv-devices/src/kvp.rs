@@ -57,7 +57,7 @@ pub enum Ask<'a> {
     },
     /// Addresses of a network adapter.
     Addresses {
-        /// GUID of the adapter in text.
+        /// Name of the adapter in text.
         adapter: &'a [u8],
     },
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hv_tlfs::vmbus::kvp::Operation;
 use hv_wire::control::{Service, ToHypervisor};
 
+use super::super::adapter;
 use super::super::lines::{Ending, Failure, Given, Reason};
 use super::super::pairs::{Addresses, Pair, PoolName, wide};
 use super::super::port::{Answer, ControlPort};
@@ -118,8 +119,9 @@ impl<'p> Task<'p> {
     }
 
     /// Returns the addresses of a network adapter.
-    pub(super) fn addresses(&self, adapter: &str) -> Result<Given, Failure> {
-        let key = wide(adapter);
+    pub(super) fn addresses(&self, adapter: Option<&str>) -> Result<Given, Failure> {
+        let name = adapter::name(adapter).map_err(|message| Failure::new(Reason::InvalidRequest, message))?;
+        let key = wide(&name);
         let operation = Operation::GET_IP_INFO.0;
         let request = ToHypervisor::Kvp { operation, pool: 0, index: 0, key: &key, value: &[] };
         match self.ask(Service::Kvp, &request)? {

@@ -139,7 +139,7 @@ structs! {
 
     /// Addresses of a network adapter: lists of text, separated by semicolons.
     pub struct IpAddress = "hv_kvp_ipaddr_value", size 7426 {
-        /// GUID of the adapter in text.
+        /// Name of the adapter in text: to Linux's daemon its MAC address in capitals to get, its GUID to set.
         adapter: [u8; 256] = 0 "adapter_id",
         /// Which addresses: the sum of the families.
         family: u8 = 256 "addr_family",

@@ -1,5 +1,6 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
+mod card;
 pub(crate) mod faults;
 mod fcopy;
 pub(crate) mod file_systems;
@@ -15,6 +16,7 @@ pub(crate) mod programs;
 mod sg3_utils;
 mod sockets;
 pub(crate) mod storage;
+mod systemd;
 pub(crate) mod video;
 
 use super::runner::Step;
@@ -27,6 +29,7 @@ pub(super) fn steps() -> Vec<Step> {
         sockets::steps(),
         network::steps(),
         passt::steps(),
+        card::steps(),
         peers::steps(),
         sg3_utils::steps(),
         fio::steps(),
@@ -36,6 +39,7 @@ pub(super) fn steps() -> Vec<Step> {
         hotplug::steps(),
         input::steps(),
         memory::steps(),
+        systemd::steps(),
         video::steps(),
     ]
     .into_iter()

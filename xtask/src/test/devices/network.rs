@@ -121,7 +121,7 @@ fn vlan(context: &Context) -> anyhow::Result<()> {
 const PAYLOAD: usize = 1472;
 
 /// Returns the frames of a capture (libpcap, "savefile format": a header of 24 bytes, and 16 before each frame).
-fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+pub(super) fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     ensure!(file.get(..4) == Some(&[0xd4, 0xc3, 0xb2, 0xa1]), "the capture is none");
     let (mut rest, mut frames) = (&file[24..], Vec::new());
     while let Some((head, after)) = rest.split_at_checked(16) {

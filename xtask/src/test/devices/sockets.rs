@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use hv_machine::initrd::Module;
@@ -34,6 +34,12 @@ const BLOCK: usize = 64 << 10;
 /// Ports of the guest's: its own program, and socat's echo.
 const PROGRAM: u32 = 22;
 const SOCAT: u32 = 23;
+/// One that no program of the guest's listens on.
+const NO_LISTENER: u32 = 24;
+/// What the error of a connection begins with that was closed without an answer.
+const UNTAKEN: &str = "the guest did not take the connection";
+/// How long the guest has to take a connection: Linux does not say that it refuses one.
+const TO_LISTEN: Duration = Duration::from_secs(10);
 /// Sends a file, and waits until the host has closed its direction: it has all of it. May fail: a connection can take
 /// Linux longer than its two seconds.
 const SEND: &str = "socat -t 1200 - VSOCK-CONNECT:2:5005 </bin/busybox";
@@ -220,19 +226,33 @@ impl Host {
 
     /// Connects to a port of the guest's.
     fn connect(&self, port: u32) -> anyhow::Result<UnixStream> {
-        let mut stream = UnixStream::connect(self.folder.join("vsock"))?;
-        writeln!(stream, "CONNECT {port}")?;
-        let mut line = Vec::new();
-        while line.last() != Some(&b'\n') {
-            let mut byte = [0];
-            if stream.read(&mut byte)? == 0 {
-                bail!("the guest did not take the connection to port {port}");
-            }
-            line.extend(byte);
-        }
-        ensure!(line.starts_with(b"OK "), "{:?}", String::from_utf8_lossy(&line));
-        Ok(stream)
+        connect(&self.folder, port)
     }
+}
+
+/// Connects to a port of the guest's, through the folder of sockets.
+fn connect(folder: &Path, port: u32) -> anyhow::Result<UnixStream> {
+    let mut stream = UnixStream::connect(folder.join("vsock"))?;
+    writeln!(stream, "CONNECT {port}")?;
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 0 {
+            bail!("{UNTAKEN} to port {port}");
+        }
+        line.extend(byte);
+    }
+    ensure!(line.starts_with(b"OK "), "{:?}", String::from_utf8_lossy(&line));
+    Ok(stream)
+}
+
+/// Checks that a connection to a port of the guest's without a listener is closed, after the time that a listener has.
+fn is_refused(folder: &Path, port: u32) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let refused = connect(folder, port).err().context("a port without a listener took a connection")?;
+    let took = started.elapsed();
+    ensure!(refused.to_string().starts_with(UNTAKEN) && took >= TO_LISTEN, "after {took:?}: {refused:#}");
+    Ok(())
 }
 
 /// Serves each connection to a port of the host's in a thread of its own.
@@ -251,9 +271,21 @@ fn serve(
     Ok(())
 }
 
-/// Plays the host's side: it connects to the guest.
+/// Plays the host's side: it connects to the guest. Meanwhile a connection waits for a listener, which never comes.
 fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     until("the guest listens", ready)?;
+    let folder = &host.folder;
+    std::thread::scope(|scope| {
+        let refused = scope.spawn(|| is_refused(folder, NO_LISTENER));
+        let talked = talk_with_programs(host, size);
+        let refused = refused.join().unwrap_or_else(|_| bail!("it panicked"));
+        talked.and(refused)?;
+        writeln!(host.connect(PROGRAM)?, "quit")?;
+        Ok(())
+    })
+}
+
+fn talk_with_programs(host: &Host, size: Size) -> anyhow::Result<()> {
     let busybox = read(&stock::busybox(&Cache::open()?)?)?;
     let sent = host.sent.recv_timeout(HUNG).context("socat has sent nothing")?;
     ensure!(sent == (busybox.len() as u64, adler(1, &busybox)), "socat has sent something else: {sent:?}");
@@ -312,8 +344,6 @@ fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>
     writeln!(stream, "blocks {}", size.blocks)?;
     let (whole, got) = ((u64::from(size.blocks) * BLOCK as u64, expected), sum(&mut stream)?);
     ensure!(got == whole, "length and sum of the guest's blocks are {got:?}, not {whole:?}");
-
-    writeln!(host.connect(PROGRAM)?, "quit")?;
     Ok(())
 }
 
