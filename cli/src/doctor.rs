@@ -9,7 +9,7 @@ use crate::{kvm, ui};
 /// Report what is installed and cached, and what is missing
 ///
 /// Changes nothing. What is needed for some commands alone is installed or fetched when one of them runs: such rows say
-/// "later".
+/// "later". KVM is part of the machine and its kernel: where it does not work, its row says "no" and why.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -23,6 +23,9 @@ Exit codes:
   0    everything that hv boot needs is present
   1    something is missing, which hv boot would install or fetch first
   2    a bad option, or a cache that cannot be read";
+
+/// Name of the row on KVM.
+const KVM: &str = "KVM";
 
 /// An item that was checked.
 #[derive(Debug, serde::Serialize)]
@@ -64,6 +67,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             let mark = match (present, needed) {
                 (true, _) => "ok",
                 (false, true) => "missing",
+                // It comes with the machine, or never.
+                (false, false) if *name == KVM => "no",
                 (false, false) => "later",
             };
             ui::out(&format!("{name:<18} {mark:<8} {}\n", ui::one_line(detail)));
@@ -85,12 +90,14 @@ fn items() -> anyhow::Result<Vec<Item>> {
         Err(error) => Err(format!("{error:#}")),
     };
     let kvm = kvm::probe().map_err(|why| format!("{why:#}"));
+    // Where KVM runs the guest, neither QEMU nor the hypervisor is used.
+    let emulated = kvm.is_err();
     let mut items = vec![
         Item::new("system", false, Ok(format!("{name}{hint}"))),
-        Item::new("QEMU", true, qemu),
-        Item::new("bare-metal Rust", true, rust(target::TARGET, "")),
+        Item::new("QEMU", emulated, qemu),
+        Item::new("bare-metal Rust", emulated, rust(target::TARGET, "")),
         Item::new("Rust for the agent", false, rust(target::LINUX_TARGET, " when `hv exec` needs it")),
-        Item::new("KVM", false, kvm.map(|()| "works: `hv boot --accel kvm` uses it".to_owned())),
+        Item::new(KVM, false, kvm.map(|()| "works: `hv boot --accel kvm` uses it".to_owned())),
     ];
     let pieces = [
         ("kernel 6.12", Piece::Kernel(Stock::Cloud612), true),

@@ -31,7 +31,7 @@ fn chosen(broken: Option<String>, unserved: Option<String>) -> Accel {
     match broken.or(unserved) {
         None => Accel::Kvm,
         Some(why) => {
-            // On other machines nobody expects it.
+            // Other machines are not expected to have it.
             if cfg!(target_arch = "aarch64") {
                 ui::note(&format!("QEMU emulates the guest, which takes longer than KVM: {why}"));
             }

@@ -19,6 +19,7 @@ impl Args {
             firmware: self.firmware,
             devices: self.services().bits(),
             network: self.net != NetOption::None,
+            passt: matches!(self.net, NetOption::Card(Back::Passt, _)),
             strict: self.strict,
             inject: self.inject.clone(),
             hotplug_room: self.hotplug_room,
@@ -43,9 +44,19 @@ impl Args {
             saved.network || self.net == NetOption::None,
             "--net: the machine of the snapshot has no network card; leave --net out"
         );
+        let back = if saved.passt { Back::Passt } else { Back::User };
         let net = match (&self.net, saved.network) {
-            (NetOption::None, true) => NetOption::Card(Back::User, Vec::new()),
-            (given, _) => given.clone(),
+            (NetOption::None, true) => NetOption::Card(back, Vec::new()),
+            // QEMU keeps the state of its user network with the machine's.
+            (NetOption::Card(given, _), true) => {
+                ensure!(
+                    *given == back,
+                    "--net: the machine of the snapshot is on {}; give that, or leave --net out",
+                    if saved.passt { "--net passt" } else { "--net user" }
+                );
+                self.net.clone()
+            }
+            (given, false) => given.clone(),
         };
         let control = match (&self.control, &self.name) {
             (None, None) => Some(None),

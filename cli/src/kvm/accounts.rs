@@ -23,6 +23,8 @@ pub(super) struct Accounts {
     vps: Vec<Mutex<Box<VpReport>>>,
     /// Something has changed since the last copy.
     changed: AtomicBool,
+    /// Held by the thread that copies.
+    copying: Mutex<()>,
 }
 
 /// A part of the report.
@@ -50,7 +52,7 @@ impl Accounts {
         run.start_counter = now.max(1);
         run.magic = Report::MAGIC;
         let vps = (0..vps).map(|_| Mutex::new(zeroed())).collect();
-        Self { run: Mutex::new(run), vps, changed: AtomicBool::new(true) }
+        Self { run: Mutex::new(run), vps, changed: AtomicBool::new(true), copying: Mutex::new(()) }
     }
 
     /// Ends them.
@@ -61,10 +63,11 @@ impl Accounts {
         });
     }
 
-    /// Copies all parts, if one has changed since the last call: the report of each VP by its number, then that of the
-    /// run.
-    pub(super) fn publish(&self, mut copy: impl FnMut(Part, &[u8])) {
-        if !self.changed.swap(false, Ordering::AcqRel) {
+    /// Copies all parts, always or if one has changed since the last call: the report of each VP by its number, then that
+    /// of the run. One thread copies at a time.
+    pub(super) fn publish(&self, always: bool, mut copy: impl FnMut(Part, &[u8])) {
+        let _copying = lock(&self.copying);
+        if !self.changed.swap(false, Ordering::AcqRel) && !always {
             return;
         }
         for (number, vp) in self.vps.iter().enumerate() {
@@ -192,9 +195,9 @@ mod tests {
     use super::*;
 
     /// What the tool reads: the reports of the run and of two VPs.
-    fn published(accounts: &Accounts) -> Option<(Report, [VpReport; 2])> {
+    fn published(accounts: &Accounts, always: bool) -> Option<(Report, [VpReport; 2])> {
         let (mut run, mut vps) = (None, Vec::new());
-        accounts.publish(|part, bytes| match part {
+        accounts.publish(always, |part, bytes| match part {
             Part::Run => run = Some(Report::read_from_bytes(bytes).unwrap()),
             Part::Vp(number) => {
                 assert_eq!(number, vps.len());
@@ -242,7 +245,7 @@ mod tests {
         accounts.traffic(1, &traffic);
         accounts.traffic(99, &Traffic::default());
         accounts.served(1, ReferenceTime(5));
-        let (run, [first, second]) = published(&accounts).unwrap();
+        let (run, [first, second]) = published(&accounts, false).unwrap();
         assert_eq!((run.magic, run.exit, run.start_counter), (Report::MAGIC, ExitKind::Running as u32, 1));
         assert_eq!((run.guest_os_id, run.vmbus_version), (7, 0x5_0003));
         assert_eq!((run.crash.count, run.crash.vp), (1, 1));
@@ -263,11 +266,13 @@ mod tests {
     #[test]
     fn nothing_is_copied_twice_and_the_end_is() {
         let accounts = Accounts::begin(2, 1000, 5);
-        assert!(published(&accounts).is_some() && published(&accounts).is_none());
+        assert!(published(&accounts, false).is_some() && published(&accounts, false).is_none());
         accounts.event(&Event::VpOffline { vp: 0 });
-        assert!(published(&accounts).is_some());
+        assert!(published(&accounts, false).is_some());
         accounts.end(ExitKind::Reset, 77);
-        let (run, _) = published(&accounts).unwrap();
+        // Another thread may have taken note of the change, and not have copied it yet.
+        assert!(accounts.changed.swap(false, Ordering::AcqRel));
+        let (run, _) = published(&accounts, true).unwrap();
         assert_eq!((run.exit, run.start_counter, run.end_counter), (ExitKind::Reset as u32, 5, 77));
     }
 }

@@ -66,12 +66,14 @@ impl Disks {
         Started::Pending
     }
 
-    /// Carries out requests, until the process ends.
+    /// Carries out requests, until the process ends. `settled` is called after each, whose completion may have had the
+    /// bus take further packets.
     pub(super) fn work<H>(
         &self,
         partition: &'static Partition<'static, RawMutex, Bus>,
         host: &'static H,
         memory: &impl GuestMemory,
+        settled: impl Fn(),
     ) where
         H: Host + BusObserver + HostBackend<Request>,
     {
@@ -85,6 +87,7 @@ impl Disks {
             if let Some(slot) = BUS.devices().controllers.get(controller) {
                 // The guest may have closed the channel meanwhile.
                 let _ = partition.completed(host, slot, token, outcome);
+                settled();
             }
         }
     }

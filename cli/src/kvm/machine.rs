@@ -40,8 +40,11 @@ const _: () = {
 
 /// How often what has changed of the report is copied.
 const PERIOD: Duration = Duration::from_millis(20);
-/// How often to look whether the guest has read what was typed.
+/// How often to look whether the guest has read what was typed, at first and after a while.
 const TAKEN: Duration = Duration::from_millis(2);
+const TAKEN_AT_MOST: Duration = Duration::from_millis(50);
+/// Exit status after a panic, as Rust's own.
+const PANICKED: i32 = 101;
 /// System calls that this process makes while the guest runs, besides those of a machine: input and disks.
 const CALLS: [libc::c_long; 5] =
     [libc::SYS_read, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_fdatasync, libc::SYS_fallocate];
@@ -65,6 +68,7 @@ static JUDGE: Mutex<Judge<MAX_VPS>> = Mutex::new(Judge::new(0, 0));
 /// # Errors
 /// KVM does not give the machine, or fails.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+    die_together();
     let file =
         File::options().read(true).write(true).open(&args.ram).context("cannot open the machine's RAM")?;
     let info: &'static BootInfo = Box::leak(boot_info(&file)?);
@@ -92,9 +96,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let partition: &'static _ = Box::leak(Box::new(partition));
 
     let memory: &'static _ = Box::leak(Box::new((own, vp_reports)));
-    let publish = move || {
+    let publish = move |always: bool| {
         let (own, vp_reports) = memory;
-        machine.observer().accounts.publish(|part, bytes| {
+        machine.observer().accounts.publish(always, |part, bytes| {
             let (memory, address) = match part {
                 Part::Run => (own, platform::REPORT),
                 Part::Vp(number) => (vp_reports, info.vp_report(number)),
@@ -105,7 +109,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     };
     beside("reports", move || {
         loop {
-            publish();
+            publish(false);
             thread::sleep(PERIOD);
         }
     })?;
@@ -130,12 +134,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
             machine.run_as(hosts, partition, &boot)
         }
     };
-    let kind = kind(outcome)?;
+    // What is known goes out even if KVM has failed.
     machine.observer().console.finish();
     machine.observer().settle(|| Place::at(0));
-    machine.observer().accounts.end(kind, machine.vm().counter());
-    publish();
-    Ok(Exit::Success)
+    let kind = kind(outcome);
+    if let Ok(kind) = &kind {
+        machine.observer().accounts.end(*kind, machine.vm().counter());
+    }
+    publish(true);
+    kind.map(|_| Exit::Success)
+}
+
+/// Ends the process when any of its threads panics: the others would wait for that one.
+fn die_together() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::exit(PANICKED);
+    }));
 }
 
 /// Returns how the run ended.
@@ -168,7 +184,10 @@ where
     let hearer = machine.observer();
     devices::offer(partition, host, (disks, &hearer.accounts))?;
     for _ in 0..WORKERS {
-        beside("disks", move || hearer.disks.work(partition, host, machine.vm().memory()))?;
+        beside("disks", move || {
+            let settled = || hearer.settle(|| Place::at(0));
+            hearer.disks.work(partition, host, machine.vm().memory(), settled);
+        })?;
     }
     Ok(())
 }
@@ -240,8 +259,10 @@ fn keyboard(machine: &Machine<KvmVm, Hearer>) {
             Err(Errno::INTR) => continue,
             Err(_) => return,
         };
+        let mut pause = TAKEN;
         while machine.unread() != 0 {
-            thread::sleep(TAKEN);
+            thread::sleep(pause);
+            pause = (pause * 2).min(TAKEN_AT_MOST);
         }
     }
 }

@@ -67,7 +67,8 @@ fn not_started(outcome: &Outcome) -> (Exit, String) {
         (End::Interrupted, _) => (Exit::Interrupted, "interrupted".to_owned()),
         // QEMU rejects invalid options before anything runs: an unknown CPU model, too much memory.
         (End::Exited(status), Some(complaint)) => {
-            (Exit::Usage, format!("{program} did not start the machine ({status}): {complaint}"))
+            let exit = if outcome.accel == Accel::Kvm { Exit::Machine } else { Exit::Usage };
+            (exit, format!("{program} did not start the machine ({status}): {complaint}"))
         }
         // It always says why. This is an end that it did not choose, or another program.
         (End::Exited(status), None) => (

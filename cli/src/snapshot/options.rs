@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) devices: u32,
     /// It has a network card.
     pub(crate) network: bool,
+    /// Its card is on passt's network.
+    pub(crate) passt: bool,
     pub(crate) strict: Option<Strict>,
     pub(crate) inject: Option<String>,
     pub(crate) hotplug_room: u64,
