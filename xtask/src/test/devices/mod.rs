@@ -5,6 +5,7 @@ pub(crate) mod faults;
 mod fcopy;
 pub(crate) mod file_systems;
 mod fio;
+mod frame_faults;
 mod freeze;
 mod hotplug;
 mod input;
@@ -17,6 +18,7 @@ mod sg3_utils;
 mod sockets;
 pub(crate) mod storage;
 mod systemd;
+mod traced;
 pub(crate) mod video;
 
 use super::runner::Step;
@@ -26,6 +28,8 @@ pub(super) fn steps() -> Vec<Step> {
     [
         storage::steps(),
         faults::steps(),
+        frame_faults::steps(),
+        traced::steps(),
         sockets::steps(),
         network::steps(),
         passt::steps(),

@@ -38,6 +38,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("devices/storage/no-root", no_root));
     steps.push(Step::new("devices/storage/deterministic", deterministic).slow());
     steps.push(Step::new("devices/storage/qcow2", qcow2).slow());
+    steps.push(Step::new("devices/storage/vhd-vhdx", vhd));
     steps
 }
 
@@ -56,13 +57,15 @@ pub(super) struct Disks {
     root: PathBuf,
     pub(super) data: PathBuf,
     locked: PathBuf,
+    /// What is in the drive: the bytes of `locked`.
+    dvd: PathBuf,
 }
 
 impl Disks {
     pub(super) fn new(context: &Context) -> anyhow::Result<Self> {
         let folder = context.folder()?;
-        let disks =
-            Self { root: root(&folder)?, data: folder.join("data.img"), locked: folder.join("locked.img") };
+        let locked = folder.join("locked.img");
+        let disks = Self { root: root(&folder)?, data: folder.join("data.img"), dvd: locked.clone(), locked };
         File::create(&disks.data)?.set_len(SIZE)?;
         pattern(&disks.locked, LOCKED, |_| Some(3))?;
         Ok(disks)
@@ -71,7 +74,7 @@ impl Disks {
     /// Boots a stock kernel with all of them.
     pub(super) fn run(&self, context: &Context, options: &[&str]) -> anyhow::Result<Booted> {
         let (root, data) = (self.root.display().to_string(), format!("{},rw", self.data.display()));
-        let (locked, dvd) = (format!("{},ro", self.locked.display()), self.locked.display().to_string());
+        let (locked, dvd) = (format!("{},ro", self.locked.display()), self.dvd.display().to_string());
         let mut all = vec!["--disk", &root, "--disk", &data, "--disk", &locked, "--dvd", &dvd];
         all.extend(["--append", ROOT]);
         all.extend(options);
@@ -153,16 +156,35 @@ fn deterministic(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Makes an image of another format, and checks that it cannot be written.
+fn packed(context: &Context, raw: &Path, name: &str, format: &[&str]) -> anyhow::Result<PathBuf> {
+    let packed = raw.with_extension(name);
+    let mut convert = Command::new(tool("qemu-img", "qemu-utils")?);
+    convert.args(["convert", "-f", "raw", "-O"]).args(format).args([raw, &packed]);
+    run(&mut convert)?;
+    let option = format!("{},rw", packed.display());
+    let format = name.split('.').next_back().unwrap_or(name);
+    let refusal = format!("is a {format} image, and only a raw image can be written");
+    context.hv(&["boot", "--disk", &option])?.refused(&refusal)?;
+    Ok(packed)
+}
+
 /// Checks that a packed image is converted, once, and cannot be written.
 fn qcow2(context: &Context) -> anyhow::Result<()> {
     let disks = Disks::new(context)?;
-    let packed = disks.root.with_extension("qcow2");
-    let mut convert = Command::new(tool("qemu-img", "qemu-utils")?);
-    convert.args(["convert", "-f", "raw", "-O", "qcow2"]).args([&disks.root, &packed]);
-    run(&mut convert)?;
-    let option = packed.display().to_string();
-    context.hv(&["boot", "--disk", &format!("{option},rw")])?.refused("only a raw image can be written")?;
-    Disks { root: packed, ..disks }.boot(context, &["--vps", "2"])
+    let root = packed(context, &disks.root, "qcow2", &["qcow2"])?;
+    Disks { root, ..disks }.boot(context, &["--vps", "2"])
+}
+
+/// Checks the same of Hyper-V's own formats: a guest runs from a VHDX, and has a VHD of each kind as a disk and in its
+/// drive.
+fn vhd(context: &Context) -> anyhow::Result<()> {
+    let disks = Disks::new(context)?;
+    let root = packed(context, &disks.root, "vhdx", &["vhdx"])?;
+    let grows = packed(context, &disks.locked, "grows.vhd", &["vpc", "-o", "force_size=on"])?;
+    let fixed = packed(context, &disks.locked, "fixed.vhd", &["vpc", "-o", "subformat=fixed,force_size=on"])?;
+    ensure!(fs::read(&grows)?.starts_with(b"conectix") && !fs::read(&fixed)?.starts_with(b"conectix"));
+    Disks { root, locked: grows, dvd: fixed, ..disks }.boot(context, &["--vps", "2"])
 }
 
 /// Builds an ext4 file system with the program that a kernel runs there.
