@@ -1,6 +1,7 @@
 //! Devices behind VMBus, with stock kernels and their own drivers as the witness.
 
 mod card;
+mod disk_faults;
 pub(crate) mod faults;
 mod fcopy;
 pub(crate) mod file_systems;
@@ -28,6 +29,7 @@ pub(super) fn steps() -> Vec<Step> {
     [
         storage::steps(),
         faults::steps(),
+        disk_faults::steps(),
         frame_faults::steps(),
         traced::steps(),
         sockets::steps(),
