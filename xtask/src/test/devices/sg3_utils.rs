@@ -186,7 +186,20 @@ const RESETS: &[Expected] = &[
     say("sg_reset -d $D", 0, &[]),
     say("sg_turs $D", UNIT_ATTENTION, &[]),
     say("sg_turs $D", 0, &[]),
+    say("sg_reset -b $D", 0, &[]),
+    say("sg_turs $D", UNIT_ATTENTION, &[]),
+    say("sg_turs $D", 0, &[]),
+    // In the middle of reading: the kernel repeats what the reset has stopped.
+    say(
+        "dd if=$D of=/dev/null bs=512 iflag=direct & sleep 0.1; sg_reset -H -N $D && wait $!",
+        0,
+        &["49152+0 records out"],
+    ),
+    say("sg_dd if=$D of=z bs=512 blk_sgio=1 iflag=sgio count=8 && cmp z x", 0, &["8+0 records out"]),
 ];
+
+/// Resets that reach the host, each as one of the bus (Linux, drivers/scsi/storvsc_drv.c, `storvsc_host_reset`).
+const RESETS_OF_BUS: usize = 4;
 
 /// The tray, by commands and by eject(1); discards by blkdiscard(8).
 const REST: &[Expected] = &[
@@ -240,8 +253,13 @@ fn run(context: &Context) -> anyhow::Result<()> {
     let head = "L=$(find_disk 8192)\nbusybox yes abcdefg | head -c 512 >block\nbusybox yes 0123456 | head -c 65536 >all\n\
         until [ -b /dev/sr0 ]; do sleep 0.1; done\n";
     let guest = GuestFiles::new(context, &programs, &[], &format!("{head}{}", script(&all)))?;
-    let booted = guest.run(context, &["--vps", "2"])?;
+    let trace = context.folder()?.join("trace").display().to_string();
+    let booted =
+        guest.run(context, &["--vps", "2", "--strict=note", "--trace", &trace, "--trace-buffer", "64M"])?;
     judge(&booted.console, &all)?;
+    let resets = context.hv(&["trace", &trace, "--kind", "packet", "--name", "reset"])?.stdout;
+    let of_bus = resets.lines().filter(|line| line.contains("VSTOR_OPERATION_RESET_BUS channel=")).count();
+    ensure!(of_bus == RESETS_OF_BUS && resets.lines().count() == of_bus, "the host has the resets\n{resets}");
     written(&fs::read(&guest.data)?)
 }
 
