@@ -38,7 +38,7 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
         --verify=crc32c --verify_fatal=1 --do_verify=1 --randrepeat=1 --eta=never --minimal --output=fio\"\n\
         fio() { command fio \"$@\" || { cat fio; return 1; }; }\n";
     let guest = GuestFiles::new(context, &programs, &[], &format!("{head}{}", script(JOBS)))?;
-    let mut options = vec!["--stock", stock, "--vps", vps];
+    let mut options = vec!["--stock", stock, "--vps", vps, "--strict=note"];
     // A kernel's locks are waited for on the processor. Where VPs are threads, and there are far more of them than
     // processors, the owner of a lock seldom runs while others wait for it. In one thread, a VP that waits lets the
     // next one run.
