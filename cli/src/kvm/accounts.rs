@@ -63,8 +63,8 @@ impl Accounts {
         });
     }
 
-    /// Copies all parts, always or if one has changed since the last call: the report of each VP by its number, then that
-    /// of the run. One thread copies at a time.
+    /// Copies all parts, always or if one has changed since the last call: the report of each VP by its number, then
+    /// that of the run. One thread copies at a time.
     pub(super) fn publish(&self, always: bool, mut copy: impl FnMut(Part, &[u8])) {
         let _copying = lock(&self.copying);
         if !self.changed.swap(false, Ordering::AcqRel) && !always {
