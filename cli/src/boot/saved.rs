@@ -99,3 +99,30 @@ impl Args {
         }).or_else(|| (!self.has_control()).then(|| WITHOUT_PORT.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_goes_on_on_the_network_that_it_had() {
+        let [none, user, passt] =
+            ["", "--net user", "--net passt"].map(|words| Args::of_words(words).saved("cortex-a72"));
+        let net = |words: &str, saved: &Options| Args::of_words(words).with(saved).map(|args| args.net);
+        assert_eq!(net("", &none).unwrap(), NetOption::None);
+        assert_eq!(net("", &user).unwrap(), NetOption::Card(Back::User, Vec::new()));
+        assert_eq!(net("", &passt).unwrap(), NetOption::Card(Back::Passt, Vec::new()));
+        assert!(matches!(
+            net("--net passt,forward=tcp:1:2", &passt).unwrap(),
+            NetOption::Card(Back::Passt, _)
+        ));
+        for (words, saved, why) in [
+            ("--net user", &none, "has no network card"),
+            ("--net user", &passt, "is on --net passt"),
+            ("--net passt", &user, "is on --net user"),
+        ] {
+            let error = net(words, saved).unwrap_err().to_string();
+            assert!(error.contains(why), "{words}: {error}");
+        }
+    }
+}

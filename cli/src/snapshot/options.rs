@@ -18,6 +18,7 @@ pub(crate) struct Options {
     /// It has a network card.
     pub(crate) network: bool,
     /// Its card is on passt's network.
+    #[serde(default)]
     pub(crate) passt: bool,
     pub(crate) strict: Option<Strict>,
     pub(crate) inject: Option<String>,

@@ -23,7 +23,7 @@ pub enum Exit {
     Reset = 4,
     /// The time given by `--timeout` ran out.
     Timeout = 5,
-    /// The hypervisor panicked or refused to start, or QEMU or KVM ended by itself.
+    /// The hypervisor panicked or did not start, or QEMU or KVM ended by itself.
     Machine = 6,
     /// The guest switched all of its VPs off.
     VpsOff = 7,
@@ -106,7 +106,7 @@ Exit codes:
   3    the guest reported a crash
   4    the guest asked for a reset
   5    the time given by --timeout ran out
-  6    the hypervisor panicked or refused to start, or QEMU or KVM ended by itself
+  6    the hypervisor panicked or did not start, or QEMU or KVM ended by itself
   7    the guest switched all of its VPs off
   8    the guest broke a rule of the level given by --strict=LEVEL, however it
        ended

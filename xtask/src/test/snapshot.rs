@@ -129,8 +129,9 @@ impl<'c> Shell<'c> {
         let status = self.child.wait()?;
         ensure!(
             status.code() == Some(Exit::Success as i32),
-            "{status}: {}",
-            console(&self.folder.join("keep"))
+            "{status}: {}\n{}",
+            console(&self.folder.join("keep")),
+            fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
         );
         let json: Value = serde_json::from_slice(&fs::read(self.folder.join("report.json"))?)?;
         schema::check(schema::BOOT, &json)?;
