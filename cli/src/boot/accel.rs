@@ -50,7 +50,7 @@ fn qemus(args: &Args) -> Option<String> {
         (args.hypervisor.is_some(), "--hypervisor"),
         (args.from.is_some(), "--from"),
     ];
-    let option = options.iter().find(|(is_given, _)| *is_given)?.1;
+    let option = given(&options)?;
     Some(format!("{option} is about a machine of QEMU's"))
 }
 
@@ -65,8 +65,13 @@ fn unserved(args: &Args) -> Option<String> {
         (args.vsock.is_some(), "--vsock"),
         (args.devices.is_some(), "--devices"),
     ];
-    let option = options.iter().find(|(is_given, _)| *is_given)?.1;
+    let option = given(&options)?;
     Some(format!("{option} is not served over KVM yet"))
+}
+
+/// Returns the first option that is given.
+fn given(options: &[(bool, &'static str)]) -> Option<&'static str> {
+    options.iter().find(|(is_given, _)| *is_given).map(|(_, option)| *option)
 }
 
 #[cfg(test)]

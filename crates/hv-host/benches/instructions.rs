@@ -3,6 +3,7 @@
 //! This program runs itself under valgrind's callgrind (Debian's package `valgrind`), each operation with two numbers
 //! of repetitions: the difference is the operation's, whatever else the program does.
 
+mod common;
 mod operations;
 
 use std::hint::black_box;

@@ -1,5 +1,6 @@
 //! Time of the hot paths in process: `cargo bench -p hv-host --bench partition`.
 
+mod common;
 mod operations;
 
 use criterion::Criterion;

@@ -4,14 +4,14 @@
 //! calls in a second of all VPs together. They grow with the number of VPs up to the number of cores, since VPs share
 //! no lock on these paths.
 
-mod operations;
+mod common;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use common::{Bench, get_one, set_one, slot};
 use hv_tlfs::register::RegisterName as Name;
-use operations::{Bench, get_one, set_one, slot};
 
 /// Numbers of VPs.
 const COUNTS: [usize; 4] = [1, 2, 8, 64];
@@ -65,7 +65,7 @@ fn timer(bench: &Bench<'_>, vp: usize) -> u64 {
 
 /// Returns the calls in a second of this many VPs together.
 fn measured(count: usize, work: Work) -> f64 {
-    operations::with(count, |bench| {
+    common::with(count, |bench| {
         bench.host.set_counter(1 << 40);
         let (start, stop) = (Barrier::new(count + 1), AtomicBool::new(false));
         let (start, stop) = (&start, &stop);
@@ -94,7 +94,7 @@ fn measured(count: usize, work: Work) -> f64 {
 fn main() {
     // `cargo test --benches` runs it too, to see that it works.
     if !std::env::args().any(|argument| argument == "--bench") {
-        let calls = operations::with(2, |bench| WORK.map(|(_, work)| work(bench, 1)));
+        let calls = common::with(2, |bench| WORK.map(|(_, work)| work(bench, 1)));
         assert_eq!(calls, [BATCH; WORK.len()]);
         return;
     }

@@ -19,35 +19,15 @@ mod virt;
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod kvm {
-    use hv_conformance::loopback;
     use hv_machine::{Firmware, RNG_SEED_LEN, Spec};
-    use hv_partition::{Port, PortTarget};
+    use hv_partition::{Port, loopback};
 
     use crate::virt::{self, Console, PLATFORM};
 
     const MEMORY: u64 = 64 << 20;
 
     /// Connections that lead back to the guest.
-    static PORTS: [Port; 8] = [
-        Port::new(loopback::MESSAGE, loopback::MESSAGE_PORT, messages(Some(0), loopback::MESSAGE_SINT)),
-        Port::new(loopback::MESSAGE_TO_VP1, 2, messages(Some(1), loopback::MESSAGE_SINT)),
-        Port::new(loopback::MESSAGE_TO_ANY, 3, messages(None, loopback::MESSAGE_SINT)),
-        Port::new(loopback::MESSAGE_SECOND, 4, messages(Some(0), loopback::SECOND_SINT)),
-        Port::new(loopback::EVENT, 5, events(Some(0), loopback::EVENT_BASE, loopback::EVENT_COUNT)),
-        Port::new(loopback::EVENT_TO_VP1, 6, events(Some(1), 0, ALL_FLAGS)),
-        Port::new(loopback::EVENT_TO_ANY, 7, events(None, 0, ALL_FLAGS)),
-        Port::new(loopback::DELETED, 8, PortTarget::Deleted),
-    ];
-    /// All flags of a SINT.
-    const ALL_FLAGS: u16 = 2048;
-
-    const fn messages(vp: Option<usize>, sint: u8) -> PortTarget {
-        PortTarget::Message { vp, sint }
-    }
-
-    const fn events(vp: Option<usize>, base: u16, count: u16) -> PortTarget {
-        PortTarget::Event { vp, sint: loopback::EVENT_SINT, base, count }
-    }
+    static PORTS: [Port; 8] = loopback::ports();
 
     pub(super) fn main() -> Result<(), Box<dyn std::error::Error>> {
         let arguments: Vec<String> = std::env::args().collect();

@@ -14,7 +14,8 @@
 //! | `port` | the partition as presented to the server: answers go to the hypervisor |
 //!
 //! In addition: `save` (saved state), `strict` (the judge, with VMBus's rules), `event` (VMBus events for the
-//! observer), `record` (events as trace records, and back for the judge).
+//! observer), `record` (events as trace records, and back for the judge), `loopback` (connections for the conformance
+//! suite).
 //!
 //! Locks are taken in this order: the bus, then a VP.
 #![no_std]
@@ -34,6 +35,7 @@ mod carry;
 mod config;
 mod event;
 mod joined;
+pub mod loopback;
 mod partition;
 mod port;
 #[cfg(feature = "record")]

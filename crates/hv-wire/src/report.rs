@@ -418,30 +418,25 @@ impl VpReport {
     /// Counts a read of a VP register.
     #[inline(always)]
     pub fn register_get(&mut self, name: u32, failed: bool) {
-        self.register(name, |slot| {
-            slot.gets += 1;
-            if failed {
-                one_more(&mut slot.failed);
-            }
-        });
+        self.register(name, failed, |slot| slot.gets += 1);
     }
 
     /// Counts a write of a VP register.
     #[inline(always)]
     pub fn register_set(&mut self, name: u32, failed: bool) {
-        self.register(name, |slot| {
-            slot.sets += 1;
-            if failed {
-                one_more(&mut slot.failed);
-            }
-        });
+        self.register(name, failed, |slot| slot.sets += 1);
     }
 
     /// Counts an access to a VP register; `access` is given only the slot.
     #[inline(always)]
-    fn register(&mut self, name: u32, access: impl FnOnce(&mut RegisterCount)) {
+    fn register(&mut self, name: u32, failed: bool, access: impl FnOnce(&mut RegisterCount)) {
         match RegisterCount::slot(&mut self.registers, name) {
-            Some(slot) => access(slot),
+            Some(slot) => {
+                access(slot);
+                if failed {
+                    one_more(&mut slot.failed);
+                }
+            }
             None => one_more(&mut self.counts_lost),
         }
     }

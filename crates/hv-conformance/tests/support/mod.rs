@@ -8,9 +8,9 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES, loopback};
+use hv_conformance::{Convention, CrashReport, Env, Exception, PAGES};
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput, Raw};
-use hv_partition::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp};
+use hv_partition::{Action, Config, GuestMemory, Partition, Port, PortTarget, Vp, loopback};
 use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
 use hv_tlfs::psci;
 use hv_tlfs::smccc::HYPERCALL;
@@ -101,23 +101,13 @@ impl Conduit for Wire<'_> {
     }
 }
 
-/// Returns the ports of [`loopback`].
+/// Returns the ports that lead back to the VPs that there are.
 fn ports(vps: usize) -> Vec<Port> {
-    let message = |vp, sint| PortTarget::Message { vp, sint };
-    let event = |vp, base, count| PortTarget::Event { vp, sint: loopback::EVENT_SINT, base, count };
-    let mut ports = vec![
-        Port::new(loopback::MESSAGE, loopback::MESSAGE_PORT, message(Some(0), loopback::MESSAGE_SINT)),
-        Port::new(loopback::MESSAGE_TO_ANY, 3, message(None, loopback::MESSAGE_SINT)),
-        Port::new(loopback::MESSAGE_SECOND, 4, message(Some(0), loopback::SECOND_SINT)),
-        Port::new(loopback::EVENT, 11, event(Some(0), loopback::EVENT_BASE, loopback::EVENT_COUNT)),
-        Port::new(loopback::EVENT_TO_ANY, 13, event(None, 0, 2048)),
-        Port::new(loopback::DELETED, 21, PortTarget::Deleted),
-    ];
-    if vps > 1 {
-        ports.push(Port::new(loopback::MESSAGE_TO_VP1, 2, message(Some(1), loopback::MESSAGE_SINT)));
-        ports.push(Port::new(loopback::EVENT_TO_VP1, 12, event(Some(1), 0, 2048)));
-    }
-    ports
+    let is_there = |port: &Port| match port.target {
+        PortTarget::Message { vp: Some(vp), .. } | PortTarget::Event { vp: Some(vp), .. } => vp < vps,
+        _ => true,
+    };
+    loopback::ports().into_iter().filter(is_there).collect()
 }
 
 /// Runs `test` in an environment with VPs that all run, around a partition as it is after reset.

@@ -128,6 +128,16 @@ impl<D: Played> Guest<D> {
         assert!(self.send(PacketType::DATA_IN_BAND, 1, id, payload));
     }
 
+    /// Opens or closes the channel, unless it is so already.
+    pub(crate) fn set_open(&self, open: &mut bool, wanted: bool) {
+        match (*open, wanted) {
+            (false, true) => self.open(),
+            (true, false) => self.close(),
+            _ => {}
+        }
+        *open = wanted;
+    }
+
     /// Returns what a run leaves.
     pub(crate) fn left(&self) -> Left {
         single::left(&self.bus, &self.host)

@@ -91,15 +91,8 @@ fn run<D: Played>(guest: &Guest<D>, steps: &[Step], restores: bool) -> Left {
                 }
             }
             Step::Write { from_host, word, value } => guest.write(*from_host, *word, *value),
-            Step::Close if open => {
-                guest.close();
-                open = false;
-            }
-            Step::Open if !open => {
-                guest.open();
-                open = true;
-            }
-            Step::Close | Step::Open => {}
+            Step::Close => guest.set_open(&mut open, false),
+            Step::Open => guest.set_open(&mut open, true),
             Step::Restore if !restores => {}
             Step::Wait(ticks) => guest.wait((*ticks).into()),
             Step::Restore => {

@@ -86,15 +86,8 @@ fn run(steps: &[Step], restores: bool) -> Left {
         match step {
             Step::Read(count) => (0..*count).for_each(|_| drop(guest.receive())),
             Step::Write(from_host, word, value) => guest.write(*from_host, *word, *value),
-            Step::Close if open => {
-                guest.close();
-                open = false;
-            }
-            Step::Open if !open => {
-                guest.open();
-                open = true;
-            }
-            Step::Close | Step::Open => {}
+            Step::Close => guest.set_open(&mut open, false),
+            Step::Open => guest.set_open(&mut open, true),
             Step::Restore if restores => guest.saved_and_restored(),
             Step::Restore => {}
             _ => {
