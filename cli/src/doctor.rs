@@ -24,9 +24,6 @@ Exit codes:
   1    something is missing, which hv boot would install or fetch first
   2    a bad option, or a cache that cannot be read";
 
-/// Name of the row on KVM.
-const KVM: &str = "KVM";
-
 /// An item that was checked.
 #[derive(Debug, serde::Serialize)]
 struct Item {
@@ -35,6 +32,9 @@ struct Item {
     present: bool,
     /// Whether `hv boot` needs it.
     needed: bool,
+    /// Whether it comes with the machine, or never.
+    #[serde(skip)]
+    fixed: bool,
     /// Its path and version, or what will be done about it.
     detail: String,
 }
@@ -51,7 +51,12 @@ struct Findings {
 impl Item {
     fn new(name: &'static str, needed: bool, state: Result<String, String>) -> Self {
         let present = state.is_ok();
-        Self { name, present, needed, detail: state.unwrap_or_else(|reason| reason) }
+        Self { name, present, needed, fixed: false, detail: state.unwrap_or_else(|reason| reason) }
+    }
+
+    /// Returns what no command installs.
+    fn fixed(name: &'static str, state: Result<String, String>) -> Self {
+        Self { fixed: true, ..Self::new(name, false, state) }
     }
 }
 
@@ -63,13 +68,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.json {
         ui::out(&format!("{}\n", serde_json::to_string_pretty(&findings)?));
     } else {
-        for Item { name, present, needed, detail } in &findings.items {
-            let mark = match (present, needed) {
-                (true, _) => "ok",
-                (false, true) => "missing",
-                // It comes with the machine, or never.
-                (false, false) if *name == KVM => "no",
-                (false, false) => "later",
+        for Item { name, present, needed, fixed, detail } in &findings.items {
+            let mark = match (present, needed, fixed) {
+                (true, ..) => "ok",
+                (false, true, _) => "missing",
+                (false, false, true) => "no",
+                (false, false, false) => "later",
             };
             ui::out(&format!("{name:<18} {mark:<8} {}\n", ui::one_line(detail)));
         }
@@ -97,7 +101,7 @@ fn items() -> anyhow::Result<Vec<Item>> {
         Item::new("QEMU", emulated, qemu),
         Item::new("bare-metal Rust", emulated, rust(target::TARGET, "")),
         Item::new("Rust for the agent", false, rust(target::LINUX_TARGET, " when `hv exec` needs it")),
-        Item::new(KVM, false, kvm.map(|()| "works: `hv boot --accel kvm` uses it".to_owned())),
+        Item::fixed("KVM", kvm.map(|()| "works: `hv boot` uses it".to_owned())),
     ];
     let pieces = [
         ("kernel 6.12", Piece::Kernel(Stock::Cloud612), true),

@@ -16,23 +16,29 @@ pub(super) fn choose(args: &Args) -> anyhow::Result<Accel> {
         Some(Accel::Tcg) => Ok(Accel::Tcg),
         Some(Accel::Kvm) => {
             if let Some(why) = qemus(args).or_else(|| unserved(args)) {
-                bail!("--accel kvm: {why}; leave it out, or give --accel tcg");
+                bail!("--accel kvm: {why}; leave --accel out, or give --accel tcg");
             }
             kvm::probe().context("--accel kvm")?;
             Ok(Accel::Kvm)
         }
         None if qemus(args).is_some() => Ok(Accel::Tcg),
-        None => Ok(chosen(kvm::probe().err().map(|why| format!("{why:#}")), unserved(args))),
+        None => {
+            let broken = kvm::probe().err().map(|why| format!("{why:#}"));
+            // Standard error is the command's own under `hv exec`.
+            Ok(chosen(broken, unserved(args), args.agent.is_none()))
+        }
     }
 }
 
 /// Chooses by why KVM does not work here, if so, and what it does not serve.
-fn chosen(broken: Option<String>, unserved: Option<String>) -> Accel {
+///
+/// Says so to who boots a machine, if `tells`.
+fn chosen(broken: Option<String>, unserved: Option<String>, tells: bool) -> Accel {
     match broken.or(unserved) {
         None => Accel::Kvm,
         Some(why) => {
             // Other machines are not expected to have it.
-            if cfg!(target_arch = "aarch64") {
+            if tells && cfg!(target_arch = "aarch64") {
                 ui::note(&format!("QEMU emulates the guest, which takes longer than KVM: {why}"));
             }
             Accel::Tcg
@@ -48,7 +54,6 @@ fn qemus(args: &Args) -> Option<String> {
         (args.gdb.is_some(), "--gdb"),
         (args.qemu.is_some(), "--qemu"),
         (args.hypervisor.is_some(), "--hypervisor"),
-        (args.from.is_some(), "--from"),
     ];
     let option = given(&options)?;
     Some(format!("{option} is about a machine of QEMU's"))
@@ -92,7 +97,7 @@ mod tests {
         );
         assert_eq!(why("--vsock a").as_deref(), Some("--vsock is not served over KVM yet"));
         assert_eq!(why("--cpu max").as_deref(), Some("--cpu is about a machine of QEMU's"));
-        for option in ["--name x", "--control", "--net user", "--vsock x", "--gdb", "--from x"] {
+        for option in ["--name x", "--control", "--net user", "--vsock x", "--gdb"] {
             assert!(why(option).is_some(), "{option}");
         }
     }
@@ -100,8 +105,8 @@ mod tests {
     #[test]
     fn kvm_is_chosen_where_it_works_and_serves_everything() {
         let why = || Some("why".to_owned());
-        assert_eq!(chosen(None, None), Accel::Kvm);
-        assert_eq!([chosen(why(), None), chosen(None, why())], [Accel::Tcg; 2]);
+        assert_eq!(chosen(None, None, true), Accel::Kvm);
+        assert_eq!([chosen(why(), None, true), chosen(None, why(), false)], [Accel::Tcg; 2]);
     }
 
     #[test]
@@ -111,7 +116,7 @@ mod tests {
         let refused = |words: &str| format!("{:#}", choose(&Args::of_words(words)).unwrap_err());
         assert_eq!(
             refused("--accel kvm --net user"),
-            "--accel kvm: --net is not served over KVM yet; leave it out, or give --accel tcg"
+            "--accel kvm: --net is not served over KVM yet; leave --accel out, or give --accel tcg"
         );
         if cfg!(not(target_arch = "aarch64")) {
             assert!(refused("--accel kvm").contains("ARM64 Linux alone"), "{}", refused("--accel kvm"));

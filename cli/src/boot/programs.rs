@@ -8,7 +8,7 @@ use crate::machine::Accel;
 use crate::setup::cache::Cache;
 use crate::setup::qemu::{self, Qemu};
 use crate::setup::stock;
-use crate::{build, process, timings};
+use crate::{build, net, process, timings};
 
 /// Name of this part of a run.
 pub(super) const PART: &str = "programs";
@@ -32,6 +32,7 @@ pub(super) fn set_up<T: Send>(
     args: &Args,
     stock: Option<impl FnOnce(stock::Kernel, PathBuf) -> anyhow::Result<T> + Send>,
 ) -> anyhow::Result<Programs<T>> {
+    net::set_up(&args.net)?;
     let fetched = || stock::kernel(&Cache::open()?, args.stock());
     let guest = || {
         let Some(make) = stock else { return Ok(None) };

@@ -110,7 +110,6 @@ impl Judged {
         let of_stock = own.is_none().then_some(of_stock);
         let Programs { emulator, stock } =
             timings::part(programs::PART, || programs::set_up(args, of_stock))?;
-        self.network.as_ref().map_or(Ok(()), Network::set_up)?;
         let (image, kernel) = own.or(stock).context("there is no kernel")?;
         let with_cpu =
             |(hypervisor, qemu)| anyhow::Ok((hypervisor, qemu, cpu(args.cpu.as_deref(), image.page_size)?));

@@ -69,7 +69,6 @@ impl Judged {
         let Programs { emulator, .. } =
             timings::part(programs::PART, || programs::set_up(&self.args, None::<NoStock>))?;
         let (hypervisor, qemu) = emulator.context("a machine of a snapshot is QEMU's")?;
-        self.network.as_ref().map_or(Ok(()), Network::set_up)?;
         let versions = Versions::current(hypervisor.path(), &qemu)?;
         self.folder.about.versions.judge(&versions).with_context(|| self.folder.explain())?;
         Ok(Ready { judged: self, hypervisor, qemu, versions })

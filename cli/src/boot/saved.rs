@@ -1,12 +1,12 @@
 //! What of a run's options a snapshot of its machine keeps, and what a run that resumes it has of its own.
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use super::args::{Args, MAX_VPS, memory};
 use crate::control::Services;
 use crate::disks::Mode;
 use crate::machine::Accel;
-use crate::net::{Back, NetOption};
+use crate::net::NetOption;
 use crate::snapshot::{Options, WITHOUT_PORT};
 
 impl Args {
@@ -18,8 +18,10 @@ impl Args {
             cpu: cpu.to_owned(),
             firmware: self.firmware,
             devices: self.services().bits(),
-            network: self.net != NetOption::None,
-            passt: matches!(self.net, NetOption::Card(Back::Passt, _)),
+            network: match self.net {
+                NetOption::None => None,
+                NetOption::Card(back, _) => Some(back),
+            },
             strict: self.strict,
             inject: self.inject.clone(),
             hotplug_room: self.hotplug_room,
@@ -40,23 +42,20 @@ impl Args {
             saved.vps,
             saved.memory
         );
-        ensure!(
-            saved.network || self.net == NetOption::None,
-            "--net: the machine of the snapshot has no network card; leave --net out"
-        );
-        let back = if saved.passt { Back::Passt } else { Back::User };
         let net = match (&self.net, saved.network) {
-            (NetOption::None, true) => NetOption::Card(back, Vec::new()),
+            (NetOption::None, None) => NetOption::None,
+            (NetOption::None, Some(back)) => NetOption::Card(back, Vec::new()),
+            (NetOption::Card(..), None) => {
+                bail!("--net: the machine of the snapshot has no network card; leave --net out")
+            }
             // QEMU keeps the state of its user network with the machine's.
-            (NetOption::Card(given, _), true) => {
+            (NetOption::Card(given, _), Some(back)) => {
                 ensure!(
                     *given == back,
-                    "--net: the machine of the snapshot is on {}; give that, or leave --net out",
-                    if saved.passt { "--net passt" } else { "--net user" }
+                    "--net: the machine of the snapshot is on --net {back}; give that, or leave --net out"
                 );
                 self.net.clone()
             }
-            (given, false) => given.clone(),
         };
         let control = match (&self.control, &self.name) {
             (None, None) => Some(None),
@@ -103,6 +102,7 @@ impl Args {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Back;
 
     #[test]
     fn a_machine_goes_on_on_the_network_that_it_had() {

@@ -142,11 +142,9 @@ pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, size: u64) 
 
 /// Adds the card, and what is behind it.
 fn network_card(network: &Network, files: &Files<'_>, add: &mut dyn FnMut(&[&str])) {
-    let net = match (network.back, files.passt) {
-        (Back::Passt, Some(descriptor)) => {
-            format!("stream,id=net,server=off,addr.type=fd,addr.str={descriptor}")
-        }
-        _ => {
+    let net = match files.passt {
+        Some(descriptor) => format!("stream,id=net,server=off,addr.type=fd,addr.str={descriptor}"),
+        None => {
             let mut user = "user,id=net".to_owned();
             for Forward { address, host, guest } in &network.forwards {
                 user.push_str(&format!(",hostfwd=tcp:{address}:{host}-:{guest}"));
@@ -208,7 +206,7 @@ mod tests {
             backings: &backings,
             control: settings.control.then_some("7"),
             sockets: settings.sockets.then_some("6"),
-            passt: Some("3"),
+            passt: settings.network.as_ref().filter(|net| net.back == Back::Passt).map(|_| "3"),
             capture: settings
                 .network
                 .as_ref()

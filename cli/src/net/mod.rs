@@ -33,20 +33,20 @@ impl Network {
         Self { back: Back::User, forwards: Vec::new(), capture: None }
     }
 
-    /// Installs the program behind the card, if it is missing.
-    ///
-    /// # Errors
-    /// It cannot be installed here.
-    pub(crate) fn set_up(&self) -> anyhow::Result<()> {
-        if self.back == Back::Passt {
-            Passt::set_up()?;
-        }
-        Ok(())
-    }
-
     /// Starts the program behind the card; `None` if that is QEMU itself.
     pub(crate) fn start(&self) -> Option<anyhow::Result<Passt>> {
         (self.back == Back::Passt).then(|| Passt::start(&self.forwards))
+    }
+}
+
+/// Installs the program behind the card, if it is missing.
+///
+/// # Errors
+/// It cannot be installed here.
+pub(crate) fn set_up(option: &NetOption) -> anyhow::Result<()> {
+    match option {
+        NetOption::Card(Back::Passt, _) => Passt::set_up(),
+        _ => Ok(()),
     }
 }
 

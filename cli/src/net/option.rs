@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// The value of `--net`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum NetOption {
@@ -15,12 +17,22 @@ pub(crate) enum NetOption {
 }
 
 /// What is behind the guest's card.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Back {
     /// QEMU's user network.
     User,
     /// `passt`: the host's own sockets, without address translation in QEMU.
     Passt,
+}
+
+impl fmt::Display for Back {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::User => "user",
+            Self::Passt => "passt",
+        })
+    }
 }
 
 /// A TCP port of the host that leads to one of the guest's.

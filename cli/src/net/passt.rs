@@ -36,12 +36,11 @@ impl Passt {
     ///
     /// # Errors
     /// It cannot be installed here.
-    pub(crate) fn set_up() -> anyhow::Result<PathBuf> {
-        if let Some(found) = find() {
-            return Ok(found);
+    pub(crate) fn set_up() -> anyhow::Result<()> {
+        if find().is_none() {
+            system::install("the network of --net passt", &[PROGRAM])?;
         }
-        system::install("the network of --net passt", &[PROGRAM])?;
-        find().with_context(|| format!("{PROGRAM} is not in $PATH, though its package was installed"))
+        Ok(())
     }
 
     /// Starts passt, and returns when it listens on the forwarded ports.
@@ -49,7 +48,7 @@ impl Passt {
     /// # Errors
     /// passt does not start: the host has no route, a port is taken, or a sandbox forbids user namespaces.
     pub(crate) fn start(forwards: &[Forward]) -> anyhow::Result<Self> {
-        let program = Self::set_up()?;
+        let program = find().with_context(|| format!("{PROGRAM} is not in $PATH; install its package"))?;
         let (socket, theirs) = UnixStream::pair()?;
         rustix::io::fcntl_setfd(&theirs, FdFlags::empty())?;
         // It goes to the background once it serves, and ends with its one client.

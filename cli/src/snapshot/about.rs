@@ -14,7 +14,7 @@ use crate::setup::qemu::Qemu;
 use crate::ui;
 
 /// Version of the folder and of the files in it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The versions that a snapshot fits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub(super) mod tests {
             r#"{{"versions": {{"format": {FORMAT}, "tool": "0.1.0", "hypervisor": "ab", "qemu": "7.2.0"}},
                 "saved": "2026-01-01T00:00:00Z",
                 "options": {{"vps": 2, "memory": 536870912, "cpu": "cortex-a72", "firmware": "acpi", "devices": 1,
-                             "network": false, "strict": null, "inject": null, "hotplug_room": 0, "uuid": null}},
+                             "network": null, "strict": null, "inject": null, "hotplug_room": 0, "uuid": null}},
                 "kernel": {{"path": "Image", "package": null, "format": "Image", "container": null, "version": null,
                             "page_size_bytes": 4096}},
                 "command_line": "quiet",

@@ -5,6 +5,8 @@ use hv_machine::Firmware;
 use hv_tlfs::rules::Severity;
 use serde::{Deserialize, Serialize};
 
+use crate::net::Back;
+
 /// What a machine was started with, as far as a run that resumes it must know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,11 +17,8 @@ pub(crate) struct Options {
     pub(crate) firmware: FirmwareKind,
     /// Bits of its services.
     pub(crate) devices: u32,
-    /// It has a network card.
-    pub(crate) network: bool,
-    /// Its card is on passt's network.
-    #[serde(default)]
-    pub(crate) passt: bool,
+    /// What is behind its network card, if it has one.
+    pub(crate) network: Option<Back>,
     pub(crate) strict: Option<Strict>,
     pub(crate) inject: Option<String>,
     pub(crate) hotplug_room: u64,

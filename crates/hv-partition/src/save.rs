@@ -13,7 +13,7 @@ use crate::served::{AnyBus, Served};
 
 const MAGIC: [u8; 8] = *b"hv-part\0";
 /// Version of the format. It increases with every change of what is saved.
-const VERSION: u32 = 8;
+const VERSION: u32 = 9;
 
 impl<R: RawMutex, B> Partition<'_, R, B> {
     /// Writes an image of the partition to `sink`, piece by piece. No VP may be in a call of the partition meanwhile,

@@ -484,13 +484,14 @@ impl SynicState {
 impl CrashReport {
     /// Keeps a crash that the guest reported.
     pub fn report(&mut self, vp: usize, control: u64, parameters: [u64; 5], text: &[u8]) {
-        one_more(&mut self.count);
         self.vp = vp as u32;
         self.control = control;
         self.parameters = parameters;
         let length = text.len().min(self.text.len());
         self.text[..length].copy_from_slice(&text[..length]);
         self.text_len = length as u64;
+        // Last: who reads while the guest runs finds the rest of the crash that is counted.
+        one_more(&mut self.count);
     }
 }
 

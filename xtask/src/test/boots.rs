@@ -1,8 +1,10 @@
 //! Stock kernels, seen from inside.
 
+use std::path::Path;
+
 use anyhow::ensure;
 
-use super::context::{Booted, Context};
+use super::context::{Booted, Context, read};
 use super::runner::Step;
 use hv_setup::exit::Exit;
 
@@ -229,15 +231,19 @@ fn timeout(context: &Context) -> anyhow::Result<()> {
 }
 
 fn deterministic(context: &Context) -> anyhow::Result<()> {
-    let one = context.boot(&["--deterministic"])?;
+    let folder = context.folder()?;
+    let [first, second] = ["one", "two"].map(|name| folder.join(name));
+    let run = |trace: &Path| context.boot(&["--deterministic", "--trace", &trace.display().to_string()]);
+    let one = run(&first)?;
     one.ended(Exit::Success, "power-off")?;
     // The guest's own time, the same on any machine: 1.5 s. An interrupt that an idle VP gets only with its next timer
     // costs seconds.
     let time = one.json["run_ms"].as_u64();
     one.check(time.is_some_and(|time| time < 4000), "each interrupt for an idle VP reaches it at once")?;
-    let two = context.boot(&["--deterministic"])?;
+    let two = run(&second)?;
     let difference = one.console.lines().zip(two.console.lines()).find(|(one, two)| one != two);
     ensure!(one.console == two.console, "the consoles of two runs differ, first at {difference:?}");
     ensure!(one.json_text == two.json_text, "the reports differ:\n{}\n{}", one.json_text, two.json_text);
+    ensure!(read(&first)? == read(&second)?, "the traces differ");
     Ok(())
 }

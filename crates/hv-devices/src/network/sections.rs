@@ -231,17 +231,17 @@ impl Sections {
 
     /// Returns true if each section is in one place: with the guest, in the queue, or free.
     fn is_whole(&self) -> bool {
-        let mut places = [0_u8; MAX_SECTIONS];
-        let known = self.stamps.iter().zip(&mut places).take(self.count as usize);
-        known.for_each(|(stamp, place)| *place = u8::from(*stamp != 0));
+        let mut placed = [false; MAX_SECTIONS];
+        let known = self.stamps.iter().zip(&mut placed).take(self.count as usize);
+        known.for_each(|(stamp, placed)| *placed = *stamp != 0);
         let queued = self.queue.entries.iter().take(self.queue.count.into()).map(|filled| filled.section);
         for section in queued.chain(self.free.iter().take(self.free_count.into()).copied()) {
-            match places.get_mut(usize::from(section)) {
-                Some(place) if u32::from(section) < self.count && *place == 0 => *place = 1,
+            match placed.get_mut(usize::from(section)) {
+                Some(placed) if u32::from(section) < self.count && !*placed => *placed = true,
                 _ => return false,
             }
         }
-        places.iter().take(self.count as usize).all(|place| *place == 1)
+        placed.iter().take(self.count as usize).all(|placed| *placed)
     }
 }
 

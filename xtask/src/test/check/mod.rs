@@ -175,20 +175,19 @@ fn clippy() -> anyhow::Result<()> {
     })
 }
 
-/// Checks that the tool builds for ARM64 hosts, where it has its machine over KVM, and that Clippy finds nothing there.
+/// Checks that the tool builds for ARM64 hosts, where it has its machine over KVM, and that Clippy finds nothing there,
+/// if the toolchain has it.
 fn arm64_host() -> anyhow::Result<()> {
     let toolchain = target::prepare_for(LINUX_TARGET)?;
-    if !toolchain.arguments.is_empty() {
-        ui::note(&format!(
-            "the tool is not checked for {LINUX_TARGET}: {} has no clippy",
-            toolchain.description
-        ));
-        return Ok(());
-    }
     let options =
         vec!["--package", "hv-cli", "--no-default-features", "--all-targets", "--target", LINUX_TARGET];
+    let has_clippy = toolchain.arguments.is_empty();
     let part = Part { folder: sources::checkout()?, options, toolchain: Some(toolchain) };
-    part.cargo(&["clippy"], &["--", "-D", "warnings"], &[])
+    if has_clippy {
+        part.cargo(&["clippy"], &["--", "-D", "warnings"], &[])
+    } else {
+        part.cargo(&["check"], &[], &[])
+    }
 }
 
 /// Checks that the documentation builds without a warning: no link is broken.

@@ -19,7 +19,7 @@ use super::storage::{ROOT, file_system};
 
 /// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    vec![Step::new("devices/ic/systemd", |context| systemd(context, "6.12"))]
+    vec![Step::new("devices/ic/systemd", systemd).slow()]
 }
 
 /// bash is what the daemon's scripts are written for.
@@ -141,11 +141,10 @@ fn disk(context: &Context) -> anyhow::Result<PathBuf> {
 }
 
 /// Boots the disk until its services are there.
-fn start<'c>(context: &'c Context, stock: &str, disk: &Path) -> anyhow::Result<Controlled<'c>> {
+fn start<'c>(context: &'c Context, disk: &Path) -> anyhow::Result<Controlled<'c>> {
     let disk = format!("{},rw", disk.display());
     let append = format!("{ROOT} SYSTEMD_COLORS=0");
-    let machine =
-        ["--stock", stock, "--net", "user", "--memory", "512M", "--disk", &disk, "--append", &append];
+    let machine = ["--net", "user", "--memory", "512M", "--disk", &disk, "--append", &append];
     let machine = Controlled::start(context, &machine)?;
     machine.until("udev has started the daemons", || {
         let services = machine.reply(&["status"])?["result"]["services"].take();
@@ -177,9 +176,9 @@ fn in_order(console: &str, request: &str, target: &str, kernel: &str) -> anyhow:
 
 /// Checks that `reboot` and `shutdown` go through systemd, that chrony takes the host's clock by the name that udev
 /// gives it, and that the daemon tells the card's addresses.
-fn systemd(context: &Context, stock: &str) -> anyhow::Result<()> {
+fn systemd(context: &Context) -> anyhow::Result<()> {
     let disk = disk(context)?;
-    let machine = start(context, stock, &disk)?;
+    let machine = start(context, &disk)?;
     let found = machine.reply(&["kvp", "addresses"])?["result"]["addresses"].take();
     for (list, address) in [
         ("addresses", "10.0.2.15"),
@@ -202,7 +201,7 @@ fn systemd(context: &Context, stock: &str) -> anyhow::Result<()> {
     in_order(&console, "restart", "reboot.target", "reboot: Restarting system")?;
     clean(&disk)?;
 
-    let machine = start(context, stock, &disk)?;
+    let machine = start(context, &disk)?;
     ensure!(machine.console().contains("systemd: again"), "it has lost a file:\n{}", machine.console());
     ensure!(machine.ctl(&["shutdown"])?.code == Some(0), "the guest refused to power off");
     in_order(&machine.ended(Exit::Success)?, "shutdown", "poweroff.target", "reboot: Power down")?;
