@@ -6,6 +6,7 @@ use hv_partition::testing::{Effect, TestHost, Watch};
 
 use crate::lock;
 use crate::memory::Ram;
+use crate::wire::Gic;
 
 /// The model of an embedder, with the guest's pages as its memory.
 pub(crate) type Embedder = TestHost<Surroundings, Ram>;
@@ -23,20 +24,12 @@ impl Surroundings {
     }
 }
 
-/// Pending and enabled interrupts of a VP, one bit each.
-#[derive(Debug, Default)]
-pub(crate) struct Gic {
-    pub(crate) pending: [u64; 4],
-    pub(crate) enabled: [u64; 4],
-}
-
 impl Watch for Surroundings {
     fn effect(&self, effect: Effect) {
         lock(&self.effects).push(effect);
     }
 
     fn interrupt(&self, vp: usize, intid: u32) {
-        let mut gic = lock(&self.gic[vp]);
-        gic.pending[intid as usize / 64] |= 1 << (intid % 64);
+        lock(&self.gic[vp]).raise(intid);
     }
 }

@@ -25,22 +25,19 @@
 //! VPs may run in threads: wires can be sent. A testbed lives as long as the process: guest memory has to, and tests
 //! are short.
 
+pub mod foreign;
 mod host;
 mod memory;
 pub mod scripted;
 pub mod scripted_card;
+mod wire;
 
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hv_guest::conduit::{Conduit, Counter, FAST_WORDS, FastOutput, Raw};
-use hv_guest::interrupts::{Interrupts, Intid};
 use hv_guest::page::{CallPage, Memory, Page};
 use hv_partition::testing::Lock;
 use hv_partition::{Bus, Host, Partition, RawMutex};
-use hv_tlfs::hypercall::{HypercallInput, HypercallOutput};
-use hv_tlfs::smccc::{HVC_HYPERCALL, HVC_SMCCC, HYPERCALL};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::{CLOCK_HZ, ReferenceTime};
@@ -49,9 +46,11 @@ use hv_tlfs::vmbus::{ChannelId, Version};
 pub use hv_partition::testing::Effect;
 pub use hv_partition::{Action, Config, Convention, Flush, Port, PortTarget, Profile, VpContext, VpMask};
 pub use memory::{RAM_BASE, Ram};
+pub use wire::{Bed, VpInterrupts, Wire};
 
-use host::{Embedder, Gic, Surroundings};
+use host::{Embedder, Surroundings};
 use memory::PAGES;
+use wire::{Behind, Gic};
 
 /// A partition with its surroundings.
 #[derive(Debug)]
@@ -94,10 +93,6 @@ impl Testbed {
         }
         bed.take_effects();
         bed
-    }
-
-    fn gic(&self, vp: usize) -> MutexGuard<'_, Gic> {
-        lock(&self.host.watch().gic[vp])
     }
 
     fn effects(&self) -> MutexGuard<'_, Vec<Effect>> {
@@ -251,11 +246,7 @@ impl Testbed {
 
     /// Takes the lowest interrupt that is pending and enabled on a VP: what the CPU would acknowledge.
     pub fn take_interrupt(&self, vp: usize) -> Option<u8> {
-        let mut gic = self.gic(vp);
-        let word = (0..4).find(|word| gic.pending[*word] & gic.enabled[*word] != 0)?;
-        let bit = (gic.pending[word] & gic.enabled[word]).trailing_zeros();
-        gic.pending[word] &= !(1 << bit);
-        Some((word as u32 * 64 + bit) as u8)
+        self.gic(vp).take()
     }
 
     /// Returns true if an interrupt is enabled on a VP.
@@ -265,121 +256,24 @@ impl Testbed {
     }
 }
 
-/// A VP seen from the guest.
-#[derive(Clone, Copy)]
-pub struct Wire {
-    bed: &'static Testbed,
-    vp: usize,
-    convention: Convention,
-}
-
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire")
-            .field("vp", &self.vp)
-            .field("convention", &self.convention)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Wire {
-    /// Returns the testbed.
-    #[must_use]
-    pub fn bed(&self) -> &'static Testbed {
-        self.bed
+impl Behind for Testbed {
+    fn hvc(&self, vp: usize, immediate: u16, x: &mut [u64; 31]) -> Action {
+        self.partition.hvc(&self.host, vp, immediate, x)
     }
 
-    /// Returns the same VP for hypercalls made by hand.
-    #[must_use]
-    pub const fn raw(self) -> Raw<Self> {
-        // SAFETY: the model reaches nothing but the testbed's own memory, by atomics, whatever the call.
-        #[expect(unsafe_code, reason = "vouches for calls to a model")]
-        unsafe {
-            Raw::new(self)
-        }
+    fn called(&self) {
+        self.hypercalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn carry_out(&self, immediate: u16, x: &mut [u64; 31]) {
-        match self.hvc(immediate, x) {
-            Action::Resume => {}
-            action => self.bed.effects().push(Effect::Power { vp: self.vp, action }),
-        }
+    fn effect(&self, effect: Effect) {
+        self.effects().push(effect);
     }
 
-    /// Executes an `hvc`, as often as the hypervisor asks for it.
-    ///
-    /// # Panics
-    ///
-    /// If the hypervisor gives the guest an exception.
-    pub fn hvc(&self, immediate: u16, x: &mut [u64; 31]) -> Action {
-        loop {
-            match self.bed.partition.hvc(&self.bed.host, self.vp, immediate, x) {
-                Action::Retry => {}
-                Action::Undefined => panic!("hvc #{immediate} is an undefined instruction"),
-                action => return action,
-            }
-        }
-    }
-}
-
-#[expect(unsafe_code, reason = "as the trait has it; no call can do harm here")]
-impl Conduit for Wire {
-    unsafe fn call(&self, control: HypercallInput, block: &mut [u64; FAST_WORDS]) -> HypercallOutput {
-        self.bed.hypercalls.fetch_add(1, Ordering::Relaxed);
-        let mut x = [0; 31];
-        let (immediate, first) = match self.convention {
-            Convention::Smccc => {
-                (x[0], x[1]) = (u64::from(HYPERCALL), control.bits());
-                (HVC_SMCCC, 2)
-            }
-            Convention::Hvc1 => {
-                x[0] = control.bits();
-                (HVC_HYPERCALL, 1)
-            }
-        };
-        x[first..first + FAST_WORDS].copy_from_slice(block);
-        self.carry_out(immediate, &mut x);
-        block.copy_from_slice(&x[first..first + FAST_WORDS]);
-        HypercallOutput::from_bits(x[0])
-    }
-
-    fn fast_output(&self) -> FastOutput {
-        match self.convention {
-            Convention::Smccc => FastOutput::AfterInput,
-            Convention::Hvc1 => FastOutput::Last,
-        }
-    }
-
-    unsafe fn smccc(&self, function: u32, arguments: [u64; 3]) -> [u64; 4] {
-        let mut x = [0; 31];
-        x[0] = u64::from(function);
-        x[1..4].copy_from_slice(&arguments);
-        self.carry_out(HVC_SMCCC, &mut x);
-        [x[0], x[1], x[2], x[3]]
-    }
-}
-
-impl Counter for Wire {
     fn counter(&self) -> u64 {
-        Host::counter(&self.bed.host)
-    }
-}
-
-/// The interrupt controller of a VP: it remembers what is enabled and what is pending.
-#[derive(Clone, Copy, Debug)]
-pub struct VpInterrupts {
-    bed: &'static Testbed,
-    vp: usize,
-}
-
-impl Interrupts for VpInterrupts {
-    fn enable(&self, intid: Intid) {
-        let n = intid.number();
-        self.bed.gic(self.vp).enabled[usize::from(n) / 64] |= 1 << (n % 64);
+        Host::counter(&self.host)
     }
 
-    fn disable(&self, intid: Intid) {
-        let n = intid.number();
-        self.bed.gic(self.vp).enabled[usize::from(n) / 64] &= !(1 << (n % 64));
+    fn gic(&self, vp: usize) -> MutexGuard<'_, Gic> {
+        lock(&self.host.watch().gic[vp])
     }
 }

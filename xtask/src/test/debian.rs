@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use hv_setup::exit::Exit;
 
 use self::system::Key;
@@ -27,8 +27,11 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// Makes an image, and says how long it took.
-fn make(mut command: Command, file: &Path) -> anyhow::Result<()> {
+/// GiB of an image without `--size`.
+const GIBS: u64 = 2;
+
+/// Makes an image of this size, and says how long it took.
+fn make(mut command: Command, file: &Path, gibs: u64) -> anyhow::Result<()> {
     let started = Instant::now();
     let done = hv_setup::process::run(&mut command, || {})?;
     ensure!(done.status.code() == Some(Exit::Success as i32), "{}: {}", done.status, done.stderr);
@@ -36,7 +39,7 @@ fn make(mut command: Command, file: &Path) -> anyhow::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     eprintln!("  {name} after {:.1} s", started.elapsed().as_secs_f64());
     let meta = fs::metadata(file)?;
-    ensure!(meta.len() == 2 << 30 && meta.blocks() * 512 < 3 << 29, "{} blocks", meta.blocks());
+    ensure!(meta.len() == gibs << 30 && meta.blocks() * 512 < 3 << 29, "{} blocks", meta.blocks());
     Ok(())
 }
 
@@ -50,7 +53,7 @@ fn bookworm(context: &Context) -> anyhow::Result<()> {
         let words = [&["image", "debian"], more, &[&*file]].concat();
         context.command(&words)
     };
-    make(line(&first, &[])?, &first)?;
+    make(line(&first, &[])?, &first, GIBS)?;
     // A file that is there stays as it is.
     context.hv(&["image", "debian", &first.to_string_lossy()])?.refused("exists")?;
     let private = key.private.to_string_lossy();
@@ -62,19 +65,31 @@ fn bookworm(context: &Context) -> anyhow::Result<()> {
     disk::sound(&first)?;
     fs::remove_file(&first)?;
     // Above the layer that the first one has left in the cache.
-    make(line(&second, &["--include", "file", "--ssh-key", &key.public()])?, &second)?;
+    make(line(&second, &["--include", "file", "--ssh-key", &key.public()])?, &second, GIBS)?;
     disk::sound(&second)?;
     system::on_hyper_v(context, &second, &key, "file")?;
     system::by_firmware(&second, &key, "file")?;
     disk::sound(&second)
 }
 
-/// Checks an image of the other release with the cache that there is.
+/// Returns the mirror that this system's packages come from.
+fn mirror() -> anyhow::Result<String> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", "$(SITE)", "Created-By: Packages", "Component: main"]);
+    let sites = hv_setup::process::run(&mut apt, || {})?.stdout;
+    let site = sites.lines().find(|site| !site.contains("security"));
+    Ok(site.context("apt has no source of packages")?.to_owned())
+}
+
+/// Checks an image of the other release, larger and from a mirror that is named, with the cache that there is.
 fn trixie(context: &Context) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let (file, key) = (folder.join("trixie"), Key::make(&folder)?);
-    let words = ["image", "debian", "--suite", "trixie", "--ssh-key", &key.public(), &file.to_string_lossy()];
-    make(context.command(&words)?, &file)?;
+    let (gibs, mirror) = (GIBS + 1, mirror()?);
+    let (size, public) = (format!("{gibs}G"), key.public());
+    let words = ["image", "debian", "--suite", "trixie", "--size", &size, "--mirror", &mirror];
+    let more = ["--ssh-key", &public, &file.to_string_lossy()];
+    make(context.command(&[&words[..], &more].concat())?, &file, gibs)?;
     disk::sound(&file)?;
     system::on_hyper_v(context, &file, &key, "dpkg")?;
     system::by_firmware(&file, &key, "dpkg")?;

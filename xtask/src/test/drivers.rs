@@ -41,6 +41,7 @@ pub(super) fn steps() -> Vec<Step> {
         ("hvc0/4-vps", "", "4", "cortex-a72"),
         ("hvc1/1-vps", "bus.hvc=1", "1", "cortex-a72"),
         ("hvc1/2-vps", "bus.hvc=1", "2", "cortex-a72"),
+        ("hvc1/4-vps", "bus.hvc=1", "4", "cortex-a72"),
         ("16k", "rt.granule=16k", "2", "cortex-a76"),
         ("64k", "rt.granule=64k", "2", "cortex-a72"),
     ] {
@@ -48,10 +49,18 @@ pub(super) fn steps() -> Vec<Step> {
             storage(context, append, vps, cpu)
         }));
     }
-    for (name, append) in [("hvc0", ""), ("hvc1", "bus.hvc=1"), ("64k", "rt.granule=64k")] {
-        steps.push(Step::new(format!("drivers/network/{name}"), move |context| network(context, append)));
+    for (name, append, cpu) in [
+        ("hvc0", "", "cortex-a72"),
+        ("hvc1", "bus.hvc=1", "cortex-a72"),
+        ("16k", "rt.granule=16k", "cortex-a76"),
+        ("64k", "rt.granule=64k", "cortex-a72"),
+    ] {
+        steps
+            .push(Step::new(format!("drivers/network/{name}"), move |context| network(context, append, cpu)));
+        steps.push(Step::new(format!("drivers/screen/{name}"), move |context| {
+            screen::screen(context, append, cpu)
+        }));
     }
-    steps.extend(screen::steps());
     steps.push(Step::new("drivers/serve", serve));
     steps.push(Step::new("drivers/serve/crash", crash));
     steps
@@ -99,10 +108,11 @@ fn storage(context: &Context, append: &str, vps: &str, cpu: &str) -> anyhow::Res
 }
 
 /// Checks that `bare/drivers` sends a frame, and gets the answer of QEMU's network.
-fn network(context: &Context, append: &str) -> anyhow::Result<()> {
+fn network(context: &Context, append: &str, cpu: &str) -> anyhow::Result<()> {
     let disk = context.folder()?.join("data.img");
     fs::write(&disk, bytes(DISK, 1))?;
-    let options = ["--disk", &disk.to_string_lossy(), "--net", "user", "--append", append, "--strict"];
+    let disk = disk.to_string_lossy();
+    let options = ["--disk", &disk, "--net", "user", "--append", append, "--cpu", cpu, "--strict"];
     let booted = program(context, "drivers", &options)?;
     booted.ended(Exit::Success, "power-off")?;
     booted.says("version 0x60001, MTU 1500, up true")?;

@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
+use serde_json::Value;
+
 use super::context::{Context, read};
+use super::exec::run;
 use super::runner::Step;
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
@@ -16,6 +19,7 @@ use hv_setup::stock::{self, Kernel, Stock};
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("own/tree", tree),
+        Step::new("own/exec", commands),
         Step::new("own/modules-and-a-packed-kernel-on-stdin", modules),
         Step::new("own/without-modules", without_modules),
     ]
@@ -52,6 +56,59 @@ fn tree(context: &Context) -> anyhow::Result<()> {
     fs::remove_dir_all(dir.join("arch"))?;
     fs::remove_file(dir.join("System.map"))?;
     context.hv(&line)?.refused("expected Image in arch/arm64/boot")
+}
+
+/// Checks that `hv exec` has a command's status from a built tree's kernel and, if that is built anew, from the new
+/// one: the machine of the old one is not resumed.
+fn commands(context: &Context) -> anyhow::Result<()> {
+    let (kernel, vmbus) = kernel()?;
+    let dir = context.folder()?;
+    put(&dir.join("arch/arm64/boot/Image"), &read(&kernel.image)?)?;
+    put(&dir.join("drivers/hv/hv_vmbus.ko.xz"), &read(&vmbus)?)?;
+    let drivers = stock::drivers(&Cache::open()?, Stock::Cloud612)?;
+    for name in ["vsock.ko.xz", "hv_sock.ko.xz"] {
+        put(&dir.join("net/vmw_vsock").join(name), &read(&drivers.join(name))?)?;
+    }
+    put(
+        &dir.join("modules.order"),
+        b"drivers/hv/hv_vmbus.o\nnet/vmw_vsock/vsock.o\nnet/vmw_vsock/hv_sock.o\n",
+    )?;
+    let (tree, json) = (dir.display().to_string(), dir.join("report.json"));
+    let ran = |start: &str| -> anyhow::Result<String> {
+        let script = "uname -rv; lsmod | grep -c ^hv_sock; exit 3";
+        let done = run(
+            context,
+            &["--tree", &tree, "--json", &json.display().to_string(), "--", "sh", "-c", script],
+            &[],
+        )?;
+        done.is(3)?;
+        let report: Value = serde_json::from_slice(&read(&json)?)?;
+        ensure!(report["start"] == start, "expected a start from {start}: {}", report["start"]);
+        Ok(String::from_utf8(done.stdout.clone())?)
+    };
+    let first = ran("boot")?;
+    ensure!(first.starts_with("6.12") && first.ends_with("\n1\n"), "{first}");
+    ensure!(ran("snapshot")? == first, "the resumed machine differs");
+    put(&dir.join("arch/arm64/boot/Image"), &patched(&kernel)?)?;
+    let second = ran("boot")?;
+    ensure!(first.replacen("#1", "#2", 1) == second && first != second, "{first}{second}");
+    Ok(())
+}
+
+/// What the stock kernel says of its build (uname(1), `-v`), and another text in its place.
+const BUILD: &[u8; 13] = b"#1 SMP Debian";
+const PATCHED: &[u8; 13] = b"#2 SMP Debian";
+
+/// Returns a kernel's image with another text in place of what it says of its build.
+fn patched(kernel: &Kernel) -> anyhow::Result<Vec<u8>> {
+    let mut image = read(&kernel.image)?;
+    let places: Vec<usize> =
+        (0..image.len() - BUILD.len()).filter(|at| image[*at..].starts_with(BUILD)).collect();
+    ensure!(!places.is_empty(), "the stock kernel does not say of its build {BUILD:?}");
+    for at in places {
+        image[at..at + PATCHED.len()].copy_from_slice(PATCHED);
+    }
+    Ok(image)
 }
 
 /// Checks that the output of `make modules_install` provides the modules, and standard input the kernel.

@@ -4,6 +4,7 @@ mod bounce;
 mod faults;
 #[expect(unsafe_code, reason = "as an OS does: it vouches for its messages")]
 mod first_sector;
+mod foreign;
 mod host;
 mod hostile;
 mod network;

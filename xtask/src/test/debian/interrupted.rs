@@ -13,7 +13,7 @@ use hv_setup::exit::Exit;
 use rustix::process::{Pid, Signal};
 
 use super::system::{self, Key};
-use super::{disk, make};
+use super::{GIBS, disk, make};
 use crate::test::context::Context;
 use crate::test::life::until;
 
@@ -53,7 +53,7 @@ pub(super) fn interrupted(context: &Context) -> anyhow::Result<()> {
             .collect();
         context.command(&words)
     };
-    make(words(&[], &below)?, &below)?;
+    make(words(&[], &below)?, &below, GIBS)?;
     fs::remove_file(&below)?;
     let cache = home.join("hv-arm64");
     fs::create_dir(&cache)?;
@@ -78,7 +78,7 @@ pub(super) fn interrupted(context: &Context) -> anyhow::Result<()> {
         }
         ensure!(fs::read_dir(&folder)?.count() == 0, "something is left after {point:?}");
     }
-    make(line()?, &file)?;
+    make(line()?, &file, GIBS)?;
     let left: Vec<PathBuf> = fs::read_dir(&cache)?.flatten().map(|entry| entry.path()).collect();
     let is_left = left.iter().any(|path| path.to_string_lossy().ends_with(UNFINISHED));
     ensure!(!is_left, "unfinished work is left: {left:?}");

@@ -53,8 +53,7 @@ fn pings(context: &Context) -> anyhow::Result<()> {
          arp -s {HOST} 52:55:0a:00:02:02\n\
          ping -c {PINGS} -i 0.05 {HOST}\n\
          echo 'hv: pinged'\n\
-         ping -i 0.01 {HOST} >/dev/null 2>&1 &\n\
-         while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done\n\
+         while [ -e /sys/class/net/eth0 ]; do ping -c 1 -W 1 {HOST} >/dev/null 2>&1; done\n\
          echo 'hv: card gone'\n\
          ping -c 1 -W 1 {HOST}\n"
     );

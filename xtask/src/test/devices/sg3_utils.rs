@@ -190,14 +190,14 @@ const RESETS: &[Expected] = &[
     say("sg_turs $D", UNIT_ATTENTION, &[]),
     say("sg_turs $D", 0, &[]),
     // In the middle of reading: the kernel repeats what the reset has stopped.
-    say(READ_AND_RESET, 0, &["49152+0 records out"]),
+    say(READ_AND_RESET, 0, &["1000+0 records out"]),
     say("sg_dd if=$D of=z bs=512 blk_sgio=1 iflag=sgio count=8 && cmp z x", 0, &["8+0 records out"]),
 ];
 
-/// Resets the host when a hundred reads have been done, and the reader is not yet at the end.
-const READ_AND_RESET: &str = "dd if=$D of=/dev/null bs=512 iflag=direct & \
-    reads() { set -- $(cat /sys/block/${D##*/}/stat); echo $1; }; was=$(reads); \
-    until [ $(reads) -gt $((was + 100)) ]; do :; done; sg_reset -H -N $D && kill -0 $! && wait $!";
+/// Resets the host after a hundred reads. The reader goes on until that is done.
+const READ_AND_RESET: &str = "reads() { set -- $(cat /sys/block/${D##*/}/stat); echo $1; }; was=$(reads); \
+    (until [ -e reset ]; do dd if=$D of=/dev/null bs=512 count=1000 iflag=direct || exit 1; done) & \
+    until [ $(reads) -gt $((was + 100)) ]; do :; done; sg_reset -H -N $D && touch reset && wait $!";
 
 /// Resets that reach the host, each as one of the bus (Linux, drivers/scsi/storvsc_drv.c, `storvsc_host_reset`).
 const RESETS_OF_BUS: usize = 4;

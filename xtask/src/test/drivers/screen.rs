@@ -8,18 +8,8 @@ use hv_setup::programs as bare;
 
 use super::super::context::Context;
 use super::super::devices::video::{Picture, shot};
-use super::super::runner::Step;
 use super::super::services::Controlled;
 use super::{DISK, bytes};
-
-/// Returns the scenarios.
-pub(super) fn steps() -> Vec<Step> {
-    [("hvc0", ""), ("64k", "rt.granule=64k")]
-        .map(|(name, append)| {
-            Step::new(format!("drivers/screen/{name}"), move |context| screen(context, append))
-        })
-        .into()
-}
 
 /// Columns and rows of a square, and the first rows of the program's own and of those that keys draw.
 const SQUARE: usize = 32;
@@ -71,14 +61,15 @@ fn check(picture: &Picture, keys: usize) -> anyhow::Result<()> {
 
 /// Checks that the program draws, and a square more for each key, and that the device is told what has changed and
 /// nothing else. A rule of the interface that it breaks would end the run with a code of its own.
-fn screen(context: &Context, append: &str) -> anyhow::Result<()> {
+pub(super) fn screen(context: &Context, append: &str, cpu: &str) -> anyhow::Result<()> {
     let folder = context.folder()?;
     let disk = folder.join("data.img");
     fs::write(&disk, bytes(DISK, 1))?;
     let kernel = bare::output("drivers")?;
     let (kernel, disk) = (kernel.to_string_lossy(), disk.to_string_lossy());
     let append = format!("drivers.screen=1 {append}");
-    let options = ["--firmware", "dt", "--kernel", &kernel, "--disk", &disk, "--append", &append];
+    let options =
+        ["--firmware", "dt", "--kernel", &kernel, "--disk", &disk, "--append", &append, "--cpu", cpu];
     let machine = Controlled::start_until(context, &options, "drivers: drawn")?;
     ensure!(
         machine.console().contains("drivers: screen 0x50003, 1024 by 768, 8 sizes"),

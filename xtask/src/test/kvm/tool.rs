@@ -144,8 +144,8 @@ echo 'while true; do echo flood; done' >/typed
 tool() { ps | awk '/hv boot/ && !/awk|sh/ { print $1 }'; }
 machines() { ps | grep -c '[_]_kvm'; }
 gone() { kill -$1 $(tool); until [ $(machines) = 0 ]; do sleep 1; done; echo \"machines left: $(machines)\"; }
-$boot --append 'quiet hv.run=shell' </typed >/flood &
-until [ $(grep -c flood /flood) -gt 1000 ]; do sleep 1; done
+$boot --append 'quiet hv.run=shell' --timeout 1000 </typed >/flood &
+until [ $(grep -c flood /flood) -gt 100 ]; do sleep 1; done
 echo \"machines: $(machines)\"
 gone 15
 run $boot --append hv.run=wait >/log &
