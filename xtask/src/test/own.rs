@@ -8,9 +8,9 @@ use anyhow::{Context as _, ensure};
 
 use serde_json::Value;
 
-use super::context::{Context, read};
-use super::exec::run;
+use super::context::{Context, HUNG_SECONDS, read};
 use super::runner::Step;
+use super::warm::Room;
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Kernel, Stock};
@@ -73,18 +73,16 @@ fn commands(context: &Context) -> anyhow::Result<()> {
         &dir.join("modules.order"),
         b"drivers/hv/hv_vmbus.o\nnet/vmw_vsock/vsock.o\nnet/vmw_vsock/hv_sock.o\n",
     )?;
-    let (tree, json) = (dir.display().to_string(), dir.join("report.json"));
+    let (room, json) = (Room::new(context)?, dir.join("report.json"));
+    let (tree, report) = (dir.display().to_string(), json.display().to_string());
     let ran = |start: &str| -> anyhow::Result<String> {
         let script = "uname -rv; lsmod | grep -c ^hv_sock; exit 3";
-        let done = run(
-            context,
-            &["--tree", &tree, "--json", &json.display().to_string(), "--", "sh", "-c", script],
-            &[],
-        )?;
-        done.is(3)?;
+        let line = ["exec", "--timeout", HUNG_SECONDS, "--tree", &tree, "--json", &report];
+        let done = room.command(context, &[&line[..], &["--", "sh", "-c", script]].concat())?.output()?;
+        ensure!(done.status.code() == Some(3), "{}: {}", done.status, String::from_utf8_lossy(&done.stderr));
         let report: Value = serde_json::from_slice(&read(&json)?)?;
         ensure!(report["start"] == start, "expected a start from {start}: {}", report["start"]);
-        Ok(String::from_utf8(done.stdout.clone())?)
+        Ok(String::from_utf8(done.stdout)?)
     };
     let first = ran("boot")?;
     ensure!(first.starts_with("6.12") && first.ends_with("\n1\n"), "{first}");

@@ -31,7 +31,7 @@ const HEAD: usize = 72;
 const DIGEST: u64 = 32;
 
 /// A cache of its own, whose kernels are those of the user's: no other run removes its snapshots.
-struct Room {
+pub(super) struct Room {
     folder: PathBuf,
     cache: PathBuf,
 }
@@ -49,7 +49,7 @@ struct Ran {
 }
 
 impl Room {
-    fn new(context: &Context) -> anyhow::Result<Self> {
+    pub(super) fn new(context: &Context) -> anyhow::Result<Self> {
         let folder = context.folder()?;
         let cache = folder.join("hv-arm64");
         fs::create_dir(&cache)?;
@@ -63,7 +63,7 @@ impl Room {
     }
 
     /// Runs `hv` with this cache.
-    fn command(&self, context: &Context, line: &[&str]) -> anyhow::Result<Command> {
+    pub(super) fn command(&self, context: &Context, line: &[&str]) -> anyhow::Result<Command> {
         let mut command = context.command(line)?;
         command.env("XDG_CACHE_HOME", &self.folder);
         Ok(command)
