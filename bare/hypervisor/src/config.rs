@@ -6,6 +6,7 @@ use core::fmt::Write;
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
+use hv_control::Table;
 use hv_partition::Profile;
 use hv_partition::faults::Plan;
 use hv_partition::hv_host::Config;
@@ -158,25 +159,6 @@ fn check_disks(info: &BootInfo) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Returns the region that spans all disks, and the window for more; empty without any.
-pub(crate) fn disks(info: &BootInfo) -> Range<u64> {
-    let disks = info.disks.get(..info.disk_count as usize).unwrap_or_default();
-    let window = (info.window_size != 0).then_some(info.window_base..info.window_base + info.window_size);
-    let first = disks.first().map(|disk| disk.base).or(window.as_ref().map(|window| window.start));
-    let last = disks.last().map(|disk| (disk.base + disk.size).next_multiple_of(PAGE));
-    let end = window.map(|window| window.end).or(last);
-    first.unwrap_or(0)..end.unwrap_or(0)
-}
-
-/// Returns the end of the memory into which the disk of the start that begins at `base` may grow.
-pub(crate) fn growth_end(info: &BootInfo, base: u64) -> Option<u64> {
-    let disks = info.disks.get(..info.disk_count as usize)?;
-    let number = disks.iter().position(|disk| disk.base == base)?;
-    let window = Some(info.window_base).filter(|_| info.window_size != 0);
-    let next = disks.get(number + 1).map(|next| next.base);
-    Some(next.or(window).unwrap_or(self::disks(info).end))
-}
-
 /// Returns the disks as memory, by number.
 ///
 /// # Safety
@@ -185,11 +167,7 @@ pub(crate) fn growth_end(info: &BootInfo, base: u64) -> Option<u64> {
 pub(crate) unsafe fn disk_ram(info: &BootInfo) -> Disks {
     // SAFETY: `check` has placed the region after everything that belongs to the hypervisor or the guest, it is
     // mapped, and no other value reaches it: this is called once.
-    let all = unsafe { Disks::new(disks(info)) };
-    for (number, disk) in (0..).zip(info.disks.iter().take(info.disk_count as usize)) {
-        all.put(number, disk.base, disk.size);
-    }
-    all
+    unsafe { Disks::new(hv_control::region(info), Table::new(info)) }
 }
 
 /// Returns the region of dynamic memory's record; empty without dynamic memory.

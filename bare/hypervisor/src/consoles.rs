@@ -31,6 +31,8 @@ static TAKEN: [AtomicBool; CONSOLES] = [const { AtomicBool::new(false) }; CONSOL
 
 /// Reason why a console is not used.
 pub(crate) enum Why {
+    /// The tool wants no port there.
+    Unasked,
     /// The machine has none.
     Absent,
     /// It is in use already.
@@ -41,6 +43,7 @@ pub(crate) enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unasked => f.write_str("the tool wants none"),
             Self::Absent => f.write_str("the machine has no virtio console for it"),
             Self::Taken => f.write_str("its virtio console is in use already"),
             Self::Refused(refused) => refused.fmt(f),
@@ -54,6 +57,9 @@ const FLAGS: [u64; CONSOLES] = [BootFlags::CONTROL, BootFlags::SOCKETS];
 /// Takes a console into use; returns its interrupt too. Each can be taken once. `flags` are those of the boot
 /// information.
 pub(crate) fn take(console: usize, flags: u64) -> Result<(u32, Console<Mmio>), Why> {
+    if flags & FLAGS[console] == 0 {
+        return Err(Why::Unasked);
+    }
     let before = FLAGS[..console].iter().filter(|flag| flags & **flag != 0).count();
     let (intid, registers) = virtio::find(device::CONSOLE, before).ok_or(Why::Absent)?;
     let memory = memory(console).ok_or(Why::Taken)?;

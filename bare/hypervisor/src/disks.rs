@@ -4,11 +4,11 @@
 #![expect(unsafe_code, reason = "disks and guest RAM are raw addresses")]
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
+use hv_control::Table;
 use hv_devices::storage::{Failure, Piece};
 use hv_vmbus::Pages;
-use hv_wire::MAX_DISKS;
 
 use crate::memory::{GuestRam, copy_words};
 
@@ -18,80 +18,36 @@ const BLOCK: usize = 512;
 /// sparse.
 const STEP: u64 = 4096;
 
-/// Slot without a disk. No disk has this number.
-const NOTHING: u32 = u32::MAX;
-
-/// The guest's disks by number. The slot of number n is n modulo [`MAX_DISKS`]; a disk that is added later to the same
-/// slot has another number, so that work in progress for the old one never reaches it.
+/// The guest's disks by number.
 ///
-/// A slot changes under the lock of the controller with the disk, under which transfers run as well.
+/// The table changes under the lock of the controller with the disk, under which transfers run as well.
 pub(crate) struct Disks {
     /// The memory of all disks, which no guest can reach. It is copied from and to; no reference to it is made.
     region: Range<u64>,
-    slots: [Slot; MAX_DISKS],
-}
-
-struct Slot {
-    /// Number of the disk in the slot; [`NOTHING`] without one.
-    number: AtomicU32,
-    base: AtomicU64,
-    size: AtomicU64,
+    table: Table,
 }
 
 impl Disks {
-    /// Creates the memory of the disks' queues.
+    /// Creates the guest's disks, of which this table says where they are.
     ///
     /// # Safety
     ///
     /// The region is RAM, mapped at EL2 at its own address, and reached through this value only.
-    pub(crate) unsafe fn new(region: Range<u64>) -> Self {
-        let slot =
-            || Slot { number: AtomicU32::new(NOTHING), base: AtomicU64::new(0), size: AtomicU64::new(0) };
-        Self { region, slots: core::array::from_fn(|_| slot()) }
+    pub(crate) unsafe fn new(region: Range<u64>, table: Table) -> Self {
+        Self { region, table }
     }
 
-    /// Puts a disk into its slot, in place of the one that is there.
-    pub(crate) fn put(&self, number: u16, base: u64, size: u64) {
-        let slot = &self.slots[usize::from(number) % MAX_DISKS];
-        slot.base.store(base, Ordering::Relaxed);
-        slot.size.store(size, Ordering::Relaxed);
-        slot.number.store(number.into(), Ordering::Relaxed);
+    /// Returns where the disks are.
+    pub(crate) const fn table(&self) -> &Table {
+        &self.table
     }
 
-    /// Removes a disk.
-    pub(crate) fn remove(&self, number: u16) {
-        self.slots[usize::from(number) % MAX_DISKS].number.store(NOTHING, Ordering::Relaxed);
-    }
-
-    /// Returns a disk's memory. The disk's slot may change at the same time: what is returned lies in the region in any
-    /// case.
+    /// Returns a disk's memory. The table may change at the same time: what is returned lies in the region in any case.
     pub(crate) fn get(&self, number: u16) -> Option<DiskRam> {
-        let slot = &self.slots[usize::from(number) % MAX_DISKS];
-        if slot.number.load(Ordering::Relaxed) != u32::from(number) {
-            return None;
-        }
-        let (base, size) = (slot.base.load(Ordering::Relaxed), slot.size.load(Ordering::Relaxed));
+        let (base, size) = self.table.get(number)?;
         let end = base.checked_add(size)?;
         (base >= self.region.start && end <= self.region.end && base.is_multiple_of(8))
             .then_some(DiskRam { base, size })
-    }
-
-    /// Returns the regions of all disks but one.
-    pub(crate) fn others(&self, number: Option<u16>) -> impl Iterator<Item = Range<u64>> {
-        let number = number.map_or(NOTHING, u32::from);
-        let taken = move |slot: &&Slot| ![NOTHING, number].contains(&slot.number.load(Ordering::Relaxed));
-        self.slots.iter().filter(taken).map(|slot| {
-            let base = slot.base.load(Ordering::Relaxed);
-            base..base.saturating_add(slot.size.load(Ordering::Relaxed))
-        })
-    }
-
-    /// Returns a number for a new disk, other than those of all disks that have been in its slot recently.
-    pub(crate) fn free(&self, last: u16) -> Option<u16> {
-        let free = |number: &u16| {
-            self.slots[usize::from(*number) % MAX_DISKS].number.load(Ordering::Relaxed) == NOTHING
-        };
-        (1..=MAX_DISKS as u16).map(|step| last.wrapping_add(step)).find(free)
     }
 }
 
@@ -104,11 +60,6 @@ pub(crate) struct DiskRam {
 }
 
 impl DiskRam {
-    /// Returns the address of the first block.
-    pub(crate) fn base(&self) -> u64 {
-        self.base
-    }
-
     /// Returns the address of `len` bytes at `offset`, if they lie on the disk.
     fn at(&self, offset: u64, len: u64) -> Result<u64, Failure> {
         let end = offset.checked_add(len).ok_or(Failure::Target)?;

@@ -6,7 +6,7 @@ use hv_trace::{Trap, What};
 
 use crate::arch::mrs;
 use crate::host::{FaultyEmbedder, on};
-use crate::{faults, network};
+use crate::{faults, machine};
 
 /// Begins an exit. This CPU holds no lock.
 #[inline(always)]
@@ -49,7 +49,7 @@ fn tick(host: &FaultyEmbedder<'_>, injector: &Injector) {
         Timed::Rescan => partition.rescan(host, vp),
         Timed::Resume => partition.resume_devices(host),
         Timed::Link(up) => {
-            network::link(host, up);
+            machine::of(host).set_link(up);
         }
     });
     faults::note(host.cpu, injector);

@@ -1,9 +1,6 @@
 //! hv-host's embedder: time, interrupts and memory for the partition, and the counts of the report.
 
-use hv_devices::network::note as card;
-use hv_devices::sockets::note as socket_note;
-use hv_devices::storage::note;
-use hv_devices::{balloon, ic, video};
+use hv_control::Told;
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Faulty, Flush, Host, HostBackend, Never, Pages, Started, Token,
     VpContext, VpMask,
@@ -15,12 +12,11 @@ use hv_vmbus::Traffic;
 
 use crate::arch::{self, isb, mrs};
 use crate::cpu::ThisCpu;
-use crate::devices::Kind;
 use crate::faults::Planned;
 use crate::gic::MachineGic;
 use crate::memory::GuestRam;
 use crate::trace::Ring;
-use crate::{devices, outcomes, report};
+use crate::{outcomes, report};
 
 /// Bytes of a page of the hypercall interface.
 const PAGE: u64 = 4096;
@@ -45,40 +41,16 @@ pub(crate) const fn on<const OBSERVED: bool>(cpu: &ThisCpu) -> FaultyEmbedder<'_
 }
 
 impl<'c, const OBSERVED: bool> Embedder<'c, OBSERVED> {
-    /// Counts what the report has of a device: channels opened, the version, errors.
-    fn count_device(&self, event: &hv_vmbus::Event) {
-        match *event {
-            hv_vmbus::Event::Opened { channel, .. } => report::opened(devices::of_channel(channel)),
-            hv_vmbus::Event::RingCorrupt { channel, .. } | hv_vmbus::Event::Fault { channel } => {
-                let device = devices::of_channel(channel);
-                // A socket that ends so says it on its own.
-                if devices::kind(device) != Kind::Sockets {
-                    report::failed(device);
-                }
-            }
-            // Each kind of device numbers its notes on its own.
-            hv_vmbus::Event::Device { channel, note, value } => {
-                let device = devices::of_channel(channel);
-                // A version's major number in the high half.
-                let short = (value >> 8 & 0xff00 | value & 0xff) as u32;
-                match (devices::kind(device), note) {
-                    (Kind::Sockets, socket_note::NEWS) => outcomes::SOCKETS.raise(),
-                    (Kind::Sockets, socket_note::FAILED | socket_note::REFUSED) => report::failed(device),
-                    (Kind::Controller, note::READY) => report::agreed(device, value as u32),
-                    (Kind::Service, ic::AGREED) | (Kind::Network, card::READY) => {
-                        report::agreed(device, short);
-                    }
-                    (Kind::Controller, note::REFUSED)
-                    | (Kind::Network, card::REFUSED)
-                    | (Kind::Service, balloon::REFUSED | video::NO_PICTURE | ic::IGNORED) => {
-                        report::failed(device);
-                    }
-                    (Kind::Service, ic::READY) => outcomes::ready(),
-                    (Kind::Network, card::ROOM) => outcomes::NETWORK.raise(),
-                    _ => {}
-                }
-            }
-            _ => {}
+    /// Counts what the report has of a device, and has a port to the tool hear of it.
+    fn tell(&self, event: &hv_vmbus::Event) {
+        let Some((device, told)) = hv_control::told(event) else { return };
+        match told {
+            Told::Opened => report::opened(device),
+            Told::Agreed(version) => report::agreed(device, version),
+            Told::Failed => report::failed(device),
+            Told::Outcome => outcomes::ready(),
+            Told::Sockets => outcomes::SOCKETS.raise(),
+            Told::Room => outcomes::NETWORK.raise(),
         }
     }
 
@@ -206,7 +178,7 @@ impl<const OBSERVED: bool> BusObserver for Embedder<'_, OBSERVED> {
     fn observe_bus(&self, event: &BusEvent<'_>) {
         report::count_bus(event);
         if let BusEvent::Server(event) = event {
-            self.count_device(event);
+            self.tell(event);
         }
         if OBSERVED && self.cpu.observed() {
             let event = *event;

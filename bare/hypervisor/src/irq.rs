@@ -6,7 +6,7 @@ use hv_wire::platform::{HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID};
 use crate::arch::msr;
 use crate::cpu::{ThisCpu, TrapFrame};
 use crate::host::on;
-use crate::{control, exit, gic, network, outcomes, sockets};
+use crate::{control, exit, gic, network, outcomes};
 
 /// Handles an exit for an interrupt.
 pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
@@ -48,7 +48,7 @@ pub(crate) fn handle(cpu: &ThisCpu) {
         _ if outcomes::SOCKETS.owns(intid) => {
             host.trace(|| What::OwnInterrupt { intid });
             gic::deactivate(intid);
-            sockets::interrupt(&host);
+            control::sockets_interrupt(&host);
         }
         _ if outcomes::NETWORK.owns(intid) => {
             host.trace(|| What::OwnInterrupt { intid });

@@ -175,7 +175,7 @@ pub(crate) fn build(info: &BootInfo) -> u64 {
     if info.trace_size != 0 {
         map(&mut own, info.trace_base, info.trace_size, DATA);
     }
-    let disks = config::disks(info);
+    let disks = hv_control::region(info);
     if !disks.is_empty() {
         map(&mut own, disks.start, disks.end - disks.start, DATA);
     }

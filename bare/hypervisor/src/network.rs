@@ -17,7 +17,7 @@ use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use hv_devices::network::{self, Lost, MAX_FRAME, Received, Request};
+use hv_devices::network::{Lost, MAX_FRAME, Received, Request};
 use hv_partition::faults::{Faults as _, FrameFault};
 use hv_virtio::{
     DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device, net,
@@ -27,13 +27,13 @@ use hv_wire::BootFlags;
 use spin::Once;
 
 use crate::devices::BUS;
+use crate::gic;
 use crate::host::FaultyEmbedder;
 use crate::lock::Mutex;
 use crate::log::Log;
 use crate::memory::GuestRam;
 use crate::outcomes::{CPU, NETWORK};
 use crate::virtio::{self, Mmio};
-use crate::{gic, report};
 
 /// Frames that one interrupt takes in.
 const FRAMES: usize = 16;
@@ -149,25 +149,6 @@ pub(crate) fn begin(flags: u64) {
     }
 }
 
-/// Offers the guest its card, before it starts.
-pub(crate) fn offer(host: &FaultyEmbedder<'_>) {
-    let info = &host.cpu.hypervisor.info;
-    if info.flags & BootFlags::NETWORK == 0 {
-        return;
-    }
-    let [a, b, c, d, e, f, ..] = info.mac;
-    let mac = [a, b, c, d, e, f];
-    let (slot, offer) = (&BUS.devices().network, network::offer_of(mac));
-    host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
-        let set_up = vmbus.with(slot, |card, _| card.set_mac(mac));
-        let place = vmbus.place(slot).and_then(|(id, _)| vmbus.offer_device(id, &offer).map(|_| id));
-        match (set_up, place) {
-            (Ok(()), Ok(id)) => report::offered(id.0.into(), &offer),
-            _ => panic!("the network card was not offered"),
-        }
-    });
-}
-
 /// Handles the card's interrupt.
 #[cold]
 pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
@@ -234,15 +215,6 @@ fn corrupt(frame: &mut [u8], random: u64) {
     if let Some(at) = random.checked_rem(bytes.len() as u64) {
         bytes[at as usize] ^= 0x55;
     }
-}
-
-/// Takes the link of the guest's card up or down. Returns false if the guest has no card.
-pub(crate) fn link(host: &FaultyEmbedder<'_>, up: bool) -> bool {
-    let hypervisor = host.cpu.hypervisor;
-    let slot = &BUS.devices().network;
-    let set =
-        hypervisor.partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.set_link(up, io)));
-    hypervisor.info.flags & BootFlags::NETWORK != 0 && set.is_ok()
 }
 
 /// Returns how far from a word's beginning a packet has to be, so that its payload is as far from one as in the guest's

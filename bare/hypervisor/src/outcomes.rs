@@ -2,10 +2,11 @@
 //!
 //! They do so with locks held, so all that happens is that the port's interrupt becomes pending.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use hv_vgic::Physical as _;
 
+use crate::devices::STATE;
 use crate::gic::MachineGic;
 
 /// The CPU that takes the ports' interrupts. It does so too while its VP is off.
@@ -56,21 +57,9 @@ impl ToolPort {
     }
 }
 
-static READY: AtomicBool = AtomicBool::new(false);
-
 /// Signals the control port that a service has an outcome for it. Locks may be held.
 #[cold]
 pub(crate) fn ready() {
-    READY.store(true, Ordering::Release);
+    STATE.note_outcome();
     CONTROL.raise();
-}
-
-/// Returns whether a service has had an outcome since the last time.
-pub(crate) fn take() -> bool {
-    READY.swap(false, Ordering::AcqRel)
-}
-
-/// Defers an outcome to the next interrupt.
-pub(crate) fn put_back() {
-    READY.store(true, Ordering::Release);
 }

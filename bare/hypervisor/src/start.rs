@@ -19,8 +19,7 @@ use crate::hypervisor::{Hypervisor, Requests};
 use crate::lock::{Lock, Mutex};
 use crate::memory::Room;
 use crate::{
-    back_ends, config, control, el2, gic, loopback, memory, mmu, network, power, report, sockets, stacks,
-    vcpu,
+    config, control, el2, gic, loopback, machine, memory, mmu, network, power, report, stacks, vcpu,
 };
 
 core::arch::global_asm!(
@@ -77,9 +76,8 @@ unsafe extern "C" fn cpu_main(cpu: usize) -> ! {
     if cpu.index() == 0 {
         hypervisor.partition.reset(&on::<true>(&cpu));
         (1..hypervisor.vps()).for_each(power::start_cpu);
-        back_ends::offer(&on::<true>(&cpu));
-        control::begin(hypervisor.info.flags);
-        sockets::begin(&on::<true>(&cpu), hypervisor.info.flags);
+        machine::of(&on::<true>(&cpu)).offer(hypervisor.record);
+        control::begin(&on::<true>(&cpu), hypervisor.info.flags);
         network::begin(hypervisor.info.flags);
         let info = &hypervisor.info;
         hypervisor.request_start(0, &VpContext::at(info.entry, info.entry_x0));

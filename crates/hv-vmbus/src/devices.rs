@@ -157,6 +157,9 @@ impl<P: BusPort, T: Devices<P>, const N: usize> Devices<P> for [T; N] {
 /// assert_eq!((MachineDevices::DEVICES, MachineDevices::LINES), (3, 11));
 /// ```
 ///
+/// The lock may be a parameter, `struct MachineDevices<R: RawMutex>`, and so may be a number after it, `<R: RawMutex,
+/// const REQUESTS: usize>`.
+///
 /// With a value behind each type, the structure has a `const fn new` that creates the devices. With `mod` before each
 /// name, the device's file is a module of that name too, so that a device is that file and one line:
 ///
@@ -186,18 +189,18 @@ macro_rules! devices {
     };
     (
         $(#[$meta:meta])*
-        $vis:vis struct $Name:ident {
+        $vis:vis struct $Name:ident$(<$Lock:ident: $Bound:path $(, const $N:ident: usize)?>)? {
             $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $Type:ty = $new:expr),+ $(,)?
         }
     ) => {
         $crate::devices! {
             $(#[$meta])*
-            $vis struct $Name {
+            $vis struct $Name$(<$Lock: $Bound $(, const $N: usize)?>)? {
                 $($(#[$field_meta])* $field_vis $field: $Type,)+
             }
         }
 
-        impl $Name {
+        impl$(<$Lock: $Bound $(, const $N: usize)?>)? $Name$(<$Lock $(, $N)?>)? {
             /// Creates the devices.
             $vis const fn new() -> Self {
                 Self { $($field: $new,)+ }
@@ -206,17 +209,17 @@ macro_rules! devices {
     };
     (
         $(#[$meta:meta])*
-        $vis:vis struct $Name:ident {
+        $vis:vis struct $Name:ident$(<$Lock:ident: $Bound:path $(, const $N:ident: usize)?>)? {
             $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $Type:ty),+ $(,)?
         }
     ) => {
         $(#[$meta])*
         #[derive(Debug)]
-        $vis struct $Name {
+        $vis struct $Name$(<$Lock: $Bound $(, const $N: usize)?>)? {
             $($(#[$field_meta])* $field_vis $field: $Type,)+
         }
 
-        impl $crate::DeviceSet for $Name {
+        impl$(<$Lock: $Bound $(, const $N: usize)?>)? $crate::DeviceSet for $Name$(<$Lock $(, $N)?>)? {
             const LINES: usize = 0 $(+ <$Type as $crate::DeviceSet>::LINES)+;
             const DEVICES: usize = 0 $(+ <$Type as $crate::DeviceSet>::DEVICES)+;
 
@@ -227,7 +230,7 @@ macro_rules! devices {
             }
         }
 
-        impl<P: $crate::BusPort> $crate::Devices<P> for $Name
+        impl<P: $crate::BusPort $(, $Lock: $Bound $(, const $N: usize)?)?> $crate::Devices<P> for $Name$(<$Lock $(, $N)?>)?
         where
             $($Type: $crate::Devices<P>,)+
         {
