@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 
 use super::args::Args;
 use crate::machine::Accel;
-use crate::net::NetOption;
+use crate::net::{Back, NetOption};
 use crate::{kvm, ui};
 
 /// Chooses what was asked for, or else KVM where it works and serves all options.
@@ -61,17 +61,8 @@ fn qemus(args: &Args) -> Option<String> {
 
 /// Returns which of the options is not served over KVM, if one is not.
 fn unserved(args: &Args) -> Option<String> {
-    let options = [
-        (args.agent.is_some(), "hv exec"),
-        (args.net != NetOption::None, "--net"),
-        (args.net_capture.is_some(), "--net-capture"),
-        (args.control.is_some(), "--control"),
-        (args.name.is_some(), "--name"),
-        (args.vsock.is_some(), "--vsock"),
-        (args.devices.is_some(), "--devices"),
-    ];
-    let option = given(&options)?;
-    Some(format!("{option} is not served over KVM yet"))
+    matches!(args.net, NetOption::Card(Back::User, _))
+        .then(|| "--net user is QEMU's own network, --net passt one for either".to_owned())
 }
 
 /// Returns the first option that is given.
@@ -89,15 +80,14 @@ mod tests {
             let args = Args::of_words(words);
             qemus(&args).or_else(|| unserved(&args))
         };
-        assert_eq!(
-            why(
-                "--vps 4 --memory 1G --run crash --firmware dt --json x --strict --trace x --inject lost=18 --loopback"
-            ),
-            None
-        );
-        assert_eq!(why("--vsock a").as_deref(), Some("--vsock is not served over KVM yet"));
+        for words in [
+            "--vps 4 --memory 1G --run crash --firmware dt --json x --strict --trace x --inject lost=18 --loopback",
+            "--name x --control s --vsock x --net passt --net-capture x --hotplug-room 1G",
+        ] {
+            assert_eq!(why(words), None, "{words}");
+        }
         assert_eq!(why("--cpu max").as_deref(), Some("--cpu is about a machine of QEMU's"));
-        for option in ["--name x", "--control", "--net user", "--vsock x", "--gdb"] {
+        for option in ["--net user", "--net user,forward=tcp:1:1", "--gdb"] {
             assert!(why(option).is_some(), "{option}");
         }
     }
@@ -116,7 +106,8 @@ mod tests {
         let refused = |words: &str| format!("{:#}", choose(&Args::of_words(words)).unwrap_err());
         assert_eq!(
             refused("--accel kvm --net user"),
-            "--accel kvm: --net is not served over KVM yet; leave --accel out, or give --accel tcg"
+            "--accel kvm: --net user is QEMU's own network, --net passt one for either; leave --accel out, or give --accel \
+             tcg"
         );
         if cfg!(not(target_arch = "aarch64")) {
             assert!(refused("--accel kvm").contains("ARM64 Linux alone"), "{}", refused("--accel kvm"));

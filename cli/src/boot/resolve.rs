@@ -73,7 +73,10 @@ impl Judged {
     /// Judges the options, and reads the user's files.
     fn of(args: &Args) -> anyhow::Result<Self> {
         args.judge_actions()?;
-        let args = &Args { accel: Some(accel::choose(args)?), ..args.clone() };
+        let accel = accel::choose(args)?;
+        // Only a machine of QEMU's can be saved.
+        let warm = args.warm && accel == Accel::Tcg;
+        let args = &Args { accel: Some(accel), warm, ..args.clone() };
         // A list removes the sockets that killed machines have left.
         let _ = Machines::open().and_then(|machines| machines.list());
         let socket = args.control.as_ref().and_then(Option::as_deref);

@@ -1,4 +1,4 @@
-//! A disk: a file.
+//! A disk: a file, or a part of one.
 
 use std::fs::File;
 use std::io;
@@ -13,16 +13,18 @@ const BLOCK: usize = 512;
 /// Bytes that are written at a time where a block is written repeatedly.
 const STEP: usize = 64 << 10;
 
-/// A disk's file.
-pub(super) struct Disk {
-    file: File,
+/// A disk's bytes in a file.
+pub(super) struct Disk<'f> {
+    file: &'f File,
+    /// Where they begin.
+    start: u64,
     size: u64,
 }
 
-impl Disk {
-    /// Makes one of a file and its number of bytes.
-    pub(super) const fn new(file: File, size: u64) -> Self {
-        Self { file, size }
+impl<'f> Disk<'f> {
+    /// Makes one of the bytes of a file from `start` on.
+    pub(super) const fn new(file: &'f File, start: u64, size: u64) -> Self {
+        Self { file, start, size }
     }
 
     /// Carries out a piece of a command's work. `data` are addresses and lengths in guest memory.
@@ -40,7 +42,7 @@ impl Disk {
         match *piece {
             Piece::Read { offset, len } => {
                 room(buffer, data, len)?;
-                self.file.read_exact_at(buffer, offset).map_err(medium)?;
+                self.file.read_exact_at(buffer, self.start + offset).map_err(medium)?;
                 let mut rest = &buffer[..];
                 for &(address, len) in data {
                     let (part, after) = rest.split_at(len as usize);
@@ -52,7 +54,7 @@ impl Disk {
             Piece::Write { offset, len, durable } => {
                 room(buffer, data, len)?;
                 collect(buffer, data, memory)?;
-                self.file.write_all_at(buffer, offset).map_err(medium)?;
+                self.file.write_all_at(buffer, self.start + offset).map_err(medium)?;
                 if durable { self.file.sync_data().map_err(medium) } else { Ok(()) }
             }
             Piece::Flush => self.file.sync_data().map_err(medium),
@@ -73,7 +75,7 @@ impl Disk {
     fn fill(&self, mut offset: u64, mut len: u64, bytes: &[u8]) -> io::Result<()> {
         while len > 0 {
             let part = len.min(bytes.len() as u64);
-            self.file.write_all_at(&bytes[..part as usize], offset)?;
+            self.file.write_all_at(&bytes[..part as usize], self.start + offset)?;
             (offset, len) = (offset + part, len - part);
         }
         Ok(())
@@ -82,7 +84,7 @@ impl Disk {
     /// Makes a range read as zeros: without blocks, where the file system can.
     fn clear(&self, offset: u64, len: u64) -> io::Result<()> {
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        if len == 0 || rustix::fs::fallocate(&self.file, hole, offset, len).is_ok() {
+        if len == 0 || rustix::fs::fallocate(self.file, hole, self.start + offset, len).is_ok() {
             return Ok(());
         }
         self.fill(offset, len, &[0; STEP])
@@ -119,15 +121,15 @@ mod tests {
     const SIZE: u64 = 1 << 20;
 
     /// Carries out a piece with data in two parts of guest memory.
-    fn carry_out(disk: &Disk, piece: Piece, len: u64, memory: &Memory) -> Result<(), Failure> {
+    fn carry_out(disk: &Disk<'_>, piece: Piece, len: u64, memory: &Memory) -> Result<(), Failure> {
         let data = [(RAM + 0x800, len / 2), (RAM + 0x4000, len - len / 2)];
         disk.carry_out(&piece, if len == 0 { &[] } else { &data }, memory, &mut Vec::new())
     }
 
-    fn disk() -> (Disk, File, Memory) {
+    fn file() -> (File, Memory) {
         let file = tempfile::tempfile().unwrap();
         file.set_len(SIZE).unwrap();
-        (Disk::new(file.try_clone().unwrap(), SIZE), file, Memory::new(RAM, 0x10000))
+        (file, Memory::new(RAM, 0x10000))
     }
 
     fn bytes(file: &File, offset: u64, len: usize) -> Vec<u8> {
@@ -138,7 +140,8 @@ mod tests {
 
     #[test]
     fn data_goes_between_the_file_and_its_parts_in_memory() {
-        let (disk, file, memory) = disk();
+        let (file, memory) = file();
+        let disk = Disk::new(&file, 0, SIZE);
         memory.write(RAM + 0x800, &[1; 512]).unwrap();
         memory.write(RAM + 0x4000, &[2; 512]).unwrap();
         assert!(
@@ -155,7 +158,8 @@ mod tests {
 
     #[test]
     fn blocks_are_written_repeatedly_and_cleared() {
-        let (disk, file, memory) = disk();
+        let (file, memory) = file();
+        let disk = Disk::new(&file, 0, SIZE);
         memory.write(RAM + 0x800, &[7; 256]).unwrap();
         memory.write(RAM + 0x4000, &[8; 256]).unwrap();
         let len = 3 * STEP as u64 + 512;
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn nothing_behind_the_end_and_nothing_outside_memory_is_reached() {
-        let (disk, file, memory) = disk();
+        let (file, memory) = file();
+        let disk = Disk::new(&file, 0, SIZE);
         file.set_len(2 * SIZE).unwrap();
         for piece in [
             Piece::Read { offset: SIZE - 512, len: 1024 },
@@ -191,5 +196,25 @@ mod tests {
         assert_eq!(disk.carry_out(&read, &outside, &memory, &mut Vec::new()), Err(Failure::Target));
         file.set_len(512).unwrap();
         assert_eq!(carry_out(&disk, read, 1024, &memory), Err(Failure::Medium));
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_a_disk_and_what_is_around_it_stays() {
+        let (file, memory) = file();
+        file.write_all_at(&[5; SIZE as usize], 0).unwrap();
+        let disk = Disk::new(&file, 4096, 8192);
+        memory.write(RAM + 0x800, &[1; 4096]).unwrap();
+        memory.write(RAM + 0x4000, &[2; 4096]).unwrap();
+        let write = Piece::Write { offset: 0, len: 8192, durable: false };
+        assert!(carry_out(&disk, write, 8192, &memory).is_ok());
+        assert_eq!(bytes(&file, 4095, 8194), [vec![5], vec![1; 4096], vec![2; 4096], vec![5]].concat());
+        assert!(carry_out(&disk, Piece::Clear { offset: 4096, len: 4096 }, 0, &memory).is_ok());
+        assert_eq!(bytes(&file, 8191, 4098), [vec![1], vec![0; 4096], vec![5]].concat());
+        let behind = Piece::Read { offset: 4096, len: 8192 };
+        assert_eq!(carry_out(&disk, behind, 8192, &memory), Err(Failure::Target));
+        assert!(carry_out(&disk, Piece::Read { offset: 0, len: 8192 }, 8192, &memory).is_ok());
+        let mut read = [0; 2];
+        memory.read(RAM + 0x800, &mut read).unwrap();
+        assert_eq!(read, [1; 2]);
     }
 }

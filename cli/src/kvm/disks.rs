@@ -3,24 +3,29 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError, RwLock};
 
 use anyhow::Context as _;
+use hv_control::{Serves, Table};
 use hv_devices::storage::{Failure, Request};
-use hv_partition::{BusObserver, DeviceId, GuestMemory, Host, HostBackend, Pages, Partition, Started, Token};
-use hv_wire::{BootDisk, DiskFlags};
-use parking_lot::RawMutex;
+use hv_partition::{DeviceId, GuestMemory, Pages, Started, Token};
+use hv_wire::{BootInfo, DiskFlags};
 
 use super::accounts::lock;
-use super::devices::{BUS, Bus};
+use super::devices::OwnPartition;
 use super::disk::Disk;
 
 /// Threads that carry out requests.
 pub(super) const WORKERS: usize = 2;
 
-/// The guest's disks by number, and the requests that wait.
+/// The guest's disks, and the requests that wait.
 pub(super) struct Disks {
-    files: Vec<Disk>,
+    /// The files of the disks of the start and of the window for more, each with its address, in order.
+    files: Vec<(u64, File)>,
+    pub(super) table: Table,
+    /// Held by a worker during a transfer, and by what changes the table: memory that a disk has lost is another one's
+    /// at once.
+    still: RwLock<()>,
     waiting: Mutex<VecDeque<Job>>,
     added: Condvar,
 }
@@ -35,19 +40,23 @@ struct Job {
 }
 
 impl Disks {
-    /// Opens the files of these disks.
+    /// Opens the files of the disks, and of the window after them, if there is one.
     ///
     /// # Errors
     /// One cannot be opened.
-    pub(super) fn open<P: AsRef<Path>>(disks: &[BootDisk], files: &[P]) -> anyhow::Result<Self> {
-        let open = |(disk, path): (&BootDisk, &P)| {
-            let writes = disk.flags & (DiskFlags::READ_ONLY | DiskFlags::DVD) == 0;
+    pub(super) fn open<P: AsRef<Path>>(info: &BootInfo, paths: &[P]) -> anyhow::Result<Self> {
+        let disks = info.disks.iter().take(info.disk_count as usize);
+        let disks = disks.map(|disk| (disk.base, disk.flags & (DiskFlags::READ_ONLY | DiskFlags::DVD) == 0));
+        let window = (info.window_size != 0).then_some((info.window_base, true));
+        let places: Vec<_> = disks.chain(window).collect();
+        anyhow::ensure!(paths.len() >= places.len(), "{} files for {} disks", paths.len(), places.len());
+        let open = |((base, writes), path): ((u64, bool), &P)| {
             let file = File::options().read(true).write(writes).open(path).context("cannot open a disk")?;
-            anyhow::Ok(Disk::new(file, disk.size))
+            anyhow::Ok((base, file))
         };
-        anyhow::ensure!(files.len() >= disks.len(), "{} files for {} disks", files.len(), disks.len());
-        let files = disks.iter().zip(files).map(open).collect::<anyhow::Result<_>>()?;
-        Ok(Self { files, waiting: Mutex::default(), added: Condvar::new() })
+        let files = places.into_iter().zip(paths).map(open).collect::<anyhow::Result<_>>()?;
+        let (waiting, added) = (Mutex::default(), Condvar::new());
+        Ok(Self { files, table: Table::new(info), still: RwLock::new(()), waiting, added })
     }
 
     /// Takes a request; a worker carries it out.
@@ -66,25 +75,38 @@ impl Disks {
         Started::Pending
     }
 
+    /// Changes the table while no transfer runs.
+    pub(super) fn while_still(&self, change: &mut dyn FnMut()) {
+        let _still = self.still.write().unwrap_or_else(PoisonError::into_inner);
+        change();
+    }
+
+    /// Calls a function with the disk that has a number, which stays where it is until that returns.
+    fn with<T>(&self, number: u16, work: impl FnOnce(&Disk<'_>) -> T) -> Option<T> {
+        let _still = self.still.read().unwrap_or_else(PoisonError::into_inner);
+        let (base, size) = self.table.get(number)?;
+        let (start, file) = self.files.iter().rfind(|(start, _)| *start <= base)?;
+        Some(work(&Disk::new(file, base - start, size)))
+    }
+
     /// Carries out requests, until the process ends. `settled` is called after each, whose completion may have had the
     /// bus take further packets.
     pub(super) fn work<H>(
         &self,
-        partition: &'static Partition<'static, RawMutex, Bus>,
+        partition: &'static OwnPartition,
         host: &'static H,
         memory: &impl GuestMemory,
         settled: impl Fn(),
     ) where
-        H: Host + BusObserver + HostBackend<Request>,
+        H: Serves,
     {
         let mut buffer = Vec::new();
         loop {
             let Job { controller, token, request, data } = self.next();
-            let outcome = match self.files.get(usize::from(request.disk)) {
-                Some(disk) => disk.carry_out(&request.piece, &data, memory, &mut buffer),
-                None => Err(Failure::Target),
-            };
-            if let Some(slot) = BUS.devices().controllers.get(controller) {
+            let carried_out =
+                self.with(request.disk, |disk| disk.carry_out(&request.piece, &data, memory, &mut buffer));
+            let outcome = carried_out.unwrap_or(Err(Failure::Target));
+            if let Some(slot) = partition.devices().controllers.get(controller) {
                 // The guest may have closed the channel meanwhile.
                 let _ = partition.completed(host, slot, token, outcome);
                 settled();

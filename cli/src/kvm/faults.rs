@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use hv_kvm::{Embedder, KvmVm};
 use hv_partition::faults::{Injector, Timed};
-use hv_partition::{Faulty, Host as _, Partition};
+use hv_partition::{Faulty, Host as _};
 use hv_wire::Place;
-use parking_lot::RawMutex;
 
-use super::devices::Bus;
+use super::devices::Ports;
 use super::hearer::Hearer;
 
 /// How often the plan is looked at: as often as at EL2.
@@ -19,11 +18,8 @@ const PERIOD: Duration = Duration::from_millis(1);
 pub(super) type Host = Faulty<&'static Embedder<KvmVm, Hearer>, &'static Injector>;
 
 /// Injects the faults that are due, until the process ends.
-pub(super) fn inject(
-    partition: &'static Partition<'static, RawMutex, Bus>,
-    host: &'static Host,
-    (hearer, frequency): (&'static Hearer, u64),
-) {
+pub(super) fn inject(machine: &Ports<Host>, (hearer, frequency): (&'static Hearer, u64)) {
+    let (partition, host) = (machine.partition, machine.host);
     let vps = partition.vp_count();
     loop {
         host.plan().tick(partition.reference_time(host), &mut |due| match due {
@@ -36,8 +32,9 @@ pub(super) fn inject(
             Timed::Disturb(what, random) => partition.disturb(host, 0, what, random),
             Timed::Rescan => (0..vps).for_each(|vp| partition.rescan(host, vp)),
             Timed::Resume => partition.resume_devices(host),
-            // There is no network card.
-            Timed::Link(_) => {}
+            Timed::Link(up) => {
+                machine.set_link(up);
+            }
         });
         hearer.settle(|| Place::at(0));
         thread::sleep(PERIOD);

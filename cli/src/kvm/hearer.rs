@@ -1,26 +1,34 @@
 //! What hears of the guest: the report, the trace, the strict mode's judge, and which injected faults have struck.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use hv_devices::storage;
-use hv_kvm::{Exit, Guest, Observer, Register};
+use hv_control::{Outside, Told};
+use hv_devices::balloon::Discard;
+use hv_devices::{network, storage};
+use hv_kvm::vm_memory::GuestMemoryMmap;
+use hv_kvm::{Exit, Guest, Observer, Register, VmMemory};
 use hv_partition::faults::{Failing, Injector};
 use hv_partition::strict::{Finding, Judge};
 use hv_partition::{
-    BusEvent, BusObserver, DeviceId, Event, HostBackend, Pages, Started, Token, disk_failure, record,
+    BusEvent, BusObserver, DeviceId, Event, HostBackend, Never, Pages, Started, Token, disk_failure, record,
 };
 use hv_tlfs::time::ReferenceTime;
+use hv_tlfs::vmbus::ChannelOffer;
 use hv_trace::{Trap, What};
 use hv_vmbus::Traffic;
 use hv_wire::platform::MAX_VPS;
 use hv_wire::{Fault, PLAN_RULES, Place};
+use zerocopy::IntoBytes as _;
 
 use super::accounts::{Accounts, lock};
 use super::console::Console;
-use super::devices;
+use super::devices::STATE;
 use super::disks::Disks;
+use super::network::Network;
+use super::ports::Bells;
 use super::rings::Rings;
 
 /// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2"), of which KVM tells no more: `hvc`, `smc`, a data abort; with the
@@ -43,6 +51,14 @@ pub(super) struct Hearer {
     pub(super) accounts: Accounts,
     pub(super) console: Console,
     pub(super) disks: Disks,
+    /// If there is a network.
+    pub(super) network: Option<Network>,
+    /// The guest's memory, another mapping of it.
+    pub(super) memory: VmMemory<GuestMemoryMmap>,
+    /// What wakes the threads of the ports.
+    pub(super) bells: Bells,
+    /// There is a control port.
+    pub(super) has_control: bool,
     /// In a traced run.
     pub(super) rings: Option<Rings>,
     /// In a strict run.
@@ -56,6 +72,22 @@ impl Hearer {
     fn trace(&self, what: impl FnOnce() -> What) {
         if let Some(rings) = &self.rings {
             rings.push(VP.get(), what());
+        }
+    }
+
+    /// Counts what the report has of a device, and has a port's thread hear of it.
+    fn tell(&self, event: &hv_vmbus::Event) {
+        let Some((place, told)) = hv_control::told(event) else { return };
+        match told {
+            Told::Opened => self.accounts.device(place, |device| device.opened += 1),
+            Told::Agreed(version) => self.accounts.device(place, |device| device.version = version),
+            Told::Failed => self.accounts.device(place, |device| device.errors += 1),
+            Told::Outcome => {
+                STATE.note_outcome();
+                self.bells.control.ring();
+            }
+            Told::Sockets => self.bells.sockets.ring(),
+            Told::Room => self.bells.network.ring(),
         }
     }
 
@@ -174,7 +206,7 @@ impl BusObserver for Hearer {
     fn observe_bus(&self, event: &BusEvent<'_>) {
         self.accounts.bus_event(event);
         if let BusEvent::Server(event) = event {
-            devices::count(event, &self.accounts);
+            self.tell(event);
         }
         if let Some(rings) = &self.rings {
             record::bus_records(event, |what| rings.push(VP.get(), what));
@@ -210,5 +242,56 @@ impl HostBackend<storage::Request> for Hearer {
 
     fn fail(&self, _: &storage::Request, failing: Failing) -> Option<Result<(), storage::Failure>> {
         Some(Err(disk_failure(failing)))
+    }
+}
+
+impl HostBackend<Discard> for Hearer {
+    fn start(&self, _: DeviceId, token: Token, _: &Discard, _: Pages<'_>) -> Started<()> {
+        if !self.has_control {
+            return Started::Done(());
+        }
+        let started = STATE.start_discard(token);
+        self.bells.control.ring();
+        started
+    }
+}
+
+impl HostBackend<network::Request> for Hearer {
+    fn start(
+        &self,
+        _: DeviceId,
+        _: Token,
+        request: &network::Request,
+        data: Pages<'_>,
+    ) -> Started<Result<(), network::Lost>> {
+        match &self.network {
+            Some(network) => {
+                network.send(|into| request.write(&self.memory, data, into).ok(), &self.bells.network)
+            }
+            None => Started::Done(Err(network::Lost)),
+        }
+    }
+}
+
+impl HostBackend<Never> for Hearer {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
+
+impl Outside for Hearer {
+    fn offered(&self, device: DeviceId, offer: &ChannelOffer) {
+        self.accounts.device(device.0.into(), |device| {
+            device.class.copy_from_slice(offer.interface.as_bytes());
+            device.instance.copy_from_slice(offer.instance.as_bytes());
+        });
+    }
+
+    fn log(&self, text: fmt::Arguments<'_>) {
+        eprintln!("{text}");
+    }
+
+    fn while_still(&self, change: &mut dyn FnMut()) {
+        self.disks.while_still(change);
     }
 }

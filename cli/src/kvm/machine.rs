@@ -1,6 +1,7 @@
 //! The process of a machine over KVM.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -9,26 +10,30 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use hv_devices::storage;
+use hv_control::Serves;
 use hv_kvm::vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestMemoryMmap};
-use hv_kvm::{KvmVm, Layout, Machine, RunOutcome, Vm as _, enter_sandbox};
+use hv_kvm::{KvmVm, Layout, Machine, RunOutcome, Vm as _, VmMemory, enter_sandbox};
 use hv_partition::faults::{Injector, Plan};
 use hv_partition::strict::Judge;
-use hv_partition::{BusObserver, Config, Faulty, Host, HostBackend, Partition, Profile, Vp, VpContext};
+use hv_partition::{Config, Faulty, Partition, Profile, Vp, VpContext};
+use hv_wire::control::Service;
 use hv_wire::platform::{self, MAX_VPS};
-use hv_wire::{BootDisk, BootFlags, BootInfo, ExitKind, PLAN_RULES, Place};
+use hv_wire::{BootFlags, BootInfo, ExitKind, PLAN_RULES, Place};
 use parking_lot::RawMutex;
 use rustix::io::Errno;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::accounts::{Accounts, Part, lock};
 use super::console::Console;
-use super::devices::{self, BUS};
+use super::devices::{self, BUS, OwnPartition, Ports, STATE};
 use super::disks::{Disks, WORKERS};
-use super::faults;
+use super::handed::Handed;
 use super::hearer::Hearer;
-use super::loopback;
+use super::network::{Inward, Network};
+use super::pipe::Stream;
+use super::ports::{self, Bells};
 use super::rings::Rings;
+use super::{faults, loopback};
 use crate::exit::Exit;
 
 const _: () = {
@@ -80,20 +85,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let own = map(platform::RAM_BASE, platform::GUEST_RAM_BASE - platform::RAM_BASE)?;
     let vp_reports = map(info.vps_base, info.vps_size)?;
     let vps = info.vps as usize;
-    let parts = KvmVm::create(map(info.ram_base, info.ram_size)?, vps, Layout::VIRT)?;
-    let disks = &info.disks[..(info.disk_count as usize).min(info.disks.len())];
-    let files = Disks::open(disks, &args.disks)?;
-    let hearer = hearer(info, &parts.vm, files, map)?;
+    let screen = (info.video_base != 0).then(|| screen(&file, info.video_base)).transpose()?;
+    let parts = KvmVm::create_with(map(info.ram_base, info.ram_size)?, screen, vps, Layout::VIRT)?;
+    let mut handed = Handed::receive(std::io::stdin()).context("nothing was handed over")?;
+    let typed = handed.typed.take();
+    let (hearer, streams) = hearer(info, &parts.vm, (Disks::open(info, &args.disks)?, handed), map)?;
     let machine = Machine::new(parts, hearer).context("cannot set up the virtual CPUs")?;
     // The threads beside the VPs' end with the process.
-    let machine: &'static Machine<KvmVm, Hearer> = Box::leak(Box::new(machine));
+    let machine: &'static devices::Machine = Box::leak(Box::new(machine));
     let frequency = machine.vm().counter_frequency();
     let mut config = Config::new(frequency);
     config.hypervisor.profile =
         Profile::by_number(info.profile).with_context(|| format!("there is no profile {}", info.profile))?;
     let states: Vec<Vp<RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
     let partition = Partition::new(config.hypervisor, Box::leak(states.into()), loopback::ports(info), &BUS);
-    let partition: &'static _ = Box::leak(Box::new(partition));
+    let partition: &'static OwnPartition = Box::leak(Box::new(partition));
 
     let memory: &'static _ = Box::leak(Box::new((own, vp_reports)));
     let publish = move |always: bool| {
@@ -114,22 +120,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         }
     })?;
     beside("console", move || machine.observer().console.work(write))?;
-    beside("keyboard", move || keyboard(machine))?;
+    if let Some(typed) = typed {
+        beside("keyboard", move || keyboard(&typed, machine))?;
+    }
     let boot = VpContext::at(info.entry, info.entry_x0);
     let outcome = match &machine.observer().injector {
         None => {
             let host = machine.embedder();
-            serve(machine, partition, host, disks)?;
+            serve(ports(partition, host, info, machine), machine, streams)?;
             enter_sandbox(&CALLS)?;
             machine.run(partition, &boot)
         }
         Some((injector, _)) => {
             let hosts: Vec<_> = machine.embedders().iter().map(|host| Faulty::new(host, *injector)).collect();
             let hosts: &'static [faults::Host] = Box::leak(hosts.into());
-            serve(machine, partition, &hosts[vps], disks)?;
-            beside("faults", move || {
-                faults::inject(partition, &hosts[vps], (machine.observer(), frequency));
-            })?;
+            let ports = ports(partition, &hosts[vps], info, machine);
+            serve(ports, machine, streams)?;
+            beside("faults", move || faults::inject(ports, (machine.observer(), frequency)))?;
             enter_sandbox(&CALLS)?;
             machine.run_as(hosts, partition, &boot)
         }
@@ -168,37 +175,72 @@ fn kind(outcome: RunOutcome) -> anyhow::Result<ExitKind> {
     })
 }
 
-/// Offers the disks, and starts the threads that serve them.
-fn serve<H>(
-    machine: &'static Machine<KvmVm, Hearer>,
-    partition: &'static Partition<'static, RawMutex, devices::Bus>,
+/// Returns the machine as the ports to the tool see it.
+fn ports<H>(
+    partition: &'static OwnPartition,
     host: &'static H,
-    disks: &[BootDisk],
-) -> anyhow::Result<()>
-where
-    H: Host + BusObserver + HostBackend<storage::Request> + Sync,
-{
-    if disks.is_empty() {
-        return Ok(());
-    }
+    info: &'static BootInfo,
+    machine: &'static devices::Machine,
+) -> &'static Ports<H> {
     let hearer = machine.observer();
-    devices::offer(partition, host, (disks, &hearer.accounts))?;
-    for _ in 0..WORKERS {
-        beside("disks", move || {
-            let settled = || hearer.settle(|| Place::at(0));
-            hearer.disks.work(partition, host, machine.vm().memory(), settled);
-        })?;
+    let disks = &hearer.disks.table;
+    Box::leak(Box::new(Ports { partition, host, info, disks, state: &STATE, outside: hearer }))
+}
+
+/// Maps the screen's memory, where the guest finds it.
+fn screen(file: &File, base: u64) -> anyhow::Result<GuestMemoryMmap> {
+    let (at, file) = (GuestAddress(platform::VIDEO_WINDOW), file.try_clone()?);
+    let file = FileOffset::new(file, base.checked_sub(platform::RAM_BASE).context("no place of a screen")?);
+    GuestMemoryMmap::from_ranges_with_files(&[(at, platform::VIDEO_BYTES as usize, Some(file))])
+        .context("cannot map the screen's memory")
+}
+
+/// Offers the devices, and starts the threads that serve them.
+fn serve<H: Serves + Sync>(
+    ports: &'static Ports<H>,
+    machine: &'static devices::Machine,
+    handed: Streams,
+) -> anyhow::Result<()> {
+    let (hearer, info) = (machine.observer(), ports.info);
+    let has_memory = info.services & Service::Balloon.bit() != 0;
+    let words = if has_memory { BootInfo::record_size(info.ram_size) / 8 } else { 0 };
+    let record: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
+    ports.offer(Box::leak(record.into()));
+    if info.disk_count != 0 || info.window_size != 0 {
+        for _ in 0..WORKERS {
+            beside("disks", move || {
+                let settled = || hearer.settle(|| Place::at(0));
+                hearer.disks.work(ports.partition, ports.host, machine.vm().memory(), settled);
+            })?;
+        }
+    }
+    if let Some(stream) = handed.control {
+        beside("control", move || ports::control(stream, ports, hearer))?;
+    }
+    if let Some(stream) = handed.sockets {
+        ports.serve_sockets();
+        beside("sockets", move || ports::sockets(stream, ports, hearer))?;
+    }
+    if let (Some(inward), Some(network)) = (handed.inward, &hearer.network) {
+        beside("network", move || ports::network(network, inward, ports, hearer))?;
     }
     Ok(())
 }
 
-/// Makes what hears of the guest.
+/// What the threads beside the VPs serve.
+struct Streams {
+    control: Option<Stream>,
+    sockets: Option<Stream>,
+    inward: Option<Inward>,
+}
+
+/// Makes what hears of the guest, and what the threads beside the VPs serve.
 fn hearer(
     info: &BootInfo,
     vm: &KvmVm,
-    disks: Disks,
+    (disks, handed): (Disks, Handed),
     map: impl Fn(u64, u64) -> anyhow::Result<GuestMemoryMmap>,
-) -> anyhow::Result<Hearer> {
+) -> anyhow::Result<(Hearer, Streams)> {
     let has = |flag| info.flags & flag != 0;
     let rings = has(BootFlags::TRACE)
         .then(|| anyhow::Ok(Rings::begin(info, map(info.trace_base, info.trace_size)?, vm.clock())))
@@ -215,7 +257,25 @@ fn hearer(
         (injector, [const { AtomicU64::new(0) }; PLAN_RULES])
     });
     let accounts = Accounts::begin(info.vps as usize, vm.counter_frequency(), vm.counter());
-    Ok(Hearer { accounts, console: Console::default(), disks, rings, judge, injector })
+    let stream = |end: Option<OwnedFd>| end.map(|end| Stream::new(File::from(end))).transpose();
+    let faults = injector.as_ref().map(|(injector, _)| *injector);
+    let capture = handed.capture.map(File::from);
+    let network = handed.network.map(|end| Network::new(File::from(end), capture, faults)).transpose()?;
+    let (network, inward) = network.unzip();
+    let streams = Streams { control: stream(handed.control)?, sockets: stream(handed.sockets)?, inward };
+    let hearer = Hearer {
+        accounts,
+        console: Console::default(),
+        disks,
+        network,
+        memory: VmMemory(map(info.ram_base, info.ram_size)?),
+        bells: Bells::new()?,
+        has_control: streams.control.is_some(),
+        rings,
+        judge,
+        injector,
+    };
+    Ok((hearer, streams))
 }
 
 /// Reads the boot information.
@@ -247,12 +307,12 @@ fn write(mut bytes: &[u8]) {
     }
 }
 
-/// Types what comes on standard input, as fast as the guest takes it. What it has not taken stays where the tool sees
+/// Types what comes, as fast as the guest takes it. What it has not taken stays where the tool sees
 /// it.
-fn keyboard(machine: &Machine<KvmVm, Hearer>) {
+fn keyboard(typed: &OwnedFd, machine: &devices::Machine) {
     let mut buffer = [0; 256];
     loop {
-        match rustix::io::read(std::io::stdin(), &mut buffer) {
+        match rustix::io::read(typed, &mut buffer) {
             Ok(0) => return,
             // There is room for all of it.
             Ok(count) => machine.input(&buffer[..count]),

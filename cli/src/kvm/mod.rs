@@ -12,6 +12,9 @@
 //! | `rings` | the trace, in rings that the tool reads |
 //! | `hearer` | what hears of the guest: those two, the strict mode's judge, injected faults |
 //! | `devices`, `disks`, `disk` | VMBus's devices; the disks among them, and the file of one |
+//! | `ports`, `network` | the ports to the tool; passt behind the guest's card |
+//! | `pipe` | a socket that makes no VP wait |
+//! | `handed` | the descriptors that the tool hands over |
 //! | `faults` | injected faults that have a time |
 //! | `loopback` | connections that lead back to the guest |
 //! | `machine` | the process: memory, partition, console, the end |
@@ -28,15 +31,23 @@ mod disk;
 mod disks;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod faults;
+mod handed;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod hearer;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod loopback;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod machine;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod network;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod pipe;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod ports;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod rings;
 
+pub(crate) use handed::Handed;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub(crate) use machine::{Args, run};
 

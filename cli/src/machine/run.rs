@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hv_wire::{ExitKind, Report, VpReport};
 use rustix::io::FdFlags;
+use rustix::pipe::PipeFlags;
 
 use super::command::Files;
 use super::console::{Heard, Kept};
@@ -20,7 +21,7 @@ use super::keyboard::Keyboard;
 use super::{Accel, Backing, Console, Qmp, Ram, Settings, Silence, Sink, Typing, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
-use crate::kvm;
+use crate::kvm::{self, Handed};
 use crate::net::{Network, Passt};
 use crate::process;
 use crate::ui;
@@ -105,7 +106,7 @@ pub(crate) struct Running {
     vps: u32,
 }
 
-/// Pairs of sockets, our end and QEMU's: of the control port, of the sockets' port, and of the monitor.
+/// Pairs of sockets, our end and the machine's: of the control port, of the sockets' port, and of the monitor.
 struct Ports([Option<(UnixStream, UnixStream)>; 3]);
 
 impl Ports {
@@ -120,6 +121,15 @@ impl Ports {
         self.0.each_ref().map(|pair| pair.as_ref().map(|(_, theirs)| theirs.as_raw_fd().to_string()))
     }
 
+    /// Returns duplicates of the ends of the control port and of the sockets' port that are not ours.
+    fn theirs(&self) -> std::io::Result<[Option<OwnedFd>; 2]> {
+        let theirs = |port: usize| {
+            let end = self.0[port].as_ref().map(|(_, theirs)| theirs.try_clone()).transpose();
+            end.map(|end| end.map(OwnedFd::from))
+        };
+        Ok([theirs(0)?, theirs(1)?])
+    }
+
     /// Lets a child inherit QEMU's ends.
     fn inherit(&self) -> std::io::Result<()> {
         for (_, theirs) in self.0.iter().flatten() {
@@ -127,6 +137,23 @@ impl Ports {
         }
         Ok(())
     }
+}
+
+/// Returns the standard input of the process over KVM, with what it is handed over, and where what is typed goes, if
+/// something is.
+fn hand_over(
+    ports: &Ports,
+    passt: Option<&Passt>,
+    capture: Option<&File>,
+    is_typed: bool,
+) -> std::io::Result<(OwnedFd, Option<ChildStdin>)> {
+    let pipe = is_typed.then(|| rustix::pipe::pipe_with(PipeFlags::CLOEXEC)).transpose()?;
+    let (typed, typing) = pipe.unzip();
+    let [control, sockets] = ports.theirs()?;
+    let network = passt.map(Passt::end).transpose()?;
+    let capture = capture.map(File::try_clone).transpose()?.map(OwnedFd::from);
+    let stdin = Handed { typed, control, sockets, network, capture }.send()?;
+    Ok((stdin, typing.map(ChildStdin::from)))
 }
 
 impl Running {
@@ -187,7 +214,8 @@ impl Running {
         let descriptors = ports.descriptors();
         let network = settings.network.as_ref();
         let passt = network.and_then(Network::start).transpose()?;
-        let passt_descriptor = passt.as_ref().map(Passt::inherit).transpose()?;
+        let inherited = passt.as_ref().filter(|_| settings.emulator.is_some());
+        let passt_descriptor = inherited.map(Passt::inherit).transpose()?;
         let capture = network.and_then(|network| network.capture.as_deref());
         let capture_path = capture.map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
         let files = Files {
@@ -211,12 +239,19 @@ impl Running {
             }
         };
         settings.backings.iter().try_for_each(|backing| backing.inherit(true))?;
-        ports.inherit()?;
-        if let Some(file) = capture {
-            rustix::io::fcntl_setfd(file, FdFlags::empty())?;
-        }
+        let is_typed = settings.typing != Typing::Nothing;
+        let (stdin, mut typed) = if settings.emulator.is_some() {
+            ports.inherit()?;
+            if let Some(file) = capture {
+                rustix::io::fcntl_setfd(file, FdFlags::empty())?;
+            }
+            (if is_typed { Stdio::piped() } else { Stdio::null() }, None)
+        } else {
+            let (stdin, typed) = hand_over(&ports, passt.as_ref(), capture, is_typed)?;
+            (stdin.into(), typed)
+        };
         let mut child = child::tied(program, &arguments)
-            .stdin(if settings.typing == Typing::Nothing { Stdio::null() } else { Stdio::piped() })
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A process group of its own: Ctrl-C goes only to us, and we shut QEMU down in an orderly way.
@@ -231,7 +266,7 @@ impl Running {
         let debugger = debugger.map(Door::started);
         let console = child.stdout.take().map(|pipe| Console::start(pipe, sink, log, heard));
         let complaints = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
-        let typed = child.stdin.take();
+        typed = typed.or(child.stdin.take());
         let [control, sockets, monitor] = ports.0.map(|pair| pair.map(|(ours, _)| ours));
         Ok(Self {
             accel: settings.accel(),

@@ -5,7 +5,7 @@
 //!
 //! Sources: passt(1); qemu(1), `-netdev stream`.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -62,6 +62,11 @@ impl Passt {
             );
         }
         Ok(Self { socket })
+    }
+
+    /// Returns a duplicate of the machine's end.
+    pub(crate) fn end(&self) -> std::io::Result<OwnedFd> {
+        Ok(self.socket.try_clone()?.into())
     }
 
     /// Lets a child inherit QEMU's end, and returns its descriptor.

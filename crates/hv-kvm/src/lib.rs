@@ -67,6 +67,8 @@ mod vp;
 
 pub use call::immediate;
 pub use host::Embedder;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+pub use hv_memory::VmMemory;
 pub use kvm::{Exit, Parts, Vcpu, Vm, Waker};
 pub use layout::Layout;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]

@@ -3,6 +3,7 @@
 
 mod tool;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("kvm/unit", unit).slow(),
         Step::new("kvm/tool", tool::boot).slow(),
         Step::new("kvm/tool-disk", tool::disk).slow(),
+        Step::new("kvm/tool-control", tool::control).slow(),
+        Step::new("kvm/tool-exec", tool::exec).slow(),
         Step::new("kvm/tool-ends", tool::ends).slow(),
     ]
 }
@@ -184,8 +187,18 @@ fn built(package: &str, options: &[&str]) -> anyhow::Result<Vec<u8>> {
 
 /// Runs the host with a script until it powers off, and returns its console.
 fn host(context: &Context, script: &str, programs: &[Program]) -> anyhow::Result<String> {
+    host_with(context, script, programs, &[])
+}
+
+/// Does the same with more files, each with its path and its contents.
+fn host_with(
+    context: &Context,
+    script: &str,
+    programs: &[Program],
+    files: &[(String, Vec<u8>)],
+) -> anyhow::Result<String> {
     let (kernel, busybox) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
-    let initrd = initrd_of(context, &read(&busybox)?, script, programs)?;
+    let initrd = initrd_of(context, &read(&busybox)?, script, (programs, files))?;
     let mut qemu = qemu::prepare(None)?.command();
     qemu.args(["-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", "1G"])
         .args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-append"])
@@ -206,15 +219,25 @@ fn initrd_of(
     context: &Context,
     busybox: &[u8],
     script: &str,
-    programs: &[Program],
+    (programs, files): (&[Program], &[(String, Vec<u8>)]),
 ) -> anyhow::Result<PathBuf> {
     let mut archive = Archive::new();
-    ["bin", "dev", "proc", "root", "sys", "tmp"].into_iter().try_for_each(|folder| archive.dir(folder))?;
+    ["bin", "dev", "proc", "sys", "tmp"].into_iter().try_for_each(|folder| archive.dir(folder))?;
     archive.character_device("dev/console", 5, 1)?;
     archive.file("bin/busybox", 0o755, busybox)?;
     archive.file("init", 0o755, [INIT, script, END].concat().as_bytes())?;
     for Program { name, content } in programs {
         archive.file(name, 0o755, content)?;
+    }
+    let mut folders = BTreeSet::from(["root"]);
+    archive.dir("root")?;
+    for (path, content) in files {
+        for (end, _) in path.match_indices('/') {
+            if folders.insert(&path[..end]) {
+                archive.dir(&path[..end])?;
+            }
+        }
+        archive.file(path, 0o755, content)?;
     }
     let initrd = context.folder()?.join("initrd");
     fs::write(&initrd, archive.finish()?)?;

@@ -18,6 +18,7 @@ pub(super) struct Board {
     // Closed first.
     pub(super) fd: VmFd,
     pub(super) memory: VmMemory<GuestMemoryMmap>,
+    _also: GuestMemoryMmap,
     _helper_page: GuestMemoryMmap,
 }
 
@@ -28,13 +29,15 @@ impl fmt::Debug for Board {
 }
 
 impl Board {
-    /// Gives guest memory, and memory that the guest can only read, to a virtual machine that has none.
+    /// Gives guest memory, memory that is no RAM, and memory that the guest can only read, to a virtual machine that
+    /// has none.
     pub(super) fn new(
         fd: VmFd,
         memory: GuestMemoryMmap,
+        also: GuestMemoryMmap,
         page: GuestMemoryMmap,
     ) -> Result<Self, kvm_ioctls::Error> {
-        let regions = memory.iter().map(|region| (region, 0));
+        let regions = memory.iter().chain(also.iter()).map(|region| (region, 0));
         for (slot, (region, flags)) in
             regions.chain(page.iter().map(|page| (page, KVM_MEM_READONLY))).enumerate()
         {
@@ -45,14 +48,14 @@ impl Board {
                 memory_size: region.len(),
                 userspace_addr: region.as_ptr() as u64,
             };
-            // SAFETY: the range is a mapping that a region of `memory` or `page` owns, with exactly this length. Guest
-            // memory is accessed by no reference, since vm-memory's accesses are volatile. The mapping lives as long as
-            // KVM can access it: KVM does so for virtual CPUs alone, each `KvmVcpu` holds the board behind its own
-            // descriptor, and the board owns both collections. If this function fails, the descriptor is closed with no
-            // virtual CPU created.
+            // SAFETY: the range is a mapping that a region of `memory`, `also` or `page` owns, with exactly this
+            // length. Guest memory is accessed by no reference, since vm-memory's accesses are volatile. The mapping
+            // lives as long as KVM can access it: KVM does so for virtual CPUs alone, each `KvmVcpu` holds the board
+            // behind its own descriptor, and the board owns all three collections. If this function fails, the
+            // descriptor is closed with no virtual CPU created.
             unsafe { fd.set_user_memory_region(region) }?;
         }
-        Ok(Self { fd, memory: VmMemory(memory), _helper_page: page })
+        Ok(Self { fd, memory: VmMemory(memory), _also: also, _helper_page: page })
     }
 
     /// Sets what KVM subtracts from the machine's counter for the guest: for CNTVCT_EL0 and CNTPCT_EL0 alike.

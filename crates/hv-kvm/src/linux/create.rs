@@ -41,11 +41,27 @@ impl KvmVm {
     /// # Errors
     /// [`Error`], with what is missing and what to do.
     pub fn create(memory: GuestMemoryMmap, vps: usize, layout: Layout) -> Result<Parts<Self>, Error> {
+        Self::create_with(memory, None, vps, layout)
+    }
+
+    /// Does the same as [`Self::create`] with memory besides that the guest can access, and that is no RAM: a page of
+    /// the interface cannot be there. A screen's, for example.
+    ///
+    /// # Errors
+    /// [`Error`], with what is missing and what to do.
+    pub fn create_with(
+        memory: GuestMemoryMmap,
+        also: Option<GuestMemoryMmap>,
+        vps: usize,
+        layout: Layout,
+    ) -> Result<Parts<Self>, Error> {
         if !(1..=Layout::MAX_VPS).contains(&vps) {
             return Err(Error::Vps { vps, max: Layout::MAX_VPS });
         }
         let helpers = vps + 1;
+        let also = also.unwrap_or_default();
         check(&memory, &layout, vps)?;
+        check(&also, &layout, vps)?;
         let kvm = Kvm::new().map_err(|error| Error::Open(error.into()))?;
         let fd = kvm.create_vm().map_err(ioctl("a virtual machine"))?;
         if fd.has_device_attr(&filter_attribute(0)).is_err() {
@@ -58,7 +74,7 @@ impl KvmVm {
         fd.get_preferred_target(&mut init).map_err(ioctl("a CPU of this machine"))?;
         init.features[0] |= 1 << KVM_ARM_VCPU_PSCI_0_2;
 
-        let board = Board::new(fd, memory, page(&layout)?).map_err(ioctl("guest memory"))?;
+        let board = Board::new(fd, memory, also, page(&layout)?).map_err(ioctl("guest memory"))?;
         let counter_offset = counter::now();
         board.set_counter_offset(counter_offset).map_err(ioctl("the counter's offset"))?;
         let board = Arc::new(board);

@@ -1,11 +1,17 @@
 //! The tool on an ARM64 host: `hv boot` over KVM.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context as _, ensure};
+use hv_setup::cache::Cache;
+use hv_setup::stock::{self, Stock};
 use hv_setup::target::LINUX_TARGET;
+use hv_setup::{programs as bare, sources};
 use serde_json::Value;
 
-use super::{Program, built, guest, host, with_modules};
-use crate::test::context::Context;
+use super::{Program, built, guest, host, host_with, with_modules};
+use crate::test::context::{Context, read};
 
 /// Fields of the report that are the same over KVM and under QEMU.
 const SAME: [&str; 14] = [
@@ -82,7 +88,7 @@ run $boot --accel kvm
             ],
         ),
         (crash, &["exit         crash", "crash reported by VP", "sysrq triggered crash", "host: status 3"]),
-        (refused, &["--accel kvm: --net is not served over KVM yet", "host: status 2"]),
+        (refused, &["--accel kvm: --net user is QEMU's own network", "host: status 2"]),
         (without, &["--accel kvm: cannot open /dev/kvm", "host: status 2"]),
     ] {
         for text in texts {
@@ -133,6 +139,154 @@ run disk ro --strict
             ensure!(run.replace('\r', "").contains(text), "expected {text:?} in the run of {run}");
         }
     }
+    Ok(())
+}
+
+/// Checks that a guest is asked, typed to, looked at and given a disk while it runs, and switched off.
+pub(super) fn control(context: &Context) -> anyhow::Result<()> {
+    let script = "mkdir -p /root/.cache
+dd if=/dev/urandom of=/disk.img bs=64k count=16
+/hv boot --kernel /Image --initrd /drivers --append hv.run=wait --strict --name it --hotplug-room 16M >/log 2>&1 &
+until grep -q 'hv: waiting' /log; do sleep 1; done
+ctl() { run /hv ctl it \"$@\" --timeout 120; }
+run /hv ps
+until /hv ctl it status | grep -q 'shutdown *ready'; do sleep 1; done
+ctl status
+ctl disk add /disk.img,snapshot
+until grep -q 'Attached SCSI disk' /log; do sleep 1; done
+ctl disk remove 0:0
+ctl type 'a\\n'
+ctl screenshot /shot.png
+ctl rescind mouse
+ctl shutdown
+wait
+cat /log
+";
+    let names = [
+        "hv_vmbus",
+        "hv_utils",
+        "hyperv-keyboard",
+        "scsi_common",
+        "scsi_mod",
+        "scsi_transport_fc",
+        "hv_storvsc",
+        "crct10dif-ce",
+        "sd_mod",
+    ];
+    let [hv, image, _] = programs()?;
+    let console =
+        host(context, script, &[hv, image, Program { name: "drivers", content: with_modules(&names)? }])?;
+    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
+    let [ps, status, added, removed, typed, shot, rescinded, down] = &*runs else {
+        anyhow::bail!("expected eight runs, found {}; the console:\n{console}", runs.len());
+    };
+    for (run, texts) in [
+        (ps, &["it ", "host: status 0"][..]),
+        (status, &["shutdown", "ready", "host: status 0"]),
+        (added, &["0:0", "host: status 0"]),
+        (removed, &["host: status 0"]),
+        (typed, &["host: status 0"]),
+        // No driver draws.
+        (shot, &["driver", "host: status"]),
+        (rescinded, &["host: status 0"]),
+        (
+            down,
+            &[
+                "host: status 0",
+                "Attached SCSI disk",
+                "exit         power-off",
+                "machine      over KVM",
+                "checked, none broken",
+                "SCSI controller",
+            ],
+        ),
+    ] {
+        for text in texts {
+            ensure!(run.contains(text), "expected {text:?} in the run of {run}; the console:\n{console}");
+        }
+    }
+    Ok(())
+}
+
+/// Returns the files of a folder of the cache, as the host has them.
+fn cached(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.append(&mut cached(&path)?);
+        } else {
+            let cache = Cache::open()?.dir().to_owned();
+            let place = path.strip_prefix(cache)?.display().to_string();
+            found.push((format!("root/.cache/hv-arm64/{place}"), read(&path)?));
+        }
+    }
+    Ok(found)
+}
+
+/// What stands in for passt: it keeps what the guest sends, and sends it a frame each second.
+const PASST: &str = r"#!/bin/sh
+while [ $# -gt 0 ]; do [ $1 = --fd ] && fd=$2; shift; done
+frame='\000\000\000\074\377\377\377\377\377\377\002\000\000\000\000\001\210\265'
+(while sleep 1; do printf $frame; head -c 46 /dev/zero; done >&$fd) </dev/null >/dev/null 2>&1 &
+cat <&$fd >/frames 2>/dev/null &
+exit 0
+";
+
+/// Checks that `hv exec` runs a command over the guest's sockets, with input, output and status, and that frames go
+/// both ways between a guest and the program in passt's place.
+pub(super) fn exec(context: &Context) -> anyhow::Result<()> {
+    let agent = read(&bare::agent()?)?;
+    let checkout = sources::checkout()?;
+    let inside = |path: &str| format!("{}/{path}", checkout.display()).trim_start_matches('/').to_owned();
+    let cache = Cache::open()?;
+    let (kernel, busybox) = stock::kernel(&cache, Stock::Cloud612)?;
+    let folders =
+        [kernel.image.parent(), busybox.parent(), stock::drivers(&cache, Stock::Cloud612)?.parent()]
+            .map(|folder| folder.context("a file in the cache").and_then(cached));
+    let mut files: Vec<_> = folders.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
+    // The tool's checkout there, whose agent is built, and a Rust that has nothing to do.
+    let rustc = "#!/bin/sh\ncase $1 in --version) echo 'rustc 1.90.0' ;; *) echo /rust ;; esac\n";
+    files.extend([
+        (inside("bare/Cargo.toml"), Vec::new()),
+        (inside("bare/agent/Cargo.toml"), Vec::new()),
+        (inside(&format!("bare/target/{LINUX_TARGET}/release/agent")), agent),
+        ("rust/cargo".into(), b"#!/bin/sh\nexit 0\n".to_vec()),
+        ("rust/rustc".into(), rustc.into()),
+        (format!("rust/lib/rustlib/{LINUX_TARGET}/lib/std"), Vec::new()),
+        ("bin/passt".into(), PASST.into()),
+    ]);
+    let script = "export CARGO=/rust/cargo
+echo some words | run /hv exec --strict -- sh -c 'tr a-z A-Z; seq 20000 | md5sum; exit 7'
+echo \"host sum: $(seq 20000 | md5sum)\"
+run /hv exec --net passt --net-capture /net.pcap --report -- sh -c 'ip link set eth0 up
+    while [ $(cat /sys/class/net/eth0/statistics/rx_packets) -lt 3 ]; do sleep 1; done
+    udhcpc -i eth0 -n -t 1 -T 1; echo got frames'
+echo \"captured: $(wc -c </net.pcap), sent: $(wc -c </frames)\"
+";
+    let hv = built("hv-cli", &["--no-default-features", "--bin", "hv"])?;
+    let console = host_with(context, script, &[Program { name: "hv", content: hv }], &files)?;
+    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
+    let [first, network] = &*runs else {
+        anyhow::bail!("expected two runs, found {}; the console:\n{console}", runs.len());
+    };
+    let sum = first.split("host sum: ").nth(1).and_then(|rest| rest.split(' ').next()).context("no sum")?;
+    ensure!(first.matches(sum).count() == 2, "expected the sum {sum} in the run of {first}");
+    for (run, texts) in [
+        (first, &["SOME WORDS", "host: status 7"][..]),
+        (network, &["got frames", "machine      over KVM", "network card", "host: status 0"]),
+    ] {
+        for text in texts {
+            ensure!(run.contains(text), "expected {text:?} in the run of {run}");
+        }
+    }
+    let counts = network.split("captured: ").nth(1).and_then(|rest| rest.lines().next());
+    let counts: Option<Vec<u64>> = counts
+        .map(|counts| counts.split(", sent: ").map(|count| count.trim().parse().ok()).collect())
+        .context("no counts")?;
+    let [captured, sent] = counts.as_deref().context("no numbers")? else { anyhow::bail!("not two counts") };
+    // A header, and three records of frames from outside at least; DHCP's discovery is 300 bytes and more.
+    ensure!(*captured > 24 + 3 * (16 + 60) && *sent > 300, "{captured} bytes captured, {sent} sent");
     Ok(())
 }
 
