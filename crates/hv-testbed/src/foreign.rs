@@ -158,13 +158,16 @@ impl ForeignBed {
     /// acknowledge. `None` if there is none within `limit`.
     pub fn wait(&self, vp: usize, limit: Duration) -> Option<u8> {
         let Interrupted { gic, raised } = &self.vps[vp];
-        let end = Instant::now() + limit;
+        let end = Instant::now().checked_add(limit);
         let mut gic = lock(gic);
         loop {
             if let Some(intid) = gic.take() {
                 return Some(intid);
             }
-            let left = end.checked_duration_since(Instant::now())?;
+            let left = match end {
+                Some(end) => end.checked_duration_since(Instant::now())?,
+                None => limit,
+            };
             gic = raised.wait_timeout(gic, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
     }

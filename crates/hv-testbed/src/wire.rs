@@ -91,7 +91,8 @@ impl<M: Bed> Wire<M> {
     /// Returns the same VP for hypercalls made by hand.
     #[must_use]
     pub const fn raw(self) -> Raw<Self> {
-        // SAFETY: a machine of this crate reaches nothing but its own memory, by atomics, whatever the call.
+        // SAFETY: whatever the call, what it names is resolved in the machine's own memory, pages of atomics that live
+        // as long as the process. A server of the test's is safe code, and reaches guest memory through `Ram` alone.
         #[expect(unsafe_code, reason = "vouches for calls to a model")]
         unsafe {
             Raw::new(self)

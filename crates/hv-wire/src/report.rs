@@ -490,7 +490,8 @@ impl CrashReport {
         let length = text.len().min(self.text.len());
         self.text[..length].copy_from_slice(&text[..length]);
         self.text_len = length as u64;
-        // Last: who reads while the guest runs finds the rest of the crash that is counted.
+        // Last, and after the rest: who reads while the guest runs finds the whole of the first crash.
+        core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
         one_more(&mut self.count);
     }
 }

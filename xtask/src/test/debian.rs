@@ -75,7 +75,8 @@ fn bookworm(context: &Context) -> anyhow::Result<()> {
 /// Returns the mirror that this system's packages come from.
 fn mirror() -> anyhow::Result<String> {
     let mut apt = Command::new("apt-get");
-    apt.args(["indextargets", "--format", "$(SITE)", "Created-By: Packages", "Component: main"]);
+    apt.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main"]);
+    apt.arg("Origin: Debian");
     let sites = hv_setup::process::run(&mut apt, || {})?.stdout;
     let site = sites.lines().find(|site| !site.contains("security"));
     Ok(site.context("apt has no source of packages")?.to_owned())

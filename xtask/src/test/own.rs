@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-
 use serde_json::Value;
 
 use super::context::{Context, HUNG_SECONDS, read};

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hv_devices::scsi::Disk;
 use hv_devices::storage::{self, CONTROLLERS, Failure, MAX_TRANSFER, Piece, Request, SEGMENTS, Storage};
@@ -30,6 +30,7 @@ use hv_vmbus::{
 };
 
 use crate::host::{InFlight, Lock};
+use crate::threads::read_all;
 
 /// Bytes of the disk, and pages of guest memory: as many as a test asks for.
 const SIZE: usize = 1 << 20;
@@ -58,8 +59,8 @@ struct Port {
     held: Mutex<Vec<InFlight>>,
     /// The first two requests are not in yet.
     begins: AtomicBool,
-    /// The next signals are lost.
-    deaf: Arc<AtomicBool>,
+    /// Signals are lost. Who sets it knows that no signal is on its way.
+    deaf: Arc<Mutex<bool>>,
 }
 
 impl BusPort for Port {
@@ -82,7 +83,8 @@ impl BusPort for Port {
     }
 
     fn interrupt(&self, vp: u32, sint: u8, flag: u16) {
-        if !self.deaf.load(Ordering::Relaxed) {
+        let deaf = self.deaf.lock().unwrap();
+        if !*deaf {
             let _ = self.bed.signal(vp as usize, sint, flag);
         }
     }
@@ -179,9 +181,9 @@ fn end(bus: &Bus<Lock, Devices>, port: &Port) {
 }
 
 /// Starts the server. Its thread ends with the test's process.
-fn serve(bed: &'static ForeignBed, disk: Vec<u8>) -> Arc<AtomicBool> {
+fn serve(bed: &'static ForeignBed, disk: Vec<u8>) -> Arc<Mutex<bool>> {
     let (sender, inbox) = mpsc::channel();
-    let deaf = Arc::new(AtomicBool::new(false));
+    let deaf = Arc::new(Mutex::new(false));
     let port = Port { bed, disk, held: Mutex::default(), begins: true.into(), deaf: Arc::clone(&deaf) };
     thread::spawn(move || {
         let mut storage = Storage::new();
@@ -276,38 +278,21 @@ fn a_server_on_threads_of_its_own_serves_a_disk_slowly_and_in_another_order() {
     assert_eq!(controller.version(), 0x600);
     let disk = controller.disk(Address { path: 0, target: 0, lun: 0 }, &mut pause).unwrap().unwrap();
 
-    let block = |n: u32| u64::from(n * 37 % 2000);
-    let (mut next, mut ended, mut disorder, mut last, mut free) = (0, 0, 0, 0, Vec::new());
-    while ended < REQUESTS {
-        while next < REQUESTS && next < ended + 8 {
-            let pages = free.pop().unwrap_or_else(|| PageRun::new(&dma, 1).unwrap());
-            controller.submit_read(next, &disk, block(next), Buffer { pages, offset: 0, len: 1024 }).unwrap();
-            next += 1;
-        }
-        let Some(completion) = controller.poll().unwrap() else {
-            pause().unwrap();
-            continue;
-        };
-        assert_eq!(completion.outcome, Ok(1024));
-        let (mut bytes, start) = ([0; 1024], block(completion.tag) as usize * 512);
-        let pages = completion.data.unwrap().pages;
-        pages.read(0, &mut bytes);
-        assert!(bytes == content[start..start + 1024], "request {}", completion.tag);
-        free.push(pages);
-        disorder += u32::from(completion.tag < last);
-        (ended, last) = (ended + 1, completion.tag);
-    }
+    let disorder = read_all(&mut controller, &disk, &content, REQUESTS, &dma, &mut pause);
     assert!(disorder > 0, "no request has overtaken another");
 
     // The completion comes, and its signal does not: nothing wakes the guest.
-    deaf.store(true, Ordering::Relaxed);
-    let data = Buffer { pages: free.pop().unwrap(), offset: 0, len: 1024 };
+    *deaf.lock().unwrap() = true;
+    while os.sleep(Duration::ZERO).is_ok() {}
+    let data = Buffer { pages: PageRun::new(&dma, 1).unwrap(), offset: 0, len: 1024 };
     controller.submit_read(REQUESTS, &disk, 0, data).unwrap();
     assert_eq!(os.sleep(SHORT), Err(Error::TimedOut));
+    let end = Instant::now() + PATIENCE;
     while controller.poll().unwrap().is_none() {
+        assert!(Instant::now() < end, "the request never ends");
         thread::yield_now();
     }
-    deaf.store(false, Ordering::Relaxed);
+    *deaf.lock().unwrap() = false;
     let closing = controller.close(&mut client).unwrap();
     client.block_on(closing, &mut os).unwrap();
 }

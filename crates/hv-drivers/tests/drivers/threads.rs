@@ -6,9 +6,10 @@ use std::thread;
 use hv_devices::network::Received;
 use hv_devices::scsi::Disk as HostDisk;
 use hv_devices::storage::{MAX_TRANSFER, Storage};
-use hv_drivers::hv_vmbus_client::{Buffer, Error, Open, PageRun};
+use hv_drivers::hv_vmbus_client::{Buffer, Dma, Error, Open, PageRun};
 use hv_drivers::network::Frames as _;
-use hv_drivers::storage::{Address, Controller};
+use hv_drivers::storage::{Address, Controller, Disk};
+use hv_guest::conduit::Conduit;
 use hv_tlfs::vmbus::guid;
 use hv_tlfs::vp::VpIndex;
 
@@ -40,6 +41,41 @@ fn waiting() -> impl FnMut() -> Result<(), Error> {
     }
 }
 
+/// Reads pieces of the disk, eight requests at a time, and compares them with its content. Returns how many requests
+/// ended before an earlier one.
+pub(crate) fn read_all<D: Dma, C: Conduit>(
+    controller: &mut Controller<'_, D, C, u32, 8>,
+    disk: &Disk,
+    content: &[u8],
+    requests: u32,
+    dma: &D,
+    mut wait: impl FnMut() -> Result<(), Error>,
+) -> u32 {
+    let block = |n: u32| u64::from(n * 37 % 2000);
+    let (mut next, mut ended, mut disorder, mut last, mut free) = (0, 0, 0, 0, Vec::new());
+    while ended < requests {
+        while next < requests && next < ended + 8 {
+            let pages = free.pop().unwrap_or_else(|| PageRun::new(dma, 1).unwrap());
+            let data = Buffer { pages, offset: 0, len: 1024 };
+            controller.submit_read(next, disk, block(next), data).unwrap();
+            next += 1;
+        }
+        let Some(completion) = controller.poll().unwrap() else {
+            wait().unwrap();
+            continue;
+        };
+        assert_eq!(completion.outcome, Ok(1024));
+        let (mut bytes, start) = ([0; 1024], block(completion.tag) as usize * 512);
+        let pages = completion.data.unwrap().pages;
+        pages.read(0, &mut bytes);
+        assert!(bytes == content[start..start + 1024], "request {}", completion.tag);
+        free.push(pages);
+        disorder += u32::from(completion.tag < last);
+        (ended, last) = (ended + 1, completion.tag);
+    }
+    disorder
+}
+
 #[test]
 pub(crate) fn requests_end_in_another_thread_and_order() {
     let mut storage = Storage::new();
@@ -57,7 +93,6 @@ pub(crate) fn requests_end_in_another_thread_and_order() {
     let content = world.host.disks.lock().unwrap()[0].clone();
     world.host.hold.store(true, Ordering::Relaxed);
     let done = AtomicBool::new(false);
-    let block = |n: u32| u64::from(n * 37 % 2000);
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut which = 1_usize;
@@ -69,27 +104,7 @@ pub(crate) fn requests_end_in_another_thread_and_order() {
             }
         });
         let _done = Done(&done);
-        let (mut next, mut ended, mut disorder, mut last, mut free) = (0, 0, 0, 0, Vec::new());
-        while ended < REQUESTS {
-            while next < REQUESTS && next < ended + 8 {
-                let pages = free.pop().unwrap_or_else(|| PageRun::new(&dma, 1).unwrap());
-                let data = Buffer { pages, offset: 0, len: 1024 };
-                controller.submit_read(next, &disk, block(next), data).unwrap();
-                next += 1;
-            }
-            let Some(completion) = controller.poll().unwrap() else {
-                wait().unwrap();
-                continue;
-            };
-            assert_eq!(completion.outcome, Ok(1024));
-            let (mut bytes, start) = ([0; 1024], block(completion.tag) as usize * 512);
-            let pages = completion.data.unwrap().pages;
-            pages.read(0, &mut bytes);
-            assert!(bytes == content[start..start + 1024], "request {}", completion.tag);
-            free.push(pages);
-            disorder += u32::from(completion.tag < last);
-            (ended, last) = (ended + 1, completion.tag);
-        }
+        let disorder = read_all(&mut controller, &disk, &content, REQUESTS, &dma, wait);
         assert!(disorder > 0, "no request has overtaken another");
     });
     world.host.hold.store(false, Ordering::Relaxed);
