@@ -6,7 +6,8 @@
 //!
 //! On one VP it measures the operations of one VP, on more those between VPs. `bench.only=NAME` measures only the
 //! operations whose names contain NAME, `bench.exact=1` only the one that is called so, and `bench.rounds=N` repeats
-//! each N times as often. For each operation it prints `bench: NAME VALUE`, and at the end `bench: done`.
+//! each N times as often; `bench.slower=N` divides what it waits for devices by N. For each operation it prints
+//! `bench: NAME VALUE REPETITIONS`, and at the end `bench: done`.
 #![no_std]
 #![no_main]
 
@@ -48,6 +49,7 @@ fn main(hardware: &'static rt::Hardware) {
         hardware.argument("bench.only").unwrap_or(""),
         hardware.number("bench.exact") == Some(1),
         hardware.number("bench.rounds").unwrap_or(1),
+        hardware.number("bench.slower").unwrap_or(1),
     );
     let hv = identify();
     if hardware.vps() == 1 {

@@ -16,6 +16,8 @@ pub(crate) struct Bench {
     exact: bool,
     /// Times that the usual number of repetitions is made.
     rounds: u64,
+    /// What the usual time to wait for a device is divided by.
+    slower: u64,
     /// Instructions in a tick of the counter: 16 on QEMU.
     per_tick: u64,
     /// The value of [`Bench::delay`].
@@ -23,8 +25,9 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) fn new(only: &'static str, exact: bool, rounds: u64) -> Self {
-        Self { only, exact, rounds, per_tick: NANOSECONDS / rt::time::frequency(), delay: Cell::new(0) }
+    pub(crate) fn new(only: &'static str, exact: bool, rounds: u64, slower: u64) -> Self {
+        let per_tick = NANOSECONDS / rt::time::frequency();
+        Self { only, exact, rounds, slower: slower.max(1), per_tick, delay: Cell::new(0) }
     }
 
     /// Returns whether to measure an operation.
@@ -79,9 +82,15 @@ impl Bench {
         usual * self.rounds
     }
 
-    /// Prints the mean of some operations.
+    /// Returns how many ticks to wait where the usual number is this: QEMU's devices work by the host's clock.
+    pub(crate) fn pause(&self, usual: u64) -> u64 {
+        usual / self.slower
+    }
+
+    /// Prints the mean of some operations, and their number.
     pub(crate) fn print(&self, name: &str, ticks: u64, operations: u64) {
-        rt::println!("bench: {name} {}", (ticks * self.per_tick + operations / 2) / operations);
+        let mean = (ticks * self.per_tick + operations / 2) / operations;
+        rt::println!("bench: {name} {mean} {operations}");
     }
 }
 

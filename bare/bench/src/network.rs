@@ -66,12 +66,13 @@ pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {
     let len = put(rndis::MessageType::INITIALIZE, initialize.as_bytes(), 0);
     card.execute(&rndis_packet(CONTROL_CHANNEL, len), 0);
     received(bench, &mut card);
+    let pause = bench.pause(PAUSE);
     for (name, frame) in FRAMES {
         let packet = rndis_packet(DATA_CHANNEL, frame_of(frame));
         bench.latency(name, 40, || {
             let ticks = card.execute(&packet, bench.delay());
             let start = counter();
-            while counter() - start < PAUSE {}
+            while counter() - start < pause {}
             ticks
         });
     }
@@ -94,28 +95,28 @@ fn received(bench: &Bench, card: &mut Channel<'_>) {
     body[size_of::<SetRequest>()..].copy_from_slice(&filter);
     let len = put(rndis::MessageType::SET, &body, 0);
     card.execute(&rndis_packet(CONTROL_CHANNEL, len), 0);
-    let repetitions = bench.repetitions(64);
+    let (repetitions, ticks) = (bench.repetitions(64), bench.pause(WINDOW));
     // The same length, and nothing answers.
     let unanswered = rndis_packet(DATA_CHANNEL, frame_of(ARP.len()));
-    let without = (0..repetitions).map(|_| window(card, &unanswered).0).sum::<u64>();
+    let without = (0..repetitions).map(|_| window(card, &unanswered, ticks).0).sum::<u64>();
     BUFFER.write(HEADERS, &ARP);
     let (mut with, mut answered) = (0, 0);
     while answered < repetitions {
-        let (count, has_answer) = window(card, &unanswered);
+        let (count, has_answer) = window(card, &unanswered, ticks);
         if has_answer {
             with += count;
             answered += 1;
         }
     }
-    let idle = counted(WINDOW, counter());
-    bench.print(NAME, without.saturating_sub(with) * WINDOW / idle, repetitions);
+    let idle = counted(ticks, counter());
+    bench.print(NAME, without.saturating_sub(with) * ticks / idle, repetitions);
 }
 
-/// Sends a frame and counts to the window's end. Returns the count, and whether there was an answer, which it takes.
-fn window(card: &mut Channel<'_>, packet: &[u8]) -> (u64, bool) {
+/// Sends a frame and counts for so many ticks. Returns the count, and whether there was an answer, which it takes.
+fn window(card: &mut Channel<'_>, packet: &[u8], ticks: u64) -> (u64, bool) {
     let start = counter();
     card.send(packet);
-    let count = counted(WINDOW, start);
+    let count = counted(ticks, start);
     let (mut ids, mut answers) = ([0; 4], 0);
     card.drain(|kind, id| {
         if kind == PacketType::DATA_USING_TRANSFER_PAGES && answers < ids.len() {

@@ -83,21 +83,23 @@ impl fmt::Display for Compared {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Figure;
     use super::*;
 
-    fn table(figures: &[super::super::Figure]) -> Table {
+    fn table(figures: &[Figure]) -> Table {
         of("1.95.0", figures)
     }
 
-    fn of(rustc: &str, figures: &[super::super::Figure]) -> Table {
+    fn of(rustc: &str, figures: &[Figure]) -> Table {
         Table::new(["7.2", rustc], figures.to_vec(), Vec::new()).unwrap()
     }
 
     #[test]
     fn only_what_is_worse_beyond_the_tolerance_counts() {
-        let old = table(&[("fast-get-smccc", 100.0), ("eom", 50.0)]);
+        let old = table(&[Figure::new("fast-get-smccc", 100.0), Figure::new("eom", 50.0)]);
         let with = |value: f64| {
-            Compared::new(&old, &table(&[("fast-get-smccc", value), ("image", 1.0)]), 2).is_worse()
+            Compared::new(&old, &table(&[Figure::new("fast-get-smccc", value), Figure::new("image", 1.0)]), 2)
+                .is_worse()
         };
         assert!(!with(1.0) && !with(100.0) && !with(102.0));
         assert!(with(103.0));
@@ -105,8 +107,8 @@ mod tests {
 
     #[test]
     fn figures_of_another_compiler_are_shown_and_not_judged() {
-        let old = of("1.94.0", &[("eom", 50.0)]);
-        let compared = Compared::new(&old, &table(&[("eom", 60.0)]), 2);
+        let old = of("1.94.0", &[Figure::new("eom", 50.0)]);
+        let compared = Compared::new(&old, &table(&[Figure::new("eom", 60.0)]), 2);
         assert!(!compared.is_worse());
         let text = compared.to_string();
         assert!(text.starts_with("eom: 50 before, 60 now: WORSE\n"), "{text}");
@@ -117,15 +119,19 @@ mod tests {
 
     #[test]
     fn the_hosts_clock_is_not_compared() {
-        let old = table(&[("boot-wall", 1.0), ("boot-virtual", 1.0)]);
-        let compared = Compared::new(&old, &table(&[("boot-wall", 9.0), ("boot-virtual", 1.0)]), 0);
+        let old = table(&[Figure::new("boot-wall", 1.0), Figure::new("boot-virtual", 1.0)]);
+        let compared = Compared::new(
+            &old,
+            &table(&[Figure::new("boot-wall", 9.0), Figure::new("boot-virtual", 1.0)]),
+            0,
+        );
         assert!(!compared.is_worse());
         assert_eq!(compared.to_string(), "1 figures compared, 0 changed\n");
     }
 
     #[test]
     fn what_was_written_can_be_read() {
-        let old = table(&[("fast-get-smccc", 100.0)]);
+        let old = table(&[Figure::new("fast-get-smccc", 100.0)]);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), serde_json::to_vec(&old).unwrap()).unwrap();
         assert_eq!(read(&file.path().into()).unwrap().figures[0].value, 100.0);

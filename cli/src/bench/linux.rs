@@ -36,9 +36,9 @@ pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> an
     let milliseconds = |nanoseconds: u64| nanoseconds as f64 / 1e6;
     if in_virtual {
         let (with, without) = (boot(true, true)?.counted, boot(false, true)?.counted);
-        figures.push(("boot-virtual", with as f64 / without as f64));
-        figures.push(("boot-virtual-ms", milliseconds(with)));
-        figures.push(("boot-virtual-direct-ms", milliseconds(without)));
+        figures.push(Figure::new("boot-virtual", with as f64 / without as f64));
+        figures.push(Figure::new("boot-virtual-ms", milliseconds(with)));
+        figures.push(Figure::new("boot-virtual-direct-ms", milliseconds(without)));
     }
     if wall == 0 {
         return Ok(figures);
@@ -50,12 +50,12 @@ pub(super) fn run(setup: &Setup, init: &Path, in_virtual: bool, wall: u32) -> an
         without = without.min(boot(false, false)?);
         watched = watched.min(self::boot(setup, &observed, true, false)?);
     }
-    figures.push(("boot-wall", with.counted as f64 / without.counted as f64));
-    figures.push(("boot-wall-observed", watched.counted as f64 / with.counted as f64));
-    figures.push(("boot-wall-ms", milliseconds(with.counted)));
-    figures.push(("boot-wall-direct-ms", milliseconds(without.counted)));
-    figures.push(("boot-processor", with.processor as f64 / without.processor as f64));
-    figures.push(("boot-processor-ms", milliseconds(with.processor)));
+    figures.push(Figure::new("boot-wall", with.counted as f64 / without.counted as f64));
+    figures.push(Figure::new("boot-wall-observed", watched.counted as f64 / with.counted as f64));
+    figures.push(Figure::new("boot-wall-ms", milliseconds(with.counted)));
+    figures.push(Figure::new("boot-wall-direct-ms", milliseconds(without.counted)));
+    figures.push(Figure::new("boot-processor", with.processor as f64 / without.processor as f64));
+    figures.push(Figure::new("boot-processor-ms", milliseconds(with.processor)));
     Ok(figures)
 }
 
@@ -71,7 +71,7 @@ pub(super) fn large(setup: &Setup, init: &Path, runs: u32) -> anyhow::Result<Vec
         with = with.min(boot(setup, &guest, true, false)?);
         without = without.min(boot(setup, &guest, false, false)?);
     }
-    Ok(vec![("boot-large", with.counted as f64 / without.counted as f64)])
+    Ok(vec![Figure::new("boot-large", with.counted as f64 / without.counted as f64)])
 }
 
 /// Returns the stock kernel with this initramfs, on one VP.

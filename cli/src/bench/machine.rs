@@ -138,12 +138,14 @@ pub(super) fn said<'a>(outcome: &'a Outcome, last: &str) -> anyhow::Result<Vec<&
     Ok(lines)
 }
 
-/// Parses name and value of a line.
-pub(super) fn figure(line: &str) -> anyhow::Result<(&str, u64)> {
-    let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-    let value =
-        value.parse().with_context(|| format!("the guest printed {line:?}, expected a name and a number"))?;
-    Ok((name, value))
+/// Parses name and value of a line, and how often the operation was repeated if it says so.
+pub(super) fn figure(line: &str) -> anyhow::Result<(&str, u64, Option<u64>)> {
+    let number = |text: &str| {
+        text.parse().with_context(|| format!("the guest printed {line:?}, expected a name and numbers"))
+    };
+    let (name, numbers) = line.split_once(' ').unwrap_or((line, ""));
+    let (value, repetitions) = numbers.split_once(' ').map_or((numbers, None), |(a, b)| (a, Some(b)));
+    Ok((name, number(value)?, repetitions.map(number).transpose()?))
 }
 
 /// Returns code that enters the kernel with the device tree in X0.
@@ -237,17 +239,18 @@ mod tests {
 
     #[test]
     fn figures_are_found_among_other_lines() {
-        let outcome = outcome("boot\r\nbench: fast-get-smccc 130\r\nnoise\nbench: done\n");
+        let outcome = outcome("boot\r\nbench: fast-get-smccc 130 9\r\nnoise\nbench: eom 1\nbench: done\n");
         let lines = said(&outcome, "done").unwrap();
-        assert_eq!(lines, ["fast-get-smccc 130", "done"]);
-        assert_eq!(figure(lines[0]).unwrap(), ("fast-get-smccc", 130));
+        assert_eq!(lines, ["fast-get-smccc 130 9", "eom 1", "done"]);
+        assert_eq!(figure(lines[0]).unwrap(), ("fast-get-smccc", 130, Some(9)));
+        assert_eq!(figure(lines[1]).unwrap(), ("eom", 1, None));
     }
 
     #[test]
     fn a_program_that_is_not_done_or_says_nonsense_has_no_figures() {
         assert!(said(&outcome("bench: eom 1\n"), "done").is_err());
         assert!(said(&outcome(""), "done").is_err());
-        for line in ["eom", "eom x", "eom -1", "eom 1.5"] {
+        for line in ["eom", "eom x", "eom -1", "eom 1.5", "eom 1 x", "eom 1 2 3"] {
             assert!(figure(line).is_err(), "{line}");
         }
     }

@@ -77,11 +77,14 @@ struct Choice {
     /// Repeat each operation N times as often as usual
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole::<u32>(1..=100, ""))]
     rounds: u32,
+    /// Have the guest wait a part of the usual time for devices, on a machine that is N times slower
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole::<u32>(1..=100, ""))]
+    slower: u32,
 }
 
 impl Choice {
     /// All figures, as often as usual.
-    const ALL: Self = Self { filter: String::new(), exact: false, rounds: 1 };
+    const ALL: Self = Self { filter: String::new(), exact: false, rounds: 1, slower: 1 };
 
     /// Returns true if the figure of this name is to be measured.
     fn wants(&self, name: &str) -> bool {
@@ -117,8 +120,8 @@ enum What {
 }
 
 /// Options that --profile excludes: it needs the debug information of the hypervisor that it builds.
-const NOT_OF_PROFILE: [&str; 8] =
-    ["filter", "exact", "rounds", "list", "compare", "tolerance", "runs", "hypervisor"];
+const NOT_OF_PROFILE: [&str; 9] =
+    ["filter", "exact", "rounds", "slower", "list", "compare", "tolerance", "runs", "hypervisor"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,8 +134,22 @@ Examples:
 
 Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
 
-/// A figure: the name of its row, and the value in the row's unit.
-type Figure = (&'static str, f64);
+/// A figure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Figure {
+    /// Name of its row.
+    name: &'static str,
+    /// Value in the row's unit.
+    value: f64,
+    /// How often the operation was repeated for it, if it was.
+    repetitions: Option<u64>,
+}
+
+impl Figure {
+    const fn new(name: &'static str, value: f64) -> Self {
+        Self { name, value, repetitions: None }
+    }
+}
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
@@ -158,7 +175,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let toolchain = target::prepare()?;
     let figures = measure(args, &toolchain, &setup, |group| wanted.iter().any(|line| line.group == group))?;
     let missing =
-        wanted.iter().map(|line| line.name).filter(|name| figures.iter().all(|(had, _)| had != name));
+        wanted.iter().map(|line| line.name).filter(|name| figures.iter().all(|had| had.name != *name));
     let missing = missing.collect();
     let table = Table::new([&qemu.version, &toolchain.version], figures, missing)?;
     let written = write(args, &table);
@@ -203,21 +220,16 @@ fn measure(
     if needs(Group::LargeBoot) {
         figures.extend(linux::large(setup, &bare::build(toolchain, "bench-init")?, args.runs)?);
     }
-    figures.retain(|(name, _)| args.choice.wants(name));
+    figures.retain(|figure| args.choice.wants(figure.name));
     Ok(figures)
 }
 
 /// Hands `hv bench --profile` over to the developers' commands.
 fn profile(args: &Args, name: &str) -> anyhow::Result<Exit> {
-    let chosen = Choice { filter: name.to_owned(), exact: true, rounds: 1 };
+    let chosen = Choice { filter: name.to_owned(), exact: true, ..Choice::ALL };
     let lines = chosen.lines()?;
     if lines.iter().any(|line| !line.group.repeats()) {
         bail!("--profile {name}: it is not measured by repetition; choose another of `{TOOL} bench --list`");
-    }
-    if lines.iter().any(|line| line.group == Group::Network) {
-        bail!(
-            "{name} has no profile: the guest waits between frames, for more instructions than can be logged"
-        );
     }
     let mut line = vec![OsString::from(name)];
     for (option, file) in [("--json", &args.json), ("--qemu", &args.qemu)] {

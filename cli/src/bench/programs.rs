@@ -27,7 +27,7 @@ pub(super) fn run(
 
 /// Returns the program's command line. It has a part of the names only, and measures what it finds devices for.
 fn append(group: Group, choice: &Choice) -> String {
-    let Choice { filter, exact, rounds } = choice;
+    let Choice { filter, exact, rounds, slower } = choice;
     let filter = filter.as_str();
     let (only, exact) = match group {
         _ if filter == BARE => ("disk-read", false),
@@ -36,7 +36,7 @@ fn append(group: Group, choice: &Choice) -> String {
         _ if BARE.contains(filter) => (filter.trim_end_matches("-bare"), false),
         _ => (filter, false),
     };
-    let mut line = format!("bench.rounds={rounds}");
+    let mut line = format!("bench.rounds={rounds} bench.slower={slower}");
     if !only.is_empty() {
         line += &format!(" bench.only={only}");
     }
@@ -47,10 +47,10 @@ fn append(group: Group, choice: &Choice) -> String {
 pub(super) fn figures(outcome: &Outcome) -> anyhow::Result<Vec<Figure>> {
     let said = machine::said(outcome, "done")?;
     let figures = said.into_iter().filter(|line| *line != "done").map(|line| {
-        let (name, value) = machine::figure(line)?;
+        let (name, value, repetitions) = machine::figure(line)?;
         let line = lines::find(name)
             .with_context(|| format!("the program reports the unknown figure {name}; build it again"))?;
-        Ok((line.name, value as f64))
+        Ok(Figure { repetitions, ..Figure::new(line.name, value as f64) })
     });
     figures.collect()
 }
@@ -62,10 +62,10 @@ const BARE: &str = "disk-read-bare";
 
 /// Returns the cost of a read without its copy: two reads of different lengths tell what a byte costs.
 fn without_copy(figures: &[Figure]) -> Option<Figure> {
-    let of = |name: &str| figures.iter().find(|(had, _)| *had == name).map(|(_, value)| *value);
+    let of = |name: &str| figures.iter().find(|had| had.name == name).map(|had| had.value);
     let (page, block) = (of("disk-read")?, of("disk-read-512")?);
     // 4096 bytes are eight times 512.
-    Some((BARE, (block - (page - block) / 7.0).round()))
+    Some(Figure::new(BARE, (block - (page - block) / 7.0).round()))
 }
 
 fn boot(setup: &Setup, program: &Path, group: Group, append: &str) -> anyhow::Result<Outcome> {
@@ -99,7 +99,7 @@ pub(super) fn sizes(setup: &Setup, program: &Path) -> anyhow::Result<Vec<Figure>
     let outcome = boot(setup, program, Group::Memory, "bench.only=(none)")?;
     machine::said(&outcome, "done")?;
     let kib = |bytes: u64| (bytes as f64 / 1024.0).ceil();
-    Ok(vec![("image", kib(image)), ("memory", kib(outcome.report.memory_used))])
+    Ok(vec![Figure::new("image", kib(image)), Figure::new("memory", kib(outcome.report.memory_used))])
 }
 
 #[cfg(test)]
@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn the_copy_is_taken_off_by_the_bytes() {
         // 1000 and a half for each byte.
-        assert_eq!(without_copy(&[("disk-read", 3048.0), ("disk-read-512", 1256.0)]), Some((BARE, 1000.0)));
-        assert_eq!(without_copy(&[("disk-read", 3048.0)]), None);
+        let (page, block) = (Figure::new("disk-read", 3048.0), Figure::new("disk-read-512", 1256.0));
+        assert_eq!(without_copy(&[page, block]), Some(Figure::new(BARE, 1000.0)));
+        assert_eq!(without_copy(&[page]), None);
     }
 }

@@ -38,6 +38,9 @@ pub(super) struct Row {
     target: Option<f64>,
     /// Whether the target is met, if there is one.
     met: Option<bool>,
+    /// How often the operation was repeated, if it was.
+    #[serde(default)]
+    repetitions: Option<u64>,
 }
 
 impl Table {
@@ -47,7 +50,7 @@ impl Table {
         figures: Vec<Figure>,
         missing: Vec<&str>,
     ) -> anyhow::Result<Self> {
-        let row = |(name, value): Figure| {
+        let row = |Figure { name, value, repetitions }: Figure| {
             let line = lines::find(name).with_context(|| format!("no row is called {name}"))?;
             // A ratio is rounded to a thousandth; all other figures are integers.
             let scale = if line.unit == "times" { 1000.0 } else { 1.0 };
@@ -61,6 +64,7 @@ impl Table {
                 kvm: line.kvm,
                 target: line.target,
                 met: line.target.map(|target| value <= target),
+                repetitions,
             })
         };
         let mut figures = figures.into_iter().map(row).collect::<anyhow::Result<Vec<_>>>()?;
@@ -129,7 +133,7 @@ mod tests {
     fn a_missed_target_says_by_how_much() {
         let table = Table::new(
             ["7.2", "1.95.0"],
-            vec![("fast-set-smccc", 153.0), ("fast-get-smccc", 130.0)],
+            vec![Figure::new("fast-set-smccc", 153.0), Figure::new("fast-get-smccc", 130.0)],
             Vec::new(),
         )
         .unwrap();
@@ -143,7 +147,7 @@ mod tests {
     fn a_ratio_is_judged_as_it_is_shown() {
         let table = Table::new(
             ["7.2", "1.95.0"],
-            vec![("boot-virtual", 1.020_4), ("boot-wall", 1.100_6)],
+            vec![Figure::new("boot-virtual", 1.020_4), Figure::new("boot-wall", 1.100_6)],
             Vec::new(),
         )
         .unwrap();

@@ -35,6 +35,11 @@ impl Functions {
         Ok(Self { loader, code: code.begin..code.end })
     }
 
+    /// Returns the addresses of the program's code.
+    pub(super) fn code(&self) -> &Range<u64> {
+        &self.code
+    }
+
     /// Returns the function with the instruction at this address, the innermost one of those that are inlined; `None`
     /// outside the program.
     pub(super) fn at(&self, address: u64) -> Option<Function> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,17 +68,21 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// Makes it in a folder, of this QEMU.
-    pub(super) fn new(folder: &Path, qemu: &Qemu) -> anyhow::Result<Self> {
+    /// Makes it in a folder, of this QEMU; it logs what is executed of this code. A guest may wait for millions of
+    /// instructions.
+    pub(super) fn new(folder: &Path, qemu: &Qemu, code: &Range<u64>) -> anyhow::Result<Self> {
         let (program, pipe) = (folder.join("qemu"), folder.join("log"));
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .context("cannot make a named pipe")?;
         // The tool also starts it to ask for its version.
         let script = format!(
-            "#!/bin/sh\ncase \"$*\" in\n*-icount*) exec {qemu} \"$@\" {options} -d exec,nochain -D {pipe} ;;\n\
+            "#!/bin/sh\ncase \"$*\" in\n*-icount*) exec {qemu} \"$@\" {options} -d exec,nochain \
+             -dfilter {start:#x}..{last:#x} -D {pipe} ;;\n\
              *) exec {qemu} \"$@\" ;;\nesac\n",
             qemu = quoted(&qemu.path)?,
             options = ONE_EACH[usize::from(version(&qemu.version) >= NEW_OPTION)],
+            start = code.start,
+            last = code.end - 1,
             pipe = quoted(&pipe)?,
         );
         fs::write(&program, script).context("cannot write a script")?;
@@ -186,7 +191,7 @@ mod tests {
     fn what_is_written_before_the_end_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let qemu = Qemu { path: "/bin/true".into(), version: "7.2".to_owned(), sandbox: false };
-        let tap = Tap::new(folder.path(), &qemu).unwrap();
+        let tap = Tap::new(folder.path(), &qemu, &(0x1000..0x2000)).unwrap();
         let (written, read) = tap.count(|| fs::write(&tap.pipe, LOG)).unwrap();
         written.unwrap();
         assert_eq!(read, counts(LOG));

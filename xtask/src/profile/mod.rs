@@ -1,7 +1,7 @@
 //! `hv bench --profile`: the functions of the hypervisor that an operation's instructions go to.
 //!
-//! QEMU logs the address of each instruction that it executes. The operation is measured twice, the second time with
-//! twice the repetitions: all that the second log has more is the operation's.
+//! QEMU logs the address of each instruction of the hypervisor that it executes. The operation is measured twice, the
+//! second time with twice the repetitions: all that the second log has more is the operation's.
 
 mod functions;
 mod log;
@@ -18,6 +18,17 @@ use crate::test::context::Context;
 use functions::Functions;
 use log::{Counts, Tap};
 use table::Table;
+
+/// How much slower a machine is, about, that logs each instruction.
+const SLOWER: &str = "32";
+
+/// A figure that was measured.
+#[derive(Debug)]
+struct Figure {
+    value: f64,
+    /// How often the operation was repeated for it.
+    repetitions: u64,
+}
 
 /// Show the functions of the hypervisor that an operation's instructions go to
 ///
@@ -41,13 +52,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         output::check_unless_stdout("profile", "--json", file)?;
     }
     let context = Context::new()?;
-    let tap = Tap::new(&context.folder()?, &qemu::prepare(args.qemu.as_deref())?)?;
     let hypervisor = programs::build(&target::prepare()?, "hypervisor")?;
     let functions = Functions::of(&hypervisor)?;
+    let tap = Tap::new(&context.folder()?, &qemu::prepare(args.qemu.as_deref())?, functions.code())?;
     let _task = ui::Task::quiet(format!("Profiling {}", args.name));
     let (once, figure) = measure(&context, &tap, &hypervisor, args, 1)?;
     let (twice, _) = measure(&context, &tap, &hypervisor, args, 2)?;
-    let table = Table::new(&args.name, figure, &twice.without(&once), &functions)?;
+    let table = Table::new(&args.name, &figure, &twice.without(&once), &functions)?;
     let json = || Ok::<_, anyhow::Error>(serde_json::to_string_pretty(&table)? + "\n");
     match &args.json {
         Some(file) if file.as_os_str() == "-" => ui::out(&json()?),
@@ -68,9 +79,10 @@ fn measure(
     hypervisor: &Path,
     args: &Args,
     rounds: u32,
-) -> anyhow::Result<(Counts, f64)> {
+) -> anyhow::Result<(Counts, Figure)> {
     let rounds = rounds.to_string();
     let mut command = context.command(&["bench", "--exact", "--filter", &args.name, "--rounds", &rounds])?;
+    command.args(["--slower", SLOWER]);
     command.arg("--hypervisor").arg(hypervisor).arg("--qemu").arg(tap.program()).args(["--json", "-"]);
     let (done, counts) = tap.count(|| process::run(&mut command, || {}))?;
     let done = done?;
@@ -79,7 +91,9 @@ fn measure(
     }
     let table: Value = serde_json::from_str(&done.stdout)?;
     let row = &table["figures"][0];
-    let figure = row["value"].as_f64().with_context(|| format!("hv bench has no figure {}", args.name))?;
+    let value = row["value"].as_f64().with_context(|| format!("hv bench has no figure {}", args.name))?;
     ensure!(row["unit"] == "insn", "{} is in {}, not in instructions", args.name, row["unit"]);
-    Ok((counts, figure))
+    let repetitions = row["repetitions"].as_u64().filter(|number| *number > 0);
+    let repetitions = repetitions.with_context(|| format!("{} is not measured by repetition", args.name))?;
+    Ok((counts, Figure { value, repetitions }))
 }

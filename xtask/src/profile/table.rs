@@ -6,6 +6,7 @@ use std::fmt;
 use anyhow::ensure;
 use serde::Serialize;
 
+use super::Figure;
 use super::functions::{Function, Functions};
 use super::log::Counts;
 
@@ -20,8 +21,8 @@ pub(super) struct Table {
     name: String,
     /// Instructions of the operation, guest and hypervisor together, as `hv bench` counts them.
     instructions: f64,
-    /// Those of the guest's side.
-    guest: f64,
+    /// Those of the guest's side, unless the repetitions do more in the hypervisor than the figure counts.
+    guest: Option<f64>,
     functions: Vec<Row>,
 }
 
@@ -34,13 +35,13 @@ struct Row {
 }
 
 impl Table {
-    /// Creates the table of an operation from what was executed for it, and from the figure.
+    /// Creates the table of an operation from what was executed for its repetitions, and from the figure.
     ///
     /// # Errors
     /// Nothing was executed.
     pub(super) fn new(
         name: &str,
-        figure: f64,
+        figure: &Figure,
         counts: &Counts,
         functions: &Functions,
     ) -> anyhow::Result<Self> {
@@ -50,21 +51,20 @@ impl Table {
 
     fn with(
         name: &str,
-        figure: f64,
+        figure: &Figure,
         counts: &Counts,
         at: impl Fn(u64) -> Option<Function>,
     ) -> anyhow::Result<Self> {
-        let all: u64 = counts.0.values().sum();
-        ensure!(all > 0, "QEMU logged no instruction for {name}");
-        let (mut guest, mut functions) = (0, BTreeMap::<Function, u64>::new());
+        let mut functions = BTreeMap::<Function, u64>::new();
         for (address, count) in &counts.0 {
-            match at(*address) {
-                Some(function) => *functions.entry(function).or_default() += count,
-                None => guest += count,
+            if let Some(function) = at(*address) {
+                *functions.entry(function).or_default() += count;
             }
         }
+        ensure!(!functions.is_empty(), "QEMU logged no instruction for {name}");
         // The counts are those of all repetitions, of which the figure is one.
-        let each = |count: u64| count as f64 / all as f64 * figure;
+        let each = |count: u64| count as f64 / figure.repetitions as f64;
+        let guest = figure.value - each(functions.values().sum());
         let mut rows: Vec<Row> = functions
             .into_iter()
             .map(|(Function { name, file }, count)| Row { instructions: each(count), function: name, file })
@@ -73,8 +73,8 @@ impl Table {
         Ok(Self {
             schema: 1,
             name: name.to_owned(),
-            instructions: figure,
-            guest: each(guest),
+            instructions: figure.value,
+            guest: Some(guest).filter(|guest| *guest >= 0.0),
             functions: rows,
         })
     }
@@ -83,7 +83,18 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, instructions, guest, functions, .. } = self;
-        writeln!(f, "{name}: {instructions} instructions, {guest:.1} of them in the guest\n")?;
+        match guest {
+            Some(guest) => {
+                writeln!(f, "{name}: {instructions} instructions, {guest:.1} of them in the guest\n")?;
+            }
+            None => {
+                let all: f64 = functions.iter().map(|row| row.instructions).sum();
+                writeln!(
+                    f,
+                    "{name}: {instructions} instructions, {all:.1} with all that a repetition does\n"
+                )?;
+            }
+        }
         writeln!(f, "{:>7}  {:>6}  function, without those that it calls, inlined or not", "insn", "share")?;
         let row = |f: &mut fmt::Formatter<'_>, count: f64, what: &str| {
             writeln!(f, "{count:>7.1}  {:>4.1} %  {what}", count / instructions * 100.0)
@@ -97,7 +108,7 @@ impl fmt::Display for Table {
         if !small.is_empty() {
             row(f, small.iter().sum(), &format!("{} more functions", small.len()))?;
         }
-        row(f, *guest, "the guest")
+        guest.map_or(Ok(()), |guest| row(f, guest, "the guest"))
     }
 }
 
@@ -107,8 +118,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_rows_add_up_to_the_figure() {
+    /// Returns the table of five repetitions of which each executes 160 instructions of the hypervisor, and some more.
+    fn table(value: f64) -> anyhow::Result<Table> {
         let counts = Counts(HashMap::from([(0x10, 600), (0x14, 200), (0x18, 1), (0x80, 199)]));
         let at = |address| {
             let name = match address {
@@ -118,13 +129,29 @@ mod tests {
             };
             Some(Function { name: name.to_owned(), file: "crates/a/src/lib.rs".to_owned() })
         };
-        let table = Table::with("eom", 100.0, &counts, at).unwrap();
+        Table::with("eom", &Figure { value, repetitions: 5 }, &counts, at)
+    }
+
+    #[test]
+    fn the_rows_add_up_to_the_figure() {
+        let table = table(200.0).unwrap();
         let sum: f64 = table.functions.iter().map(|row| row.instructions).sum();
-        assert!((sum + table.guest - 100.0).abs() < 1e-9);
+        assert!((sum + table.guest.unwrap() - 200.0).abs() < 1e-9);
         let text = table.to_string();
-        assert!(text.contains("   80.0  80.0 %  a::often  (crates/a/src/lib.rs)\n"), "{text}");
-        assert!(text.contains("    0.1   0.1 %  1 more functions\n"), "{text}");
-        assert!(text.ends_with("   19.9  19.9 %  the guest\n"), "{text}");
-        assert!(Table::with("eom", 100.0, &Counts::default(), at).is_err());
+        assert!(text.starts_with("eom: 200 instructions, 39.8 of them in the guest\n"), "{text}");
+        assert!(text.contains("  160.0  80.0 %  a::often  (crates/a/src/lib.rs)\n"), "{text}");
+        assert!(text.contains("    0.2   0.1 %  1 more functions\n"), "{text}");
+        assert!(text.ends_with("   39.8  19.9 %  the guest\n"), "{text}");
+        let none = Counts::default();
+        assert!(Table::with("eom", &Figure { value: 1.0, repetitions: 1 }, &none, |_| None).is_err());
+    }
+
+    #[test]
+    fn a_repetition_may_do_more_than_the_figure_counts() {
+        let table = table(100.0).unwrap();
+        assert_eq!(table.guest, None);
+        let text = table.to_string();
+        assert!(text.starts_with("eom: 100 instructions, 160.2 with all that a repetition does\n"), "{text}");
+        assert!(text.ends_with("    0.2   0.2 %  1 more functions\n"), "{text}");
     }
 }

@@ -110,7 +110,7 @@ fn figures(context: &Context) -> anyhow::Result<()> {
 
 /// Checks that a profile's rows add up to the figure, and have the functions that the operation is known to take.
 fn profile(context: &Context) -> anyhow::Result<()> {
-    for name in ["fast-get-smccc", "ipi-1"] {
+    for name in ["fast-get-smccc", "ipi-1", "net-frame"] {
         let done = context.hv(&["bench", "--profile", name, "--json", "-"])?;
         ensure!(done.code == Some(Exit::Success as i32), "{}{}", done.stdout, done.stderr);
         let table: serde_json::Value = serde_json::from_str(&done.stdout)?;
