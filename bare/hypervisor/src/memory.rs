@@ -167,36 +167,44 @@ impl GuestRam {
 /// # Safety
 ///
 /// Both ranges are mapped and aligned, the range at `to` is writable, and they do not overlap.
-pub(crate) unsafe fn copy_words(mut to: *mut u64, mut from: *const u64, words: usize) {
-    let blocks = words / 8;
-    if blocks > 0 {
-        // SAFETY: the caller promises mapped, aligned, writable ranges, of which this touches the first 8 * `blocks`
-        // words. It is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
-        unsafe {
-            asm!(
-                "2:",
-                "ldp {a}, {b}, [{from}], #16",
-                "ldp {c}, {d}, [{from}], #16",
-                "stp {a}, {b}, [{to}], #16",
-                "stp {c}, {d}, [{to}], #16",
-                "ldp {a}, {b}, [{from}], #16",
-                "ldp {c}, {d}, [{from}], #16",
-                "stp {a}, {b}, [{to}], #16",
-                "stp {c}, {d}, [{to}], #16",
-                "subs {n}, {n}, #1",
-                "b.ne 2b",
-                a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _,
-                from = inout(reg) from, to = inout(reg) to, n = inout(reg) blocks => _,
-                options(nostack),
-            );
-        }
-    }
-    for n in 0..words % 8 {
-        // SAFETY: the word is in the range at `from`, which the caller promises to be mapped and aligned. It may change
-        // meanwhile, so the access is volatile, as all of Rust code's to guest RAM are.
-        let word = unsafe { from.wrapping_add(n).read_volatile() };
-        // SAFETY: the word is in the range at `to`, which the caller promises to be mapped, aligned and writable.
-        unsafe { to.wrapping_add(n).write_volatile(word) };
+pub(crate) unsafe fn copy_words(to: *mut u64, from: *const u64, words: usize) {
+    // SAFETY: the caller promises mapped, aligned, writable ranges that do not overlap. This reads `words` words at
+    // `from` and writes as many at `to`: eight at a time, and then those that the lowest three bits of the number count.
+    // It is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
+    unsafe {
+        asm!(
+            "lsr {n}, {words}, #3",
+            "cbz {n}, 3f",
+            "2:",
+            "ldp {a}, {b}, [{from}], #16",
+            "ldp {c}, {d}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "stp {c}, {d}, [{to}], #16",
+            "ldp {a}, {b}, [{from}], #16",
+            "ldp {c}, {d}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "stp {c}, {d}, [{to}], #16",
+            "subs {n}, {n}, #1",
+            "b.ne 2b",
+            "3:",
+            "tbz {words}, #2, 4f",
+            "ldp {a}, {b}, [{from}], #16",
+            "ldp {c}, {d}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "stp {c}, {d}, [{to}], #16",
+            "4:",
+            "tbz {words}, #1, 5f",
+            "ldp {a}, {b}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "5:",
+            "tbz {words}, #0, 6f",
+            "ldr {a}, [{from}]",
+            "str {a}, [{to}]",
+            "6:",
+            a = out(reg) _, b = out(reg) _, c = out(reg) _, d = out(reg) _, n = out(reg) _,
+            words = in(reg) words, from = inout(reg) from => _, to = inout(reg) to => _,
+            options(nostack),
+        );
     }
 }
 
