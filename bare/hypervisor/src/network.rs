@@ -20,7 +20,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hv_devices::network::{Lost, MAX_FRAME, Received, Request};
 use hv_partition::faults::{Faults as _, FrameFault};
 use hv_virtio::{
-    DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device, net,
+    Broken, DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device,
+    net,
 };
 use hv_vmbus::{Pages, Started};
 use hv_wire::BootFlags;
@@ -53,8 +54,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Bytes of a word: two pieces of memory are copied by words if both are as far from a word's beginning.
 const WORD: usize = 8;
 
-/// Room for a header, and a frame of up to `LEN - NET_HEADER` bytes. One that comes in is as far from a word's
-/// beginning here as in QEMU's memory, and as behind its RNDIS header.
+/// Room for a frame, which begins with a word here as in QEMU's memory and in the guest's if it comes in, or for a header
+/// and a frame.
 #[repr(align(8))]
 struct Packet<const LEN: usize>([u8; LEN]);
 
@@ -65,7 +66,7 @@ impl<const LEN: usize> Packet<LEN> {
 /// What takes frames in.
 struct Inward {
     receiver: NetReceiver<Mmio>,
-    packet: Packet<{ NET_HEADER + RECEIVE_FRAME }>,
+    frame: Packet<RECEIVE_FRAME>,
     /// Outcome of the current frame, once that is known.
     fate: Option<Option<FrameFault>>,
 }
@@ -138,7 +139,7 @@ pub(crate) fn begin(flags: u64) {
     let memory = unsafe { DeviceMemory::new(MEMORY.0.get().cast(), NET_MEMORY) };
     match net(registers, memory) {
         Ok((receiver, sender)) => {
-            INWARD.call_once(|| Mutex::new(Inward { receiver, packet: Packet::EMPTY, fate: None }));
+            INWARD.call_once(|| Mutex::new(Inward { receiver, frame: Packet::EMPTY, fate: None }));
             OUTWARD.call_once(|| Mutex::new(Outward { sender, packet: Packet::EMPTY }));
             NETWORK.begin(intid);
             gic::take(intid, CPU);
@@ -164,48 +165,59 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
             }
         });
     }
-    let deliver = |frame: &[u8]| {
-        partition.with_vmbus(host, |vmbus| vmbus.with(slot, |card, io| card.receive(frame, io)))
-            == Ok(Received::Later)
-    };
-    let Inward { receiver, packet, fate } = &mut *inward;
-    let frame = &mut packet.0[NET_HEADER..];
-    for _ in 0..FRAMES {
-        let len = match receiver.frame(frame) {
-            Ok(Some(len)) => len,
-            Ok(None) => return,
-            Err(broken) => {
-                let _ = writeln!(Log, "the network is lost: {broken}");
-                NETWORK.begin(0);
-                return;
-            }
-        };
-        let frame = &mut frame[..len];
-        // A frame that has to wait meets its fate once.
-        match *fate.get_or_insert_with(|| host.plan().frame(false)) {
-            Some(FrameFault::Lost) => {}
-            Some(FrameFault::Reorder) if LATE_IN.keep(frame) => {}
-            what => {
-                if let Some(FrameFault::Corrupt(random)) = what {
-                    corrupt(frame, random);
-                }
-                if deliver(frame) {
-                    return;
-                }
-                if what == Some(FrameFault::Twice) {
-                    deliver(frame);
-                }
-                // For these the guest may have no room.
-                LATE_IN.release(|late| {
-                    deliver(late);
-                });
-            }
+    // All of them in one call of the card: the guest is interrupted once.
+    let taken = partition.with_vmbus(host, |vmbus| {
+        vmbus.with(slot, |card, io| inward.deliver(host, |frame| card.receive(frame, io) == Received::Later))
+    });
+    match taken {
+        Ok(Ok(true)) => {
+            drop(inward);
+            NETWORK.raise();
         }
-        *fate = None;
-        receiver.done();
+        Ok(Ok(false)) | Err(_) => {}
+        Ok(Err(broken)) => {
+            let _ = writeln!(Log, "the network is lost: {broken}");
+            NETWORK.begin(0);
+        }
     }
-    drop(inward);
-    NETWORK.raise();
+}
+
+impl Inward {
+    /// Delivers frames while there are some, up to [`FRAMES`]. `deliver` returns true if a frame has to wait. Returns
+    /// true if there may be more.
+    fn deliver(
+        &mut self,
+        host: &FaultyEmbedder<'_>,
+        mut deliver: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, Broken> {
+        for _ in 0..FRAMES {
+            let Some(len) = self.receiver.frame(&mut self.frame.0)? else { return Ok(false) };
+            let frame = &mut self.frame.0[..len];
+            // A frame that has to wait meets its fate once.
+            match *self.fate.get_or_insert_with(|| host.plan().frame(false)) {
+                Some(FrameFault::Lost) => {}
+                Some(FrameFault::Reorder) if LATE_IN.keep(frame) => {}
+                what => {
+                    if let Some(FrameFault::Corrupt(random)) = what {
+                        corrupt(frame, random);
+                    }
+                    if deliver(frame) {
+                        return Ok(false);
+                    }
+                    if what == Some(FrameFault::Twice) {
+                        deliver(frame);
+                    }
+                    // For these the guest may have no room.
+                    LATE_IN.release(|late| {
+                        deliver(late);
+                    });
+                }
+            }
+            self.fate = None;
+            self.receiver.done();
+        }
+        Ok(true)
+    }
 }
 
 /// Changes a byte after a frame's header.

@@ -65,14 +65,16 @@ impl DeviceMemory {
     }
 
     fn place(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(offset <= self.len && len <= self.len - offset, "beyond the memory shared with the device");
+        let inside = offset.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(inside, "beyond the memory shared with the device");
         self.base.wrapping_add(offset)
     }
 
     fn word<T>(&self, offset: usize) -> *mut T {
-        let place = self.place(offset, size_of::<T>()).cast::<T>();
-        assert!(place.is_aligned(), "a word that is not aligned");
-        place
+        // The memory begins at a multiple of 16.
+        const { assert!(align_of::<T>() <= 16) };
+        assert!(offset.is_multiple_of(align_of::<T>()), "a word that is not aligned");
+        self.place(offset, size_of::<T>()).cast::<T>()
     }
 
     /// Reads a word.
@@ -109,10 +111,11 @@ impl DeviceMemory {
         }
         let middle = front.len();
         let end = middle + size_of_val(words);
-        for (byte, at) in front.iter_mut().zip(0..).chain(rest.iter_mut().zip(end..)) {
-            // SAFETY: `place` found the bytes inside the memory, which is valid.
-            *byte = unsafe { place.wrapping_add(at).read_volatile() };
-        }
+        // SAFETY: `at` is less than the length of `into`, and `place` found as many bytes inside the memory, which is
+        // valid.
+        let byte = |at: usize| unsafe { place.wrapping_add(at).read_volatile() };
+        front.iter_mut().zip(0..).for_each(|(into, at)| *into = byte(at));
+        rest.iter_mut().zip(end..).for_each(|(into, at)| *into = byte(at));
         let place = place.wrapping_add(middle).cast::<u64>();
         for (word, at) in words.iter_mut().zip(0..) {
             // SAFETY: `place` found the bytes inside the memory, which is valid, and these words of them are aligned.
@@ -133,10 +136,13 @@ impl DeviceMemory {
         }
         let middle = front.len();
         let end = middle + size_of_val(words);
-        for (byte, at) in front.iter().zip(0..).chain(rest.iter().zip(end..)) {
-            // SAFETY: `place` found the bytes inside the memory, which is valid.
-            unsafe { place.wrapping_add(at).write_volatile(*byte) };
-        }
+        let put = |at: usize, byte: u8| {
+            // SAFETY: `at` is less than the length of `from`, and `place` found as many bytes inside the memory, which
+            // is valid.
+            unsafe { place.wrapping_add(at).write_volatile(byte) };
+        };
+        front.iter().zip(0..).for_each(|(byte, at)| put(at, *byte));
+        rest.iter().zip(end..).for_each(|(byte, at)| put(at, *byte));
         let place = place.wrapping_add(middle).cast::<u64>();
         let put = |at: usize, word: u64| {
             // SAFETY: `place` found the bytes inside the memory, which is valid, and these words of them are aligned.

@@ -14,7 +14,10 @@ const TRANSMIT: u32 = 1;
 pub const NET_HEADER: usize = 12;
 /// Number of buffers for frames that are received. A network's frames are short.
 const RECEIVE_BUFFERS: usize = 64;
-const RECEIVE_BUFFER: u32 = 2048;
+const RECEIVE_BUFFER: u32 = 2048 - RECEIVE_LEAD;
+/// Bytes before each, so that a frame begins with a word.
+const RECEIVE_LEAD: u32 = 4;
+const _: () = assert!((RECEIVE_LEAD as usize + NET_HEADER).is_multiple_of(8));
 /// Number of frames that can be on their way out. A long TCP segment of the guest's becomes 45 of them.
 const SEND_FRAMES: usize = 128;
 /// Bytes for these, with their headers: 96 of the usual length.
@@ -28,8 +31,8 @@ pub const RECEIVE_FRAME: usize = RECEIVE_BUFFER as usize - NET_HEADER;
 pub const SEND_FRAME: usize = SEND_PACKET - NET_HEADER;
 
 /// Size of the memory that a card needs, in bytes.
-pub const NET_MEMORY: usize =
-    Queue::<RECEIVE_BUFFERS>::memory(RECEIVE_BUFFER) + Packets::<SEND_FRAMES>::memory(SEND_BYTES);
+pub const NET_MEMORY: usize = Queue::<RECEIVE_BUFFERS>::memory(RECEIVE_LEAD + RECEIVE_BUFFER)
+    + Packets::<SEND_FRAMES>::memory(SEND_BYTES);
 
 /// Initializes a card: its receiver and its sender, which may be used on different CPUs. Both have the registers.
 ///
@@ -40,7 +43,8 @@ pub fn net<R: Registers + Clone>(
     mut memory: DeviceMemory,
 ) -> Result<(NetReceiver<R>, NetSender<R>), Refused> {
     let transport = Transport::begin(registers.clone(), device::NET, 0)?;
-    let queues = (Queue::new(&mut memory, RECEIVE_BUFFER, true), Packets::new(&mut memory, SEND_BYTES));
+    let receive = Queue::behind(&mut memory, RECEIVE_LEAD, RECEIVE_BUFFER, true);
+    let queues = (receive, Packets::new(&mut memory, SEND_BYTES));
     let (Some(mut receive), Some(mut transmit)) = queues else {
         transport.give_up();
         return Err(Refused::Memory);
@@ -55,7 +59,8 @@ pub fn net<R: Registers + Clone>(
     transport.ready();
     (0..RECEIVE_BUFFERS).for_each(|buffer| receive.offer(buffer));
     transport.notify(RECEIVE);
-    let sender = NetSender { transport: Transport::of(registers), queue: transmit, broken: None };
+    let sender =
+        NetSender { transport: Transport::of(registers), queue: transmit, awaits_room: false, broken: None };
     Ok((NetReceiver { transport, queue: receive, held: None, broken: None }, sender))
 }
 
@@ -115,6 +120,8 @@ impl<R: Registers> NetReceiver<R> {
 pub struct NetSender<R> {
     transport: Transport<R>,
     queue: Packets<SEND_FRAMES>,
+    /// The device is to interrupt when it is done with frames.
+    awaits_room: bool,
     broken: Option<Broken>,
 }
 
@@ -137,9 +144,12 @@ impl<R: Registers> NetSender<R> {
     pub fn has_room(&mut self) -> Result<bool, Broken> {
         self.reclaim()?;
         if self.queue.has_room(SEND_PACKET) {
-            self.queue.set_interrupts(false);
+            if core::mem::take(&mut self.awaits_room) {
+                self.queue.set_interrupts(false);
+            }
             return Ok(true);
         }
+        self.awaits_room = true;
         self.queue.set_interrupts(true);
         // It may have been done with one in between, without an interrupt.
         self.reclaim()?;

@@ -200,6 +200,8 @@ impl<const N: usize> Rings<N> {
 pub struct Queue<const N: usize> {
     rings: Rings<N>,
     buffers: DeviceMemory,
+    /// Bytes of memory before each buffer.
+    lead: u32,
     /// Size of each buffer in bytes.
     size: u32,
     /// The device writes.
@@ -216,13 +218,23 @@ impl<const N: usize> Queue<N> {
     /// Creates a queue in this memory; `inward`: the device writes to its buffers. Returns `None` if there is too
     /// little of it.
     pub fn new(memory: &mut DeviceMemory, size: u32, inward: bool) -> Option<Self> {
+        Self::behind(memory, 0, size, inward)
+    }
+
+    /// Does so with `lead` unused bytes before each buffer, for the alignment of what follows a header.
+    pub(crate) fn behind(memory: &mut DeviceMemory, lead: u32, size: u32, inward: bool) -> Option<Self> {
         let mut rings = Rings::new(memory, inward)?;
-        let buffers = memory.split(N * size as usize)?;
+        let buffers = memory.split(N * (lead + size) as usize)?;
         for buffer in 0..N {
-            let address = buffers.address(buffer * size as usize, size as usize);
-            rings.describe(buffer, address, size);
+            let place = buffer * (lead + size) as usize + lead as usize;
+            rings.describe(buffer, buffers.address(place, size as usize), size);
         }
-        Some(Self { rings, buffers, size, inward })
+        Some(Self { rings, buffers, lead, size, inward })
+    }
+
+    /// Returns where a buffer is in the memory.
+    fn place(&self, buffer: usize) -> usize {
+        buffer * (self.lead + self.size) as usize + self.lead as usize
     }
 
     /// Returns the rings.
@@ -264,7 +276,7 @@ impl<const N: usize> Queue<N> {
         }
         let len = bytes.len().min((self.size as usize).saturating_sub(at));
         if len > 0 {
-            self.buffers.write(buffer * self.size as usize + at, &bytes[..len]);
+            self.buffers.write(self.place(buffer) + at, &bytes[..len]);
         }
         len
     }
@@ -274,7 +286,7 @@ impl<const N: usize> Queue<N> {
     pub fn pass(&mut self, buffer: usize, len: usize) {
         let size = self.size as usize;
         if !self.inward && self.rings.is_lent(buffer) == Some(false) && (1..=size).contains(&len) {
-            let address = self.buffers.address(buffer * size, size);
+            let address = self.buffers.address(self.place(buffer), size);
             self.rings.describe(buffer, address, len as u32);
             self.rings.lend(buffer);
         }
@@ -320,7 +332,7 @@ impl<const N: usize> Queue<N> {
         if !fits || self.rings.is_lent(buffer) != Some(false) {
             return false;
         }
-        self.buffers.read(buffer * size + from, into);
+        self.buffers.read(self.place(buffer) + from, into);
         true
     }
 }

@@ -21,6 +21,7 @@ const FRAME_AT: usize = 256;
 const TAIL: u32 = 36;
 /// Alignment of sections.
 const ALIGN: u32 = 16;
+const _: () = assert!(FRAME_AT.is_multiple_of(8) && ALIGN.is_multiple_of(8), "a frame begins with a word");
 /// Length of the headers of a frame's message.
 const HEADERS: usize = size_of::<RndisHeader>() + size_of::<PacketMessage>();
 /// Length of information with its value.

@@ -2,7 +2,7 @@
 //! console moves data once its port 1 is open, and a network card at once.
 #![expect(unsafe_code, reason = "the driver and the device share memory")]
 
-use hv_virtio::{DeviceMemory, Registers, device, register, status};
+use hv_virtio::{DeviceMemory, NET_HEADER, Registers, device, register, status};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -108,11 +108,13 @@ impl VirtioDevice {
     }
 
     /// Puts bytes into one buffer of the driver's, as a network card does with a frame. Returns false if there is none.
+    /// The frame itself begins with a word, so that it can be copied by words.
     pub(crate) fn put(&self, bytes: &[u8]) -> bool {
         let mut state = self.0.borrow_mut();
         let [receive, _] = state.data;
         let Some((id, at, len)) = state.next(receive, true) else { return false };
         assert!(bytes.len() <= len, "a frame longer than its buffer");
+        assert!((at + NET_HEADER).is_multiple_of(8), "a frame at {at:#x} + {NET_HEADER}");
         state.memory.write(at, bytes);
         state.done(receive, id, bytes.len() as u32);
         true

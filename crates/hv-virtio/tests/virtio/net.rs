@@ -160,7 +160,7 @@ fn a_device_that_lies_is_given_up() {
     let lies = [
         (Lie::Index(64), Broken::Index { claimed: 65, lent: 64 }),
         (Lie::Buffer(64), Broken::Buffer(64)),
-        (Lie::Length(2049), Broken::Length { claimed: 2049, size: 2048 }),
+        (Lie::Length(2045), Broken::Length { claimed: 2045, size: 2044 }),
     ];
     for (lie, broken) in lies {
         let (device, mut receiver, _) = card();
