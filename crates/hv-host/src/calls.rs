@@ -246,7 +246,8 @@ impl<R: RawMutex> Partition<'_, R> {
     }
 
     fn find_port(&self, connection: u32) -> Result<(u8, &Port), HvStatus> {
-        let found = self.ports().iter().enumerate().find(|(_, port)| port.connection == connection);
+        let ports = if self.may_be_port(connection) { self.ports() } else { &[] };
+        let found = ports.iter().enumerate().find(|(_, port)| port.connection == connection);
         let (index, port) = found.ok_or(HvStatus::INVALID_CONNECTION_ID)?;
         let index = u8::try_from(index).ok().filter(|&index| index < MAX_PORTS);
         let index = index.ok_or(HvStatus::INVALID_CONNECTION_ID)?;

@@ -31,11 +31,19 @@ pub struct Partition<'a, R> {
     config: Config,
     vps: &'a [Vp<R>],
     ports: &'a [Port],
+    /// Bit n is set if the upper half of a port's connection is n, modulo 64. The connections of VMBus's channels have
+    /// their SINT there.
+    port_halves: u64,
     guest_os_id: AtomicU64,
     time: PartitionTime<R>,
     /// Taken to show and hide overlay pages, before the locks of their owners.
     overlays: Mutex<R, ()>,
     crash: Crash,
+}
+
+/// Returns the bit of the upper half of a connection.
+const fn half(connection: u32) -> u64 {
+    1 << (connection >> 16 & 63)
 }
 
 impl<R: RawMutex> fmt::Debug for Partition<'_, R> {
@@ -55,10 +63,16 @@ impl<'a, R: RawMutex> Partition<'a, R> {
     /// [`reset`](Self::reset) before anything else.
     #[must_use]
     pub const fn new(config: Config, vps: &'a [Vp<R>], ports: &'a [Port]) -> Self {
+        let (mut port_halves, mut at) = (0, 0);
+        while at < ports.len() {
+            port_halves |= half(ports[at].connection);
+            at += 1;
+        }
         Self {
             config,
             vps,
             ports,
+            port_halves,
             guest_os_id: AtomicU64::new(0),
             time: PartitionTime::new(),
             overlays: Mutex::new(()),
@@ -200,6 +214,11 @@ impl<'a, R: RawMutex> Partition<'a, R> {
 
     pub(crate) const fn ports(&self) -> &'a [Port] {
         self.ports
+    }
+
+    /// Returns false if no port has this connection.
+    pub(crate) const fn may_be_port(&self, connection: u32) -> bool {
+        self.port_halves & half(connection) != 0
     }
 
     pub(crate) const fn guest_os_id(&self) -> &AtomicU64 {

@@ -153,7 +153,10 @@ where
     #[inline(never)]
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize) {
         self.server.flush(port);
-        port.0.note_deadline(vp, true, || self.server.deadline());
+        // Nothing was due, and nothing is now.
+        if self.server.has_moved() || port.0.awaits_deadline() {
+            port.0.note_deadline(vp, true, || self.server.deadline());
+        }
     }
 
     fn resume(&self, port: &ServerPort<'h, R, H>, vp: usize) {

@@ -18,6 +18,11 @@ impl<'h, R: RawMutex, H: Host> Joined<'h, Core<'h, R>, H> {
         &self.partition.carrier
     }
 
+    /// Returns true if a VP carries a deadline of the server.
+    pub(crate) fn awaits_deadline(&self) -> bool {
+        self.carrier().deadline() != Deadline::NEVER
+    }
+
     /// Records when the server must be called, and updates the deadline of the VP that carries it. `served`: the caller
     /// has just done what was due.
     pub(crate) fn note_deadline(&self, vp: usize, served: bool, wanted: impl Fn() -> Option<ReferenceTime>) {

@@ -57,7 +57,7 @@ pub(crate) fn ranges<M: GuestMemory, W: PageNumber>(
         }
         total += len;
     }
-    Ok(Ok(Ranges { data: Data { segments: builder.count, offset: 0, len: total }, count }))
+    Ok(Ok(Ranges { data: Data { segments: builder.count, all: total, offset: 0, len: total }, count }))
 }
 
 /// A reader of the words between a packet's descriptor and its payload, from front to back.

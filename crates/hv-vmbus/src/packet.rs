@@ -14,13 +14,15 @@ use zerocopy::{FromBytes, IntoBytes};
 pub(crate) struct Data {
     /// Number of segments of the request's list.
     pub(crate) segments: usize,
+    /// Bytes of all of them.
+    pub(crate) all: u64,
     /// The part of it that the request covers.
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
 
 impl Data {
-    pub(crate) const NONE: Self = Self { segments: 0, offset: 0, len: 0 };
+    pub(crate) const NONE: Self = Self { segments: 0, all: 0, offset: 0, len: 0 };
 }
 
 /// The right to one answer, and to one request.

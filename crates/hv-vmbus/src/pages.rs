@@ -156,14 +156,19 @@ impl<'a> Pages<'a> {
         len: usize,
         mut access: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), BadAddress>,
     ) -> Result<(), BadAddress> {
-        let part = self.slice(offset, len as u64).ok_or(BadAddress)?;
-        // Most parts are short, and in one page.
-        if let [first, ..] = part.segments {
-            let gpa = first.gpa + part.skip;
-            if part.len <= (first.len - part.skip).min(PAGE - gpa % PAGE) {
+        let bytes = len as u64;
+        if offset.checked_add(bytes).is_none_or(|end| end > self.len) {
+            return Err(BadAddress);
+        }
+        // Most parts are short, and in the first page.
+        if let [first, ..] = self.segments {
+            let at = self.skip + offset;
+            let gpa = first.gpa.wrapping_add(at);
+            if first.len.checked_sub(at).is_some_and(|left| bytes <= left.min(PAGE - gpa % PAGE)) {
                 return access(gpa, 0..len);
             }
         }
+        let part = self.slice(offset, bytes).ok_or(BadAddress)?;
         let mut done = 0;
         for segment in part.segments() {
             let mut gpa = segment.gpa;

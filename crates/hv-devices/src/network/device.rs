@@ -41,10 +41,10 @@ impl Device for Network {
         // In one go. No message is longer.
         let mut bytes = Message([0; PACKET_SIZE_6_1]);
         let len = packet.read(&mut bytes.0);
-        let (header, body) = bytes.0[..len].split_at(size_of::<MessageHeader>().min(len));
-        match MessageHeader::read_from_bytes(header).map(|header| header.message_type) {
-            Ok(MessageType::SEND_RNDIS_PACKET) => self.rndis(body, packet, io),
-            Ok(kind) if packet.channel() == Channel::PRIMARY => self.nvsp(kind, body, packet, io),
+        let message = bytes.0[..len].split_first_chunk::<{ size_of::<MessageHeader>() }>();
+        match message.map(|(kind, body)| (MessageType(u32::from_le_bytes(*kind)), body)) {
+            Some((MessageType::SEND_RNDIS_PACKET, body)) => self.rndis(body, packet, io),
+            Some((kind, body)) if packet.channel() == Channel::PRIMARY => self.nvsp(kind, body, packet, io),
             _ => {
                 let _ = io.complete(packet, &[]);
             }

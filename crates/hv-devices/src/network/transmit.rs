@@ -28,7 +28,7 @@ pub struct Request {
     segment: u32,
     /// Where the frame is in the packet's data.
     at: u64,
-    /// Where the next message is.
+    /// Where the next message is; 0 if there is none.
     next: u64,
 }
 
@@ -175,7 +175,8 @@ fn parse<M: GuestMemory>(
     if let Some(glimpse) = glimpse {
         glimpse.keep_frame(packet.data_length, first);
     }
-    (request.segment, request.at, request.next) = (0, from, at + length);
+    let end = at + length;
+    (request.segment, request.at, request.next) = (0, from, if end < data.len() { end } else { 0 });
     request.frame.set(first, packet.data_length, &wanted, longest)
 }
 
@@ -236,9 +237,6 @@ impl Network {
         let mut glimpse = io.is_observed().then(Glimpse::new);
         let (context, ticket, request) = io.draft(of, || Request::EMPTY).ok_or(Status::FAIL)?;
         let data = context.all_pages(ticket).map_err(|_| Status::FAIL)?;
-        if at > 0 && at >= data.len() {
-            return Ok(false);
-        }
         if self.rndis != Rndis::Initialized {
             return Err(Status::FAIL);
         }
@@ -281,6 +279,10 @@ impl Network {
                 self.reply(io, done, MessageType::SEND_RNDIS_PACKET_COMPLETE, &complete);
             }
             return;
+        }
+        if next == 0 {
+            let complete = SendRndisPacketComplete { status: Status::SUCCESS };
+            return self.reply(io, done, MessageType::SEND_RNDIS_PACKET_COMPLETE, &complete);
         }
         let channel = done.channel();
         self.send(done, channel, next, io);

@@ -33,9 +33,9 @@ impl<const DISKS: usize> Storage<DISKS> {
         request: &mut Request,
     ) -> Option<(u64, u64)> {
         let srb = &mut request.srb;
-        let room = match context.pages(ticket) {
+        let room = match context.data_len(ticket) {
             // Valid requests have one range, of the length in the request.
-            Ok(pages) if ticket.ranges() <= 1 && pages.len() >= srb.transfer().into() => srb.transfer(),
+            Ok(len) if ticket.ranges() <= 1 && len >= srb.transfer().into() => srb.transfer(),
             _ => {
                 srb.invalid();
                 return None;

@@ -47,6 +47,14 @@ impl<P: BusPort> Context<'_, P> {
         Ok(self.part(at, &data))
     }
 
+    /// Returns the number of bytes that [`pages`](Self::pages) has.
+    ///
+    /// # Errors
+    /// The same as for [`pages`](Self::pages).
+    pub fn data_len(&self, of: &impl Answer) -> Result<u64, PagesError> {
+        of.ticket().data().map(|data| data.len)
+    }
+
     /// Returns all the data of a packet, also while a request has a part of it.
     ///
     /// # Errors
@@ -54,18 +62,15 @@ impl<P: BusPort> Context<'_, P> {
     pub fn all_pages(&self, of: &impl Answer) -> Result<Pages<'_>, PagesError> {
         let ticket = of.ticket();
         let data = ticket.data()?;
-        let list = ticket.entry.map_or(&[][..], |at| self.list(at));
-        Ok(Pages::new(list.get(..data.segments).unwrap_or_default()))
+        let Some(at) = ticket.entry else { return Ok(Pages::EMPTY) };
+        Ok(self.part(at, &Data { offset: 0, len: data.all, ..data }))
     }
 
     /// Returns the memory of a part of a request's data.
     pub(crate) fn part(&self, entry: usize, data: &Data) -> Pages<'_> {
-        let list = self.list(entry).get(..data.segments).unwrap_or_default();
+        let first = entry * self.env.per;
+        let list = self.segments.get(first..first + data.segments).unwrap_or_default();
         Pages::part(list, data.offset, data.len)
-    }
-
-    fn list(&self, entry: usize) -> &[Segment] {
-        self.segments.get(entry * self.env.per..(entry + 1) * self.env.per).unwrap_or_default()
     }
 
     /// Prepends `len` bytes from byte `offset` of a GPADL on to the data listed by the packet. The GPADL is held until
@@ -98,7 +103,7 @@ impl<P: BusPort> Context<'_, P> {
             old.reverse();
         }
         ticket.gpadl = Some(entry);
-        ticket.data = Data { segments, offset: 0, len: all };
+        ticket.data = Data { segments, all, offset: 0, len: all };
         Ok(())
     }
 
@@ -187,15 +192,10 @@ impl<P: BusPort> Context<'_, P> {
     /// Limits the data of a packet to `len` bytes from byte `offset` on, counted from its first byte.
     fn limit(&self, ticket: &mut Ticket, offset: u64, len: u64) -> Result<(), RequestError> {
         let data = ticket.data().map_err(RequestError::Pages)?;
-        let at = ticket.entry.ok_or(RequestError::None)?;
-        // Usually all of it.
-        if offset != data.offset || len != data.len {
-            let all: u64 = self.list(at).iter().take(data.segments).map(Segment::len).sum();
-            if offset.checked_add(len).is_none_or(|end| end > all) {
-                return Err(RequestError::Pages(PagesError::Beyond));
-            }
+        if offset.checked_add(len).is_none_or(|end| end > data.all) {
+            return Err(RequestError::Pages(PagesError::Beyond));
         }
-        ticket.data = Data { segments: data.segments, offset, len };
+        ticket.data = Data { offset, len, ..data };
         Ok(())
     }
 }
