@@ -169,8 +169,8 @@ impl GuestRam {
 /// Both ranges are mapped and aligned, the range at `to` is writable, and they do not overlap.
 pub(crate) unsafe fn copy_words(to: *mut u64, from: *const u64, words: usize) {
     // SAFETY: the caller promises mapped, aligned, writable ranges that do not overlap. This reads `words` words at
-    // `from` and writes as many at `to`: eight at a time, and then those that the lowest three bits of the number count.
-    // It is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
+    // `from` and writes as many at `to`: eight at a time, and then those that the lowest three bits of the number
+    // count. It is assembly since Rust's own copies must not race with a write, and a guest may write at any time.
     unsafe {
         asm!(
             "lsr {n}, {words}, #3",
