@@ -54,8 +54,8 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Bytes of a word: two pieces of memory are copied by words if both are as far from a word's beginning.
 const WORD: usize = 8;
 
-/// Room for a frame, which begins with a word here as in QEMU's memory and in the guest's if it comes in, or for a
-/// header and a frame.
+/// Room for a frame from outside, or for a header and a frame of the guest's. A frame from outside begins with a word
+/// here, as it does in QEMU's memory and in the guest's.
 #[repr(align(8))]
 struct Packet<const LEN: usize>([u8; LEN]);
 

@@ -77,7 +77,7 @@ struct Choice {
     /// Repeat each operation N times as often as usual
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole::<u32>(1..=100, ""))]
     rounds: u32,
-    /// Have the guest wait a part of the usual time for devices, on a machine that is N times slower
+    /// Have the guest wait an N-th of the usual time for devices: for a machine that is N times slower
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value::whole::<u32>(1..=100, ""))]
     slower: u32,
 }

@@ -38,7 +38,7 @@ pub(super) struct Row {
     target: Option<f64>,
     /// Whether the target is met, if there is one.
     met: Option<bool>,
-    /// How often the operation was repeated, if it was.
+    /// Number of repetitions that the guest reports; `None` for a figure that is computed or counted in another way.
     #[serde(default)]
     repetitions: Option<u64>,
 }

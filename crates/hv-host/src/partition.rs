@@ -216,7 +216,7 @@ impl<'a, R: RawMutex> Partition<'a, R> {
         self.ports
     }
 
-    /// Returns false if no port has this connection.
+    /// Returns true if a port may have this connection; false is certain.
     pub(crate) const fn may_be_port(&self, connection: u32) -> bool {
         self.port_halves & half(connection) != 0
     }

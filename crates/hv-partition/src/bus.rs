@@ -153,7 +153,7 @@ where
     #[inline(never)]
     fn flush(&self, port: &ServerPort<'h, R, H>, vp: usize) {
         self.server.flush(port);
-        // Nothing was due, and nothing is now.
+        // Otherwise there was no deadline, and there is none now.
         if self.server.has_moved() || port.0.awaits_deadline() {
             port.0.note_deadline(vp, true, || self.server.deadline());
         }

@@ -221,15 +221,17 @@ impl<const N: usize> Queue<N> {
         Self::behind(memory, 0, size, inward)
     }
 
-    /// Does so with `lead` unused bytes before each buffer, for the alignment of what follows a header.
+    /// Creates a queue as [`new`](Self::new) does, with `lead` unused bytes before each buffer: what follows a header is
+    /// then aligned.
     pub(crate) fn behind(memory: &mut DeviceMemory, lead: u32, size: u32, inward: bool) -> Option<Self> {
-        let mut rings = Rings::new(memory, inward)?;
+        let rings = Rings::new(memory, inward)?;
         let buffers = memory.split(N * (lead + size) as usize)?;
+        let mut queue = Self { rings, buffers, lead, size, inward };
         for buffer in 0..N {
-            let place = buffer * (lead + size) as usize + lead as usize;
-            rings.describe(buffer, buffers.address(place, size as usize), size);
+            let address = queue.buffers.address(queue.place(buffer), size as usize);
+            queue.rings.describe(buffer, address, size);
         }
-        Some(Self { rings, buffers, lead, size, inward })
+        Some(queue)
     }
 
     /// Returns where a buffer is in the memory.

@@ -118,7 +118,8 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
     }
 
     /// Returns true if the [`deadline`](Self::deadline) may have changed, since the last call, by what the guest has
-    /// signalled: usually it has not. After any other call it may have changed in any case.
+    /// signalled or by a [`flush`](Self::flush): usually it has not. After any other call it may have changed in any
+    /// case.
     pub fn has_moved(&self) -> bool {
         self.shared.has_moved()
     }

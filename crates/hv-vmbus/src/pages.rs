@@ -160,6 +160,9 @@ impl<'a> Pages<'a> {
         if offset.checked_add(bytes).is_none_or(|end| end > self.len) {
             return Err(BadAddress);
         }
+        if len == 0 {
+            return Ok(());
+        }
         // Most parts are short, and in the first page.
         if let [first, ..] = self.segments {
             let at = self.skip + offset;

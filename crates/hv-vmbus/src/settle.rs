@@ -34,7 +34,10 @@ impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, 
                 control.changes = !self.send_changes(control, port);
                 !control.changes
             });
-        self.shared.waiting.store(!done, Ordering::Release);
+        // While messages wait, the bus has no deadline.
+        if self.shared.waiting.swap(!done, Ordering::AcqRel) == done {
+            self.shared.moves();
+        }
     }
 
     /// Sends the answer to the message that ended the connection, once nothing is in flight.

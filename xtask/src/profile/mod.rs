@@ -19,7 +19,7 @@ use functions::Functions;
 use log::{Counts, Tap};
 use table::Table;
 
-/// How much slower a machine is, about, that logs each instruction.
+/// About how many times slower a machine is that logs each instruction.
 const SLOWER: &str = "32";
 
 /// A figure that was measured.

@@ -108,19 +108,18 @@ fn figures(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that a profile's rows add up to the figure, and have the functions that the operation is known to take.
+/// Checks that a profile has the functions that the operation is known to take, and that what is left for the guest is
+/// its own loop.
 fn profile(context: &Context) -> anyhow::Result<()> {
     for name in ["fast-get-smccc", "ipi-1", "net-frame"] {
         let done = context.hv(&["bench", "--profile", name, "--json", "-"])?;
         ensure!(done.code == Some(Exit::Success as i32), "{}{}", done.stdout, done.stderr);
         let table: serde_json::Value = serde_json::from_str(&done.stdout)?;
         let number = |value: &serde_json::Value| value.as_f64().context("no number in the profile");
-        let mut sum = number(&table["guest"])?;
-        ensure!(sum >= 1.0, "the guest makes the call by itself: {table:#}");
-        for row in table["functions"].as_array().into_iter().flatten() {
-            sum += number(&row["instructions"])?;
-        }
-        ensure!((sum - number(&table["instructions"])?).abs() < 0.01, "the rows add up to {sum}: {table:#}");
+        let guest = number(&table["guest"])?;
+        ensure!(guest >= 1.0, "the guest makes the call by itself: {table:#}");
+        // The loop around a fast call: registers, `hvc`, a counter and a branch.
+        ensure!(name != "fast-get-smccc" || guest <= 20.0, "{guest} instructions of a short loop: {table:#}");
         for function in ["vectors", "hvc_exit"] {
             ensure!(done.stdout.contains(function), "no {function} in {table:#}");
         }

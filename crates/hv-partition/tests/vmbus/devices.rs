@@ -92,6 +92,22 @@ fn a_device_does_not_wait_for_a_vp_that_stopped() {
 }
 
 #[test]
+fn a_deadline_is_kept_over_messages_that_wait_for_the_guest() {
+    with_devices(|m| {
+        assert!(guest::answer_heartbeat(m, 0, 1), "versions");
+        assert!(guest::answer_heartbeat(m, 0, 1), "first beat");
+        let deadline = m.host.deadline(0);
+        assert!(deadline.is_some());
+        m.set(0, Name::SINT2, 0x1_0012).unwrap();
+        guest::modify(m, 0, 2, 1);
+        assert_eq!(m.host.deadline(0), None);
+        m.set(0, Name::SINT2, 18).unwrap();
+        assert_eq!(take_kinds(m, 0), [MessageType::MODIFY_CHANNEL_RESPONSE]);
+        assert_eq!(m.host.deadline(0), deadline);
+    });
+}
+
+#[test]
 fn no_device_wakes_a_vp_while_messages_wait_for_the_guest() {
     with_devices(|m| {
         assert!(guest::answer_heartbeat(m, 0, 1), "versions");
