@@ -14,6 +14,7 @@ use super::file::{Packets, Reader};
 use super::lines::{self, Joined};
 use super::perfetto::{PlanRule, Run};
 use super::requests::{Answered, Requests};
+use super::services::Messages;
 use super::summary::Gathered;
 use super::{html, judge};
 use crate::exit::Exit;
@@ -273,8 +274,9 @@ impl Filter {
         has(&decoded.name) || decoded.fields.iter().any(|(_, value)| has(&value.to_string()))
     }
 
-    /// Returns the record in words, if it is selected.
-    pub(super) fn pass(&self, run: &Run, record: &Record) -> Option<(u64, Decoded)> {
+    /// Returns the record in words, if it is selected. `messages` has seen the records before it.
+    pub(super) fn pass(&self, run: &Run, record: &Record, messages: &mut Messages) -> Option<(u64, Decoded)> {
+        let message = messages.feed(record);
         let time = run.nanoseconds(record.time);
         if !self.has_time(time) || !self.has_vp(record.vp) {
             return None;
@@ -282,7 +284,7 @@ impl Filter {
         if !self.has_kind(decode::label(&record.what)) {
             return None;
         }
-        let decoded = decode::decode(&record.what);
+        let decoded = decode::decode_part(&record.what, message);
         self.has_name(&decoded).then_some((time, decoded))
     }
 
@@ -319,6 +321,7 @@ impl Filter {
         let run = reader.run().clone();
         let as_json = form == Form::Json;
         let mut joined = Joined::new(&run, self);
+        let mut messages = Messages::default();
         for record in reader.by_ref() {
             let record = record?;
             read += 1;
@@ -326,7 +329,7 @@ impl Filter {
                 joined.feed(&record, &mut out)?;
                 continue;
             }
-            let Some((time, decoded)) = self.pass(&run, &record) else { continue };
+            let Some((time, decoded)) = self.pass(&run, &record, &mut messages) else { continue };
             if as_json {
                 serde_json::to_writer(&mut out, &object(time, record.vp, decoded))
                     .map_err(io::Error::from)?;
@@ -363,6 +366,7 @@ impl Filter {
         let mut gathered = Gathered::default();
         let mut exits = Exits::default();
         let mut requests = Requests::default();
+        let mut messages = Messages::default();
         let mut last = 0;
         let count = |gathered: &mut Gathered, exit: &Ended| {
             if self.has_exit(&run, exit) {
@@ -383,7 +387,7 @@ impl Filter {
                 let took = run.nanoseconds(request.to).saturating_sub(run.nanoseconds(request.from));
                 gathered.request(request, took)?;
             }
-            if let Some((time, decoded)) = self.pass(&run, &record) {
+            if let Some((time, decoded)) = self.pass(&run, &record, &mut messages) {
                 gathered.record(decoded.kind, time);
             }
         }

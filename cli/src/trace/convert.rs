@@ -16,6 +16,7 @@ use super::perfetto::{
     NamedPlace, ProcessDescriptor, Run, SLICE_BEGIN, SLICE_END, ThreadDescriptor, TracePacket,
     TrackDescriptor, TrackEvent,
 };
+use super::services::Messages;
 
 /// The only packet sequence.
 const SEQUENCE: u32 = 1;
@@ -73,6 +74,7 @@ pub(crate) fn write(
         names: Interner::default(),
         exits: Exits::default(),
         flows: Flows::default(),
+        messages: Messages::default(),
     };
     let mut last = converter.run.origin;
     let mut full = converter.run.all_left_out() != 0;
@@ -151,6 +153,7 @@ struct Converter<W> {
     names: Interner,
     exits: Exits,
     flows: Flows,
+    messages: Messages,
     vps: Vec<Pending>,
 }
 
@@ -173,11 +176,12 @@ struct Event {
 impl<W: Write> Converter<W> {
     fn convert(&mut self, record: &Record) -> io::Result<()> {
         let flows = self.flows.feed(record);
+        let message = self.messages.feed(record);
         if let Some(exit) = self.exits.feed(record) {
             self.exit(&exit)?;
         }
         if record.vp == NO_VP {
-            let decoded = decode::decode(&record.what);
+            let decoded = decode::decode_part(&record.what, message);
             let event = Event { time: record.time, decoded, through: Vec::new(), end: Vec::new() };
             return self.instant(NO_VP, event);
         }
@@ -194,7 +198,7 @@ impl<W: Write> Converter<W> {
         pending.flows.extend(&flows.new);
         let event = Event {
             time: record.time,
-            decoded: decode::decode(&record.what),
+            decoded: decode::decode_part(&record.what, message),
             through: flows.through,
             end: flows.end,
         };

@@ -7,6 +7,7 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::vmbus::connection::MESSAGE_TYPE;
 use hv_trace::{Convention, Kind, Payload, TimerChange, What};
 
+use super::services::Message;
 use super::{packets, words};
 use crate::report::names;
 
@@ -59,12 +60,17 @@ pub(super) fn labels() -> impl Iterator<Item = &'static str> {
     Kind::ALL.iter().map(|kind| kind.label())
 }
 
-/// Decodes a record.
+/// Decodes a record by itself.
 pub(super) fn decode(what: &What) -> Decoded {
+    decode_part(what, None)
+}
+
+/// Decodes a record that may continue a message of a service.
+pub(super) fn decode_part(what: &What, message: Option<Message>) -> Decoded {
     let (name, fields) = calls(what)
         .or_else(|| messages(what))
         .or_else(|| vmbus(what))
-        .or_else(|| packets::raw(what))
+        .or_else(|| packets::raw(what, message))
         .or_else(|| machine(what))
         .unwrap_or_else(|| unknown(what));
     Decoded { kind: label(what), name, fields }

@@ -8,6 +8,7 @@ use hv_trace::{Kind, NO_VP, Record, What};
 use super::args::Filter;
 use super::decode::{self, Decoded, Value};
 use super::perfetto::Run;
+use super::services::Messages;
 use super::words;
 
 /// Maximum number of lines that wait for the end of an exit before them; a longer exit is shown without its end.
@@ -24,6 +25,7 @@ pub(super) struct Joined<'a> {
     open: Vec<Option<usize>>,
     /// An incomplete console line.
     console: Console,
+    messages: Messages,
 }
 
 /// A console line composed of its records.
@@ -69,7 +71,15 @@ struct Exit {
 impl<'a> Joined<'a> {
     pub(super) fn new(run: &'a Run, filter: &'a Filter) -> Self {
         let open = vec![None; run.vps as usize];
-        Self { run, filter, waiting: VecDeque::new(), first: 0, open, console: Console::default() }
+        Self {
+            run,
+            filter,
+            waiting: VecDeque::new(),
+            first: 0,
+            open,
+            console: Console::default(),
+            messages: Messages::default(),
+        }
     }
 
     /// Takes the next record, and writes the lines that are complete.
@@ -81,7 +91,7 @@ impl<'a> Joined<'a> {
         }
         let vp = record.vp as usize;
         let open = self.open.get(vp).copied().flatten();
-        let passed = self.filter.pass(self.run, record);
+        let passed = self.filter.pass(self.run, record, &mut self.messages);
         match (record.what, open) {
             (What::Exit { .. }, _) => {
                 self.end(vp, None);

@@ -6,6 +6,7 @@ mod collect;
 mod console;
 mod convert;
 mod decode;
+mod exchanges;
 mod exits;
 mod file;
 mod flows;
@@ -19,6 +20,7 @@ mod requests;
 #[cfg(test)]
 mod samples;
 mod screen;
+mod services;
 mod summary;
 mod words;
 

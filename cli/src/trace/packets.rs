@@ -1,11 +1,12 @@
 //! Decodes packets of devices. A packet has one or two records; each is decoded by itself.
 
-use hv_tlfs::vmbus::ic::{Header, MessageType, PipeHeader};
+use hv_tlfs::vmbus::ic::PipeHeader;
 use hv_tlfs::vmbus::storage::{AUTOSENSE_VALID, Operation};
-use hv_tlfs::vmbus::{ChannelId, Guid, PacketType, guid, keyboard, mouse, scsi, socket, video};
+use hv_tlfs::vmbus::{Guid, PacketType, guid, keyboard, mouse, scsi, socket, video};
 use hv_trace::{PACKET_START, SOCKET_CLASS, What};
 
 use super::decode::{Parts, Value, hex, number, text};
+use super::services::{self, Message};
 use super::{network, screen};
 use crate::report::names;
 
@@ -19,8 +20,6 @@ const KEYBOARD: usize = size_of::<keyboard::ProtocolRequest>();
 const MOUSE: usize = size_of::<PipeHeader>() + size_of::<mouse::HidHeader>();
 /// Offset of the body of a message of video.
 const VIDEO: usize = size_of::<PipeHeader>() + size_of::<video::VideoHeader>();
-/// Offset of the body of an integration service's message.
-const MESSAGE: usize = size_of::<PipeHeader>() + size_of::<Header>();
 
 /// Names a kind of devices.
 pub(super) fn class(interface: &Guid) -> String {
@@ -63,7 +62,7 @@ pub(super) fn class_name(number: u8) -> String {
 }
 
 /// Returns true for the classes whose packets are messages of the framework of integration services.
-fn is_service(class: u8) -> bool {
+pub(super) fn is_service(class: u8) -> bool {
     let services = [guid::HEARTBEAT, guid::SHUTDOWN, guid::TIME_SYNC, guid::KVP, guid::VSS, guid::FILE_COPY];
     interface(class).is_some_and(|interface| services.contains(interface))
 }
@@ -124,8 +123,8 @@ impl Bytes<'_> {
     }
 }
 
-/// Decodes the records of a packet and of its data.
-pub(super) fn raw(what: &What) -> Option<Parts> {
+/// Decodes the records of a packet and of its data. `message` is the service's message that the record continues.
+pub(super) fn raw(what: &What, message: Option<Message>) -> Option<Parts> {
     match *what {
         What::Packet {
             channel,
@@ -154,13 +153,13 @@ pub(super) fn raw(what: &What) -> Option<Parts> {
                 fields.extend([number("ranges", ranges), number("data", bytes)]);
                 fields.extend((error != 0).then(|| number("error", error)));
             }
-            Some((subject(class, packet_type, length, start, &mut fields), fields))
+            Some((subject(what, start, &mut fields), fields))
         }
         What::PacketData { class, from_guest, ref bytes } => {
             let rest = &Bytes { bytes, from: PACKET_START };
             Some(match () {
                 () if is_storage(class) => command(rest, from_guest),
-                () if is_service(class) => service(class, rest),
+                () if is_service(class) => services::rest(class, message, rest),
                 () => (class_name(class), vec![text("payload", rest.hex(PACKET_START, bytes.len()))]),
             })
         }
@@ -169,13 +168,8 @@ pub(super) fn raw(what: &What) -> Option<Parts> {
 }
 
 /// Names what a packet is about, and adds the fields of its beginning.
-fn subject(
-    class: u8,
-    packet_type: PacketType,
-    length: u32,
-    start: &Bytes<'_>,
-    fields: &mut Vec<(&'static str, Value)>,
-) -> String {
+fn subject(what: &What, start: &Bytes<'_>, fields: &mut Vec<(&'static str, Value)>) -> String {
+    let What::Packet { class, packet_type, length, .. } = *what else { return String::new() };
     if is_storage(class) && length as usize >= BODY {
         let (operation, status) = (start.u32(0), start.u32(8));
         if packet_type == PacketType::COMPLETION {
@@ -190,8 +184,8 @@ fn subject(
         }
         return names::name("storage-operation", operation.into());
     }
-    if is_service(class) && length as usize >= MESSAGE && packet_type == PacketType::DATA_IN_BAND {
-        return names::name("ic-message", start.u16(size_of::<PipeHeader>() + 4).into());
+    if let Some(Message { kind, .. }) = Message::of(what) {
+        return names::name("ic-message", kind.0.into());
     }
     if is_keyboard(class) && length as usize >= KEYBOARD && packet_type == PacketType::DATA_IN_BAND {
         match keyboard::MessageType(start.u32(0)) {
@@ -314,64 +308,18 @@ fn command(rest: &Bytes<'_>, from_guest: bool) -> Parts {
     (name, fields)
 }
 
-/// Decodes the second part of an integration service's message: the end of its header, and its body.
-fn service(class: u8, rest: &Bytes<'_>) -> Parts {
-    let header = size_of::<PipeHeader>();
-    let status = names::name("ic-status", rest.u32(header + 12).into());
-    let mut fields = vec![
-        text("status", status),
-        number("transaction", rest.u8(header + 16)),
-        hex("flags", rest.u8(header + 17)),
-    ];
-    let body = |at: usize| rest.u32(MESSAGE + at);
-    match interface(class) {
-        Some(&guid::HEARTBEAT) => fields.push(number("number", rest.u64(MESSAGE))),
-        Some(&guid::SHUTDOWN) => fields.extend([
-            hex("reason", body(0)),
-            number("timeout", body(4)),
-            hex("shutdown-flags", body(8)),
-        ]),
-        Some(&guid::TIME_SYNC) => fields.push(number("host-time", rest.u64(MESSAGE))),
-        Some(&guid::KVP) => fields.extend([
-            text("operation", names::name("kvp-operation", rest.u8(MESSAGE).into())),
-            text("pool", names::name("kvp-pool", rest.u8(MESSAGE + 1).into())),
-        ]),
-        Some(&guid::FILE_COPY) => {
-            fields.push(text("operation", names::name("fcopy-operation", body(0).into())));
-        }
-        Some(&guid::VSS) => {
-            fields.push(text("operation", names::name("vss-operation", rest.u8(MESSAGE).into())));
-        }
-        _ => {}
-    }
-    fields.push(text("payload", rest.hex(PACKET_START, rest.bytes.len())));
-    (class_name(class), fields)
-}
-
 /// Returns the operation of a packet, for the name of a request: that of its beginning.
 pub(super) fn operation(what: &What) -> String {
-    let What::Packet { class, packet_type, length, ref start, .. } = *what else {
+    let What::Packet { ref start, .. } = *what else {
         return network::request_name(what).unwrap_or_default();
     };
-    subject(class, packet_type, length, &Bytes { bytes: start, from: 0 }, &mut Vec::new())
+    subject(what, &Bytes { bytes: start, from: 0 }, &mut Vec::new())
 }
 
 /// Returns true for a request whose name is in its second record.
 pub(super) fn is_command(what: &What) -> bool {
     let What::Packet { class, ref start, .. } = *what else { return false };
     is_storage(class) && Bytes { bytes: start, from: 0 }.u32(0) == Operation::EXECUTE_SRB.0
-}
-
-/// Returns the channel of a service's message that is a request or an answer, and which of the two it is.
-pub(super) fn exchange(what: &What) -> Option<(ChannelId, bool)> {
-    let What::Packet { channel, class, from_guest, packet_type, length, ref start, .. } = *what else {
-        return None;
-    };
-    let start = Bytes { bytes: start, from: 0 };
-    let message = packet_type == PacketType::DATA_IN_BAND && length as usize >= MESSAGE;
-    let known = MessageType(start.u16(size_of::<PipeHeader>() + 4)).0 <= MessageType::VM_SESSION.0;
-    // The host asks, the guest answers.
-    (is_service(class) && message && known).then_some((channel, !from_guest))
 }
 
 #[cfg(test)]

@@ -8,9 +8,19 @@ use crate::trace::decode::{self, Decoded};
 use crate::trace::flows::Flows;
 use crate::trace::requests::Requests;
 use crate::trace::samples::record;
+use crate::trace::services::Messages;
 
 fn words(what: &What) -> String {
-    let Decoded { name, fields, .. } = decode::decode(what);
+    in_words(decode::decode(what))
+}
+
+/// Returns both records of a packet in words.
+fn pair(records: &[What; 2]) -> [String; 2] {
+    let mut messages = Messages::default();
+    records.map(|what| in_words(decode::decode_part(&what, messages.feed(&record(0, 0, what)))))
+}
+
+fn in_words(Decoded { name, fields, .. }: Decoded) -> String {
     fields.into_iter().fold(name, |line, (name, value)| format!("{line} {name}={value}"))
 }
 
@@ -109,9 +119,8 @@ fn a_service_shows_its_message() {
     message.extend([3, 0, 0, 0, 1, 0, 3, 0, 0, 0, 40, 0, 0, 0, 0, 0, 9, 5, 0, 0]);
     message.extend(6_u64.to_le_bytes());
     message.extend([0; 32]);
-    let [first, rest] = records(&guid::HEARTBEAT, true, PacketType::DATA_IN_BAND, &message);
-    assert!(words(&first).starts_with("ICMSGTYPE_HEARTBEAT channel=3 class=heartbeat from=guest"));
-    let text = words(&rest);
+    let [first, text] = pair(&records(&guid::HEARTBEAT, true, PacketType::DATA_IN_BAND, &message));
+    assert!(first.starts_with("ICMSGTYPE_HEARTBEAT channel=3 class=heartbeat from=guest"));
     assert!(text.starts_with("heartbeat status=HV_S_OK transaction=9 flags=0x5 number=6 payload="), "{text}");
 }
 
@@ -184,9 +193,9 @@ fn words_of(interface: &Guid, from_guest: bool, bytes: &[u8]) -> String {
 fn a_file_copy_shows_its_operation() {
     let mut bytes = vec![0; 28 + 36];
     (bytes[0], bytes[4], bytes[12], bytes[28]) = (1, 56, 7, 2);
-    let records = records(&guid::FILE_COPY, false, PacketType::DATA_IN_BAND, &bytes);
-    assert!(words(&records[0]).starts_with("ICMSGTYPE_FCOPY channel=3 class=fcopy from=host"));
-    assert!(words(&records[1]).contains("operation=COMPLETE_FCOPY"), "{}", words(&records[1]));
+    let [first, rest] = pair(&records(&guid::FILE_COPY, false, PacketType::DATA_IN_BAND, &bytes));
+    assert!(first.starts_with("ICMSGTYPE_FCOPY channel=3 class=fcopy from=host"));
+    assert!(rest.contains("operation=COMPLETE_FCOPY"), "{rest}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hv_tlfs::vmbus::{PACKET_FLAG_COMPLETION_REQUESTED, PacketType};
 use hv_trace::{Record, What};
 
-use super::{network, packets};
+use super::{exchanges, network, packets};
 
 /// Maximum number of requests without an answer that are remembered, whatever the file.
 pub(super) const MOST_OPEN: usize = 1 << 16;
@@ -17,7 +17,9 @@ pub(super) enum Asks {
     Guest,
     /// A packet of the host's.
     Host,
-    /// A message of the guest's to a network card, which has an answer of its own besides the completion of its packet.
+    /// A message of a device's or of its driver's, which has an answer of its own besides the completion of its packet.
+    Message,
+    /// Such a message of the guest's to a network card, in a packet's data.
     Rndis,
 }
 
@@ -27,7 +29,7 @@ impl Asks {
     }
 }
 
-/// Identity of a request: channel, kind, and id; services have one at a time.
+/// Identity of a request: channel, kind, and id. That of a message is its type: a channel has one of each at a time.
 pub(super) type Key = (u32, Asks, u64);
 
 /// Returns the request of a packet or of a message in its data, and whether it asks or answers; `None` for one without
@@ -36,12 +38,12 @@ pub(super) fn side(what: &What) -> Option<(Key, bool)> {
     if let Some((channel, id, asks)) = network::exchange(what) {
         return Some(((channel.0, Asks::Rndis, id.into()), asks));
     }
+    if let Some((channel, kind, asks)) = exchanges::exchange(what) {
+        return Some(((channel.0, Asks::Message, kind.into()), asks));
+    }
     let What::Packet { channel, from_guest, packet_type, flags, transaction, .. } = *what else {
         return None;
     };
-    if let Some((channel, asks)) = packets::exchange(what) {
-        return Some(((channel.0, Asks::Host, 0), asks));
-    }
     if packet_type == PacketType::COMPLETION {
         return Some(((channel.0, Asks::packet(!from_guest), transaction), false));
     }

@@ -21,6 +21,7 @@ use super::file::Reader;
 use super::flows::Flows;
 use super::lines::Console;
 use super::perfetto::Run;
+use super::services::Messages;
 use data::Data;
 
 /// Maximum number of records on a page: a browser opens them in seconds.
@@ -85,6 +86,7 @@ struct Page<'r> {
     /// By VP: the record of the exit in progress, if it is shown.
     open: Vec<Option<usize>>,
     console: Console,
+    messages: Messages,
     last: u64,
     cut: u64,
 }
@@ -99,6 +101,7 @@ impl<'r> Page<'r> {
             flows: Flows::default(),
             open: vec![None; run.vps as usize],
             console: Console::default(),
+            messages: Messages::default(),
             last: run.origin,
             cut: 0,
         }
@@ -121,7 +124,7 @@ impl<'r> Page<'r> {
         if matches!(record.what, What::Enter {}) {
             return;
         }
-        let passed = self.filter.pass(self.run, record);
+        let passed = self.filter.pass(self.run, record, &mut self.messages);
         let shown = passed.and_then(|(time, decoded)| self.show(time, record.vp, decoded));
         if let (What::Exit { .. }, Some(open)) = (record.what, self.open.get_mut(record.vp as usize)) {
             *open = shown;
