@@ -5,7 +5,7 @@ use hv_tlfs::rules::RULES;
 use hv_trace::{Cause, Fault, Payload, SmcccConduit, Trap};
 use hv_wire::platform::{
     GICD_BASE, GICD_SIZE, GICR_BASE, GICR_STRIDE, HYPERVISOR_TIMER_INTID, MAINTENANCE_INTID, MAX_VPS,
-    PHYSICAL_TIMER_INTID, UART_INTID, VIRTUAL_TIMER_INTID,
+    PHYSICAL_TIMER_INTID, PMU_INTID, UART_INTID, VIRTIO_INTID, VIRTIO_SLOTS, VIRTUAL_TIMER_INTID,
 };
 
 use crate::report::names;
@@ -60,16 +60,21 @@ fn interrupt_name(intid: u32, known: &[(u32, &str)]) -> String {
 
 /// Names an interrupt of the guest.
 pub(super) fn interrupt(intid: u32) -> String {
-    const KNOWN: [(u32, &str); 3] = [
+    const KNOWN: [(u32, &str); 4] = [
         (VIRTUAL_TIMER_INTID, "virtual timer"),
         (PHYSICAL_TIMER_INTID, "physical timer"),
+        (PMU_INTID, "performance monitor"),
         (UART_INTID, "UART"),
     ];
     interrupt_name(intid, &KNOWN)
 }
 
-/// Names an interrupt of the hypervisor.
+/// Names an interrupt of the hypervisor. Its own devices, the ports for control and sockets and the network card, are
+/// virtio's, and which device has which transport depends on the run.
 pub(super) fn own_interrupt(intid: u32) -> String {
+    if let Some(transport) = intid.checked_sub(VIRTIO_INTID).filter(|transport| *transport < VIRTIO_SLOTS) {
+        return format!("interrupt {intid} (virtio transport {transport})");
+    }
     const KNOWN: [(u32, &str); 3] =
         [(HYPERVISOR_TIMER_INTID, "deadline"), (MAINTENANCE_INTID, "maintenance"), (0, "kick")];
     interrupt_name(intid, &KNOWN)
@@ -223,7 +228,12 @@ mod tests {
         assert_eq!(rule(0), RULES[0].id);
         assert_eq!(rule(RULES.len() as u64), format!("rule {}", RULES.len()));
         assert_eq!(interrupt(27), "interrupt 27 (virtual timer)");
+        assert_eq!(interrupt(23), "interrupt 23 (performance monitor)");
         assert_eq!(own_interrupt(0), "interrupt 0 (kick)");
+        // QEMU's first device has the last of the transports.
+        assert_eq!(own_interrupt(79), "interrupt 79 (virtio transport 31)");
+        assert_eq!(own_interrupt(48), "interrupt 48 (virtio transport 0)");
+        assert_eq!((own_interrupt(47), own_interrupt(80)), ("interrupt 47".into(), "interrupt 80".into()));
     }
 
     #[test]
