@@ -229,6 +229,7 @@ mod tests {
             vps: Vec::new(),
             console: console.to_owned(),
             console_dropped: 0,
+            console_earlier: 0,
             console_left_out: 0,
             log_failed: None,
             complaints: String::new(),

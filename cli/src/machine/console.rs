@@ -27,6 +27,8 @@ pub(crate) type Heard = Option<Box<dyn FnMut(&[u8]) + Send>>;
 pub(crate) struct Kept {
     /// The last part of the output.
     pub(crate) text: String,
+    /// Bytes at its beginning that are not of this run, but of the one that was saved.
+    pub(crate) earlier: usize,
     /// Number of bytes that the reader of the console did not take in time.
     pub(crate) dropped: u64,
     /// Number of bytes before those of `text`.
@@ -113,9 +115,17 @@ impl Console {
     pub(crate) fn finish(self) -> Kept {
         let log_failed = self.thread.join().unwrap_or_default();
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let printed = self.printed.load(Ordering::Relaxed);
+        // What this run has printed comes last.
+        let own = usize::try_from(printed).map_or(kept.text.len(), |printed| printed.min(kept.text.len()));
+        let (earlier, own) = kept.text.split_at(kept.text.len() - own);
+        let mut text = String::from_utf8_lossy(earlier).into_owned();
+        let earlier = text.len();
+        text.push_str(&String::from_utf8_lossy(own));
         Kept {
-            left_out: self.printed.load(Ordering::Relaxed).saturating_sub(kept.text.len() as u64),
-            text: String::from_utf8_lossy(&kept.text).into_owned(),
+            left_out: printed.saturating_sub(kept.text.len() as u64),
+            text,
+            earlier,
             dropped: self.sink.map_or(0, ui::settle_console),
             log_failed,
         }
@@ -236,8 +246,15 @@ mod tests {
     #[test]
     fn what_was_printed_earlier_comes_first() {
         let console = Console::start(&b"later"[..], None, None, None);
+        console.precede(b"earli\xff, ");
+        let Kept { text, earlier, left_out, .. } = console.finish();
+        assert_eq!((&*text, &text[earlier..], left_out), ("earli\u{fffd}, later", "later", 0));
+        let much = vec![b'x'; 5 * KEPT];
+        let console = Console::start(io::Cursor::new(much), None, None, None);
         console.precede(b"earlier, ");
-        assert_eq!(console.finish().text, "earlier, later");
+        let kept = console.finish();
+        // What this run has printed alone fills what is kept.
+        assert_eq!(kept.earlier, 0);
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub(crate) struct Outcome {
     pub(crate) vps: Vec<Box<VpReport>>,
     /// The end of the console output.
     pub(crate) console: String,
+    /// Bytes at its beginning that the guest had printed before it was saved.
+    pub(crate) console_earlier: usize,
     /// Number of console bytes that the reader did not take in time.
     pub(crate) console_dropped: u64,
     /// Number of console bytes that are not in `console`, since later ones are.
@@ -334,7 +336,7 @@ impl Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.keyboard = None;
-        let Kept { text, dropped, left_out, log_failed } =
+        let Kept { text, earlier, dropped, left_out, log_failed } =
             self.console.take().map(Console::finish).unwrap_or_default();
         let complaints = self.complaints.take().map(process::Reader::finish).unwrap_or_default();
         Ok(Outcome {
@@ -343,6 +345,7 @@ impl Running {
             report: self.ram.report()?,
             vps: self.ram.vp_reports(self.vps)?,
             console: text,
+            console_earlier: earlier,
             console_dropped: dropped,
             console_left_out: left_out,
             log_failed,

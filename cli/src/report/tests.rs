@@ -61,6 +61,7 @@ fn outcome(exit: ExitKind) -> Outcome {
         vps: vec![first, second],
         console: String::new(),
         console_dropped: 0,
+        console_earlier: 0,
         console_left_out: 0,
         log_failed: None,
         complaints: String::new(),

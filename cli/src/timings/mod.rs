@@ -103,7 +103,7 @@ pub(crate) enum Counter {
 pub(crate) struct Timings {
     total_ms: u64,
     parts: Vec<Part>,
-    /// The longest times between two lines of the kernel's, the longest first.
+    /// The longest times between two lines that the kernel has printed in this run, the longest first.
     gaps: Vec<Gap>,
     /// The kernel's longest initcalls, if it was told to print them.
     initcalls: Vec<Initcall>,
@@ -128,12 +128,13 @@ impl Timings {
         let known: u64 = parts.iter().filter(|part| part.within.is_none()).map(|part| part.ms).sum();
         let rest = millis(total).saturating_sub(known);
         parts.push(Part::new("rest", Duration::from_millis(rest)));
-        let log = kernel::Log::new(&outcome.console);
+        // What a resumed machine had printed before it was saved took none of this run's time.
+        let console = outcome.console.get(outcome.console_earlier..).unwrap_or_default();
         Self {
             total_ms: millis(total),
             parts,
-            gaps: log.gaps(),
-            initcalls: kernel::initcalls(&outcome.console),
+            gaps: kernel::Log::new(console).gaps(),
+            initcalls: kernel::initcalls(console),
             console_left_out: outcome.console_left_out,
         }
     }

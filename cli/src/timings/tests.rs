@@ -24,6 +24,7 @@ fn outcome() -> Outcome {
         vps: Vec::new(),
         console: LOG.to_owned(),
         console_dropped: 0,
+        console_earlier: 0,
         console_left_out: 0,
         log_failed: None,
         complaints: String::new(),
@@ -75,6 +76,18 @@ fn the_kernels_longest_times_are_listed() {
         kernel::initcalls(LOG).into_iter().map(|call| (call.ms, call.name)).collect();
     assert_eq!(calls, [(31, "slow".to_owned()), (20, "late".to_owned())]);
     assert!(kernel::Log::new("[x] a\n[ 1.5] b\n[99999999999.000000] c\n[").gaps().is_empty());
+}
+
+#[test]
+fn what_a_machine_printed_before_it_was_saved_is_not_of_this_run() {
+    let resumed =
+        "[   70.000000] one\r\n[   70.020000] initcall new+0x0/0x10 returned 0 after 15000 usecs\r\n";
+    let outcome = Outcome { console: format!("{LOG}{resumed}"), console_earlier: LOG.len(), ..outcome() };
+    let timings = Timings::since(Began { at: Instant::now(), age: Duration::ZERO }, &outcome, Counter::Other);
+    // Neither a gap of the log before, nor the time between the two runs.
+    let gaps: Vec<u64> = timings.gaps.iter().map(|gap| gap.ms).collect();
+    let calls: Vec<&str> = timings.initcalls.iter().map(|call| &*call.name).collect();
+    assert_eq!((gaps, calls), (vec![20], vec!["new"]));
 }
 
 #[test]
