@@ -17,8 +17,8 @@ use crate::ui;
 /// Explain a word of the ABI
 ///
 /// KIND is one of those below, or a register by name or number; VALUE is decimal, or hexadecimal with 0x.
-/// Alternatively, the line with Hyper-V's features in Linux's log: "privilege flags low ..., high ..., hints ..., misc
-/// ...".
+/// Alternatively, a line of Linux's log: the one with Hyper-V's features, "privilege flags low ..., high ..., hints
+/// ..., misc ...", or that of a disk's request that has failed, "status: scsi ... srb ... hv ...".
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -34,11 +34,14 @@ Examples:
   cargo hv decode sint 0x10000
   cargo hv decode vmbus-version 0x50003
   cargo hv decode HV_REGISTER_SINT2 0x10012
+  cargo hv decode srb 0x84
+  cargo hv decode \"status: scsi 0x0 srb 0x20 hv 0x8000ffff\"
   cargo hv decode \"privilege flags low 0x2e7f, high 0x3a8030, hints 0xe, misc 0x31e1\"
 
 Kinds: hypercall, result, status, register, guest-id, sint, simp, siefp, scontrol, stimer, crash, features, hints,
 version, reference-tsc, message-type, vmbus-version, nvsp-version, nvsp-message, oid, rndis-message, rndis-status,
-transmit-checksum, receive-checksum, large-send, vlan, pipe-header, ic-message, ic-status";
+transmit-checksum, receive-checksum, large-send, vlan, pipe-header, ic-message, ic-status, srb-status (srb),
+scsi-status (scsi), sense-key (sense), nt-status";
 
 /// The known kinds of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -101,6 +104,17 @@ pub(super) enum Kind {
     IcMessage,
     /// Outcome of an integration service's request
     IcStatus,
+    /// Outcome of a disk's request for the port driver, with its flags
+    #[value(alias = "srb")]
+    SrbStatus,
+    /// Outcome of a disk's command
+    #[value(alias = "scsi")]
+    ScsiStatus,
+    /// Why a disk's command has failed
+    #[value(alias = "sense")]
+    SenseKey,
+    /// Outcome of a packet or a request of VMBus: an NTSTATUS
+    NtStatus,
 }
 
 /// Part of a word: its bits, and the row of the table that describes them.
@@ -169,6 +183,10 @@ fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
         Kind::RndisStatus => return constant("rndis-status", 32, value),
         Kind::IcMessage => return constant("ic-message", 16, value),
         Kind::IcStatus => return constant("ic-status", 32, value),
+        Kind::ScsiStatus => return constant("scsi-status", 8, value),
+        Kind::SenseKey => return constant("sense-key", 4, value),
+        Kind::NtStatus => return constant("vmbus-status", 32, value),
+        Kind::SrbStatus => return srb_status(value),
         Kind::PipeHeader => return pipe_header(value),
         Kind::Version => return Ok(hypervisor_version(value)),
     };
@@ -242,10 +260,23 @@ fn constant(kind: &str, bits: u32, value: u128) -> anyhow::Result<String> {
                 out.push_str(&wrap::hanging("  also: ", &row.aliases.join(", "), wrap::columns()));
             }
         }
-        None => writeln!(out, "{value:#x} is not a {kind} known to this version of hv")?,
+        None => writeln!(out, "{value:#x} is no {kind} known to this version of hv")?,
     }
     if kind == "vmbus-version" {
         writeln!(out, "  version {}", Version(value as u32))?;
+    }
+    Ok(out)
+}
+
+/// Explains the outcome of a disk's request: a number, and flags in the bits above it.
+fn srb_status(value: u128) -> anyhow::Result<String> {
+    check_width(value, 8)?;
+    let flags = || abi::constants().filter(|row| row.kind == "srb-status-flag");
+    let number = flags().fold(value as u64, |number, flag| number & !flag.value);
+    let mut out = constant("srb-status", 8, number.into())?;
+    for flag in flags().filter(|flag| value as u64 & flag.value != 0) {
+        let head = format!("  {} ({:#x}): ", flag.name, flag.value);
+        out.push_str(&wrap::hanging(&head, &plain::summary(flag.doc), wrap::columns()));
     }
     Ok(out)
 }
@@ -389,6 +420,63 @@ mod tests {
         assert!(explain(Kind::PipeHeader, 1 << 64).is_err());
         assert!(text(Kind::IcMessage, 7).contains("ICMSGTYPE_FCOPY"));
         assert!(text(Kind::IcStatus, 0x8007_0070).contains("HV_ERROR_DISK_FULL"));
+    }
+
+    #[test]
+    fn words_of_disks_are_explained() {
+        let text = |kind, value| explain(kind, value).unwrap();
+        assert!(text(Kind::SrbStatus, 0x20).contains("SRB_STATUS_INVALID_LUN = 0x20"));
+        let failed = text(Kind::SrbStatus, 0x84);
+        assert!(failed.contains("SRB_STATUS_ERROR = 0x4") && failed.contains("SRB_STATUS_AUTOSENSE_VALID"));
+        assert!(!failed.contains("QUEUE_FROZEN"), "{failed}");
+        assert!(text(Kind::SrbStatus, 0x7f).contains("0x3f is no srb-status"));
+        assert!(text(Kind::SrbStatus, 0x7f).contains("SRB_STATUS_QUEUE_FROZEN"));
+        assert!(text(Kind::ScsiStatus, 2).contains("SAM_STAT_CHECK_CONDITION"));
+        assert!(text(Kind::SenseKey, 3).contains("MEDIUM_ERROR"));
+        assert!(text(Kind::NtStatus, 0x8000_ffff).contains("STATUS_UNSUCCESSFUL"));
+        assert!(explain(Kind::SenseKey, 0x10).is_err() && explain(Kind::SrbStatus, 0x100).is_err());
+    }
+
+    #[test]
+    fn every_kind_is_in_the_help() {
+        let named = EXAMPLES.split_once("Kinds: ").unwrap().1;
+        let named: Vec<&str> =
+            named.split([',', ' ', '\n', '(', ')']).filter(|word| !word.is_empty()).collect();
+        let kinds: Vec<String> = Kind::value_variants()
+            .iter()
+            .flat_map(|kind| {
+                let value = kind.to_possible_value().unwrap();
+                value.get_name_and_aliases().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(named, kinds);
+    }
+
+    #[test]
+    fn a_bit_that_chooses_says_what_each_value_means() {
+        let text = explain(Kind::LargeSend, 0x1000_05b4).unwrap();
+        for part in ["0x0        1: version 2 of the offload; 0: version 1.", "0x0        1: IPv6; 0: IPv4."]
+        {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+    }
+
+    /// A word or two is a value: read beside a 0, it is a false one. Features alone are listed by their names.
+    #[test]
+    fn a_bits_meaning_is_more_than_a_value() {
+        const FEATURES: [&str; 5] = [
+            "HV_PARTITION_PRIVILEGE_MASK",
+            "HV_ARM64_FEATURES_C",
+            "HV_ARM64_ENLIGHTENMENTS",
+            "HV_ARM64_HARDWARE_FEATURES",
+            "nvsp_2_vsc_capability",
+        ];
+        for row in abi::structs().filter(|row| !FEATURES.contains(&row.name)) {
+            for field in row.fields.iter().filter(|field| field.ty == "bool") {
+                let meaning = plain::summary(field.doc);
+                assert!(meaning.split_whitespace().count() > 2, "{}.{}: {meaning}", row.name, field.name);
+            }
+        }
     }
 
     #[test]

@@ -92,6 +92,8 @@ fn code(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -100,6 +102,21 @@ mod tests {
         assert_eq!(unlink("[`Self::masked`] alone; not `x`"), "masked alone; not x");
         assert_eq!(unlink("`HvStatus::INVALID_SYNIC_STATE`"), "HV_STATUS_INVALID_SYNIC_STATE");
         assert_eq!(unlink("`HvStatus::to_result`"), "to_result");
+    }
+
+    /// Two paths with the same last part would be the same word twice.
+    #[test]
+    fn no_two_links_of_a_text_become_the_same_word() {
+        let docs = hv_tlfs::abi::constants().map(|row| (row.name, row.doc));
+        let docs = docs.chain(hv_tlfs::abi::structs().map(|row| (row.name, row.doc)));
+        let fields = hv_tlfs::abi::structs().flat_map(|row| row.fields);
+        for (name, doc) in docs.chain(fields.map(|field| (field.name, field.doc))) {
+            let marked: Vec<String> = doc.lines().filter(|line| !is_target(line)).map(code).collect();
+            let paths = marked.iter().flat_map(|line| line.split('`').skip(1).step_by(2));
+            let paths: BTreeSet<&str> = paths.collect();
+            let words: BTreeSet<String> = paths.iter().map(|path| named(path)).collect();
+            assert_eq!(words.len(), paths.len(), "{name}: {paths:?}");
+        }
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
         };
         if exact.constants.is_empty() && exact.functions.is_empty() && !exact.structs.iter().any(c_name) {
             exact.related = keep(&all.constants, |row| has_part(row.name, &text));
+        } else if exact.constants.is_empty() && exact.structs.iter().all(|row| row.fields.is_empty()) {
+            // The type of an enumeration says nothing: its values do.
+            exact.related = keep(&all.constants, |row| squeezed(row.name).starts_with(&squeezed(&text)));
         }
         return exact;
     }
@@ -178,6 +181,20 @@ mod tests {
         }
         assert!(find(Some("sint"), Some("struct")).related.is_empty());
         assert!(find(Some("hv_synic_sint"), None).related.is_empty(), "its C name means the type alone");
+    }
+
+    #[test]
+    fn the_type_of_an_enumeration_has_its_values_below_it() {
+        for (word, value) in [
+            ("SRB_STATUS", "SRB_STATUS_INVALID_LUN"),
+            ("srb-status", "SRB_STATUS_QUEUE_FROZEN"),
+            ("hv_status", "HV_STATUS_ACCESS_DENIED"),
+        ] {
+            let found = find(Some(word), None);
+            assert_eq!((found.structs.len(), found.constants.len()), (1, 0), "{word}");
+            assert!(found.related.iter().any(|row| row.name == value), "{word}");
+        }
+        assert!(find(Some("HV_STATUS_ACCESS_DENIED"), None).related.is_empty());
     }
 
     #[test]

@@ -15,10 +15,13 @@ pub(super) struct Word {
     pub(super) value: u128,
 }
 
-/// Parses `KIND VALUE`, `KIND:VALUE`, or the line with Hyper-V's features in Linux's log, which contains several words.
+/// Parses `KIND VALUE`, `KIND:VALUE`, or a line of Linux's log that contains several words.
 pub(super) fn parse(text: &str) -> anyhow::Result<Vec<Word>> {
     if text.to_lowercase().contains("privilege flags") {
         return linux(text);
+    }
+    if let Some(words) = failed_request(text) {
+        return words;
     }
     let (kind, value) = split(text).with_context(|| {
         format!("'{}' is not a kind of word and its value, such as: {TOOL} decode sint 0x10000", text.trim())
@@ -62,7 +65,8 @@ fn name(kind: &Kind) -> String {
 /// Finds a kind by its own name, in any case, with hyphens, underscores or spaces.
 fn by_name(text: &str) -> Option<Kind> {
     let text = text.trim().to_lowercase().replace(['_', ' '], "-");
-    Kind::value_variants().iter().copied().find(|kind| name(kind) == text)
+    let is_it = |kind: &Kind| kind.to_possible_value().is_some_and(|value| value.matches(&text, false));
+    Kind::value_variants().iter().copied().find(is_it)
 }
 
 /// Returns the registers of this name or number, current or former, with or without the prefix.
@@ -103,10 +107,7 @@ fn of_register(register: Name) -> Option<Kind> {
 /// Parses "Hyper-V: privilege flags low 0x..., high 0x..., hints 0x..., misc 0x...", as printed by
 /// arch/arm64/hyperv/mshyperv.c: three words of register 0x200 and the first of 0x201.
 fn linux(line: &str) -> anyhow::Result<Vec<Word>> {
-    let words: Vec<&str> = line
-        .split(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '='))
-        .filter(|w| !w.is_empty())
-        .collect();
+    let words = in_words(line);
     let value = |name: &str| -> anyhow::Result<Option<u128>> {
         let Some(at) = words.iter().position(|word| word.eq_ignore_ascii_case(name)) else { return Ok(None) };
         let text = words.get(at + 1).copied().unwrap_or_default();
@@ -124,6 +125,32 @@ fn linux(line: &str) -> anyhow::Result<Vec<Word>> {
     found.extend(value("hints")?.map(|value| Word { kind: Kind::Hints, value }));
     ensure!(!found.is_empty(), "the line has none of: low, high, hints, misc");
     Ok(found)
+}
+
+/// Parses "tag#... cmd 0x... status: scsi 0x... srb 0x... hv 0x...", as printed by drivers/scsi/storvsc_drv.c; returns
+/// `None` for a text of another form.
+fn failed_request(line: &str) -> Option<anyhow::Result<Vec<Word>>> {
+    const STATUSES: [(&str, Kind); 3] =
+        [("scsi", Kind::ScsiStatus), ("srb", Kind::SrbStatus), ("hv", Kind::NtStatus)];
+    let words = in_words(line);
+    let at = words.windows(2).position(|pair| pair == ["status", STATUSES[0].0])?;
+    let places = words[at + 1..].chunks(2).zip(STATUSES);
+    let statuses = places.map(|(pair, (name, kind))| match *pair {
+        [word, value] if word == name => {
+            let value =
+                number::parse(value).with_context(|| format!("'{value}' after '{name}' is not a number"))?;
+            Ok(Word { kind, value })
+        }
+        _ => bail!("the line has no {name} after its status"),
+    });
+    Some(statuses.collect())
+}
+
+/// Splits a line of a log at spaces and the marks between names and values.
+fn in_words(line: &str) -> Vec<&str> {
+    line.split(|c: char| c.is_whitespace() || matches!(c, ',' | ':' | '='))
+        .filter(|w| !w.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -155,6 +182,17 @@ mod tests {
         assert!(parse("sint").is_err() && parse("nothing 1").is_err() && parse("sint x").is_err());
         assert_eq!(pair("sint2:0x10012"), Some(sint(0x10012)[0]));
         assert_eq!((pair("time ref count"), pair("0x13")), (None, None));
+    }
+
+    #[test]
+    fn a_disks_words_have_short_names_and_linuxs_line_has_three_of_them() {
+        let kind = |text| parse(text).unwrap()[0].kind;
+        assert_eq!((kind("srb 0x4"), kind("SRB_STATUS 4")), (Kind::SrbStatus, Kind::SrbStatus));
+        assert_eq!((kind("scsi 2"), kind("sense 3")), (Kind::ScsiStatus, Kind::SenseKey));
+        let line = "hv_storvsc fd1d2cbd: [ 3.1] tag#123 cmd 0x28 status: scsi 0x0 srb 0x20 hv 0x8000ffff";
+        let statuses = [(Kind::ScsiStatus, 0), (Kind::SrbStatus, 0x20), (Kind::NtStatus, 0x8000_ffff)];
+        assert_eq!(parse(line).unwrap(), statuses.map(|(kind, value)| Word { kind, value }));
+        assert!(parse("status: scsi 0x0 sense 0x20").is_err() && parse("status: scsi x").is_err());
     }
 
     #[test]

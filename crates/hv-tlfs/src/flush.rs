@@ -33,9 +33,9 @@ bits! {
         use_extended_range_format / with_use_extended_range_format: bool @ 3;
         /// The target VTL bits are valid.
         use_target_vtl / with_use_target_vtl: bool @ 4;
-        /// VTL 0.
+        /// VTL 0 is a target.
         target_vtl0 / with_target_vtl0: bool @ 8;
-        /// VTL 1.
+        /// VTL 1 is a target.
         target_vtl1 / with_target_vtl1: bool @ 9;
     }
 }

@@ -48,9 +48,9 @@ bits! {
     pub struct GvaRangeLarge(u64) = "HV_GVA_RANGE_EXTENDED_LARGE_PAGE" {
         /// Pages after the first.
         additional_pages / with_additional_pages: u16 @ 10:0 = "AdditionalPages";
-        /// Set.
+        /// Always 1: the pages are large.
         large_page / with_large_page: bool @ 11 = "LargePage";
-        /// Pages of 1 GiB; else of 2 MiB.
+        /// 1: pages of 1 GiB; 0: of 2 MiB.
         gigabyte / with_gigabyte: bool @ 12 = "PageSize";
         /// The first page's address shifted right by 21.
         large_page_number / with_large_page_number: u64 @ 63:21 = "GvaLargePageNumber";

@@ -110,7 +110,7 @@ bits! {
         auto_eoi / with_auto_eoi: bool @ 17;
         /// Takes messages and events without raising an interrupt.
         polling / with_polling: bool @ 18;
-        /// Takes intercepts.
+        /// The source takes intercepts.
         as_intercept / with_as_intercept: bool @ 19;
         /// Raises its interrupt through a proxy.
         proxy / with_proxy: bool @ 20;

@@ -90,7 +90,7 @@ bits! {
 
     /// Configuration of lower levels. Bits 7, 8 and above 9 are from openvmm; the TLFS reserves them.
     pub struct PartitionConfig(u64) = "hv_register_vsm_partition_config" ["HV_REGISTER_VSM_PARTITION_CONFIG"] {
-        /// Protects memory.
+        /// Protection of memory is enabled.
         enable_vtl_protection / with_enable_vtl_protection: bool @ 0;
         /// Default rights of pages that are not protected: read 1, write 2, kernel execute 4, user execute 8.
         default_vtl_protection_mask / with_default_vtl_protection_mask: u8 @ 4:1;

@@ -9,7 +9,7 @@ bits! {
 
     /// Suspended by the VP's owner.
     pub struct ExplicitSuspend(u64) = "hv_explicit_suspend_register" {
-        /// It is.
+        /// It is suspended.
         suspended / with_suspended: bool @ 0;
     }
     also {
@@ -19,7 +19,7 @@ bits! {
 
     /// Suspended by an intercept.
     pub struct InterceptSuspend(u64) = "hv_intercept_suspend_register" {
-        /// It is.
+        /// It is suspended.
         suspended / with_suspended: bool @ 0;
     }
     also {
@@ -29,7 +29,7 @@ bits! {
 
     /// Not dispatched.
     pub struct DispatchSuspend(u64) = "hv_dispatch_suspend_register" {
-        /// It is not.
+        /// It is suspended: the VP is not dispatched.
         suspended / with_suspended: bool @ 0;
     }
     also {
@@ -39,11 +39,11 @@ bits! {
 
     /// What a VP is waiting for.
     pub struct InternalActivity(u64) = "hv_internal_activity_register" {
-        /// To be started.
+        /// It waits to be started.
         startup_suspend / with_startup_suspend: bool @ 0;
-        /// An interrupt, halted.
+        /// It is halted, and waits for an interrupt.
         halt_suspend / with_halt_suspend: bool @ 1;
-        /// An interrupt, idle.
+        /// It is idle, and waits for an interrupt.
         idle_suspend / with_idle_suspend: bool @ 2;
     }
     also {
@@ -56,9 +56,9 @@ bits! {
 
     /// An interruption to inject, ARM64 layout.
     pub struct PendingInterruption(u64) = "hv_arm64_pending_interruption_register" {
-        /// There is one.
+        /// An interruption is pending.
         pending / with_pending: bool @ 0 = "interruption_pending";
-        /// The type.
+        /// Type of the interruption.
         interruption_type / with_interruption_type: bool @ 1;
         /// The error code.
         error_code / with_error_code: u32 @ 63:32;
@@ -70,7 +70,7 @@ bits! {
 
     /// Interrupt shadow state, ARM64 layout.
     pub struct InterruptState(u64) = "hv_arm64_interrupt_state_register" {
-        /// For one instruction.
+        /// Interrupts wait for one instruction.
         interrupt_shadow / with_interrupt_shadow: bool @ 0;
     }
     also {
@@ -80,9 +80,9 @@ bits! {
 
     /// Deliverability conditions to report to a VP's owner.
     pub struct DeliverabilityNotifications(u64) = "hv_deliverability_notifications_register" {
-        /// A non-maskable interrupt.
+        /// Report that a non-maskable interrupt can be delivered.
         nmi / with_nmi: bool @ 0 = "nmi_notification";
-        /// An interrupt.
+        /// Report that an interrupt can be delivered.
         interrupt / with_interrupt: bool @ 1 = "interrupt_notification";
         /// Of at least this priority.
         interrupt_priority / with_interrupt_priority: u8 @ 5:2;
@@ -114,7 +114,7 @@ bits! {
 
     /// First byte of a pending event.
     pub struct PendingEvent(u8) = "HV_ARM64_PENDING_EVENT_HEADER" {
-        /// There is one.
+        /// An event is pending.
         pending / with_pending: bool @ 0 = "event_pending";
         /// The type.
         event_type / with_event_type: PendingEventType(u8) @ 3:1;

@@ -105,7 +105,7 @@ constants! {
 constants! {
     table TIMESYNC_FLAGS, kind "ic-flag", from "Linux 6.12, include/linux/hyperv.h";
 
-    /// In [`TimeSync::flags`] and [`TimeSyncRef::flags`]: a sample.
+    /// In [`TimeSync`] and [`TimeSyncRef`], neither of the next two flags: a probe, which leaves the clock as it is.
     pub const TIME_SYNC_PROBE: u8 = 0, "ICTIMESYNCFLAG_PROBE";
     /// Set the clock now.
     pub const TIME_SYNC_SYNC: u8 = 1, "ICTIMESYNCFLAG_SYNC";

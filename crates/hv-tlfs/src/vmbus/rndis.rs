@@ -152,11 +152,11 @@ bits! {
         is_ipv4 / with_is_ipv4: bool @ 0;
         /// The frame is IPv6.
         is_ipv6 / with_is_ipv6: bool @ 1;
-        /// The checksum of TCP.
+        /// The host computes the checksum of TCP.
         tcp_checksum / with_tcp_checksum: bool @ 2;
-        /// The checksum of UDP.
+        /// The host computes the checksum of UDP.
         udp_checksum / with_udp_checksum: bool @ 3;
-        /// The checksum of the IPv4 header.
+        /// The host computes the checksum of the IPv4 header.
         ip_header_checksum / with_ip_header_checksum: bool @ 4;
         /// Offset of the TCP or UDP header in the frame.
         tcp_header_offset / with_tcp_header_offset: u16 @ 25:16;
@@ -190,9 +190,9 @@ bits! {
         mss / with_mss: u32 @ 19:0;
         /// Offset of the TCP header in the frame.
         tcp_header_offset / with_tcp_header_offset: u16 @ 29:20;
-        /// Version 2.
+        /// 1: version 2 of the offload; 0: version 1.
         version2 / with_version2: bool @ 30 = "type";
-        /// IPv6.
+        /// 1: IPv6; 0: IPv4.
         ipv6 / with_ipv6: bool @ 31 = "ip_version";
     }
 
@@ -200,7 +200,7 @@ bits! {
     pub struct VlanInfo(u32) = "ndis_pkt_8021q_info" ["EthVlanInfo"] {
         /// Priority.
         priority / with_priority: u8 @ 2:0 = "pri";
-        /// Drop eligible.
+        /// 1: the frame may be dropped before others; 0: it may not.
         drop_eligible / with_drop_eligible: bool @ 3 = "cfi";
         /// Number of the VLAN.
         vlan_id / with_vlan_id: u16 @ 15:4 = "vlanid";
