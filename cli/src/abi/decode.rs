@@ -333,6 +333,8 @@ fn structure(name: &str) -> &'static Struct {
 
 #[cfg(test)]
 mod tests {
+    use hv_tlfs::abi::Field;
+
     use super::*;
 
     #[test]
@@ -472,7 +474,8 @@ mod tests {
             "nvsp_2_vsc_capability",
         ];
         for row in abi::structs().filter(|row| !FEATURES.contains(&row.name)) {
-            for field in row.fields.iter().filter(|field| field.ty == "bool") {
+            let bits = |field: &&Field| !field.ty.is_empty() && matches!(field.bits, Some((_, 1)));
+            for field in row.fields.iter().filter(bits) {
                 let meaning = plain::summary(field.doc);
                 assert!(meaning.split_whitespace().count() > 2, "{}.{}: {meaning}", row.name, field.name);
             }
