@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
 use hv_host::faults::{self, BadPlan, FORMS, Name, Plan};
 use hv_tlfs::vmbus::{Guid, guid};
+use hv_wire::control::Service;
 
+use super::args::Args;
+use crate::control::service_name;
+use crate::net::NetOption;
 use crate::report;
 
 /// The machine's last interrupt: 16 SGIs, 16 PPIs and 32 SPIs.
@@ -69,6 +73,9 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
     let mut text = format!("--inject: {bad}\n  {shown}\n  ");
     text.extend(std::iter::repeat_n(' ', indent));
     text.push_str(&"^".repeat(wrong.len().clamp(1, SHOWN)));
+    let names = DEVICES.map(|(name, ..)| name);
+    let (first, last) = names.split_at(names.len() / 2);
+    let _ = write!(text, "\nDEVICE is one of {},\n  {}.", first.join(", "), last.join(", "));
     text.push_str("\nA plan is a list of clauses with commas between them:");
     for (form, meaning) in FORMS {
         // Writing to a String does not fail.
@@ -77,23 +84,83 @@ fn explain(plan: &str, bad: &BadPlan) -> String {
     text
 }
 
-/// Devices by their names in a plan. None is the name or an argument of another clause.
-const DEVICES: [(&str, u32); 14] = [
-    ("vmbus", first(Guid::ZERO)),
-    ("storage", first(guid::SCSI)),
-    ("heartbeat", first(guid::HEARTBEAT)),
-    ("shutdown", first(guid::SHUTDOWN)),
-    ("timesync", first(guid::TIME_SYNC)),
-    ("kvp", first(guid::KVP)),
-    ("vss", first(guid::VSS)),
-    ("keyboard", first(guid::KEYBOARD)),
-    ("mouse", first(guid::MOUSE)),
-    ("video", first(guid::VIDEO)),
-    ("fcopy", first(guid::FILE_COPY)),
-    ("balloon", first(guid::DYNAMIC_MEMORY)),
-    ("network", first(guid::NETWORK)),
-    ("sockets", faults::SOCKETS),
+/// What a rule needs of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Disk,
+    Card,
+    Sockets,
+    Of(Service),
+}
+
+/// Devices by their names in a plan, with the first words of their GUIDs. None is the name or an argument of another
+/// clause.
+const DEVICES: [(&str, u32, Need); 14] = [
+    ("vmbus", first(Guid::ZERO), Need::Nothing),
+    ("storage", first(guid::SCSI), Need::Disk),
+    ("heartbeat", first(guid::HEARTBEAT), Need::Of(Service::Heartbeat)),
+    ("shutdown", first(guid::SHUTDOWN), Need::Of(Service::Shutdown)),
+    ("timesync", first(guid::TIME_SYNC), Need::Of(Service::TimeSync)),
+    ("kvp", first(guid::KVP), Need::Of(Service::Kvp)),
+    ("vss", first(guid::VSS), Need::Of(Service::Vss)),
+    ("keyboard", first(guid::KEYBOARD), Need::Of(Service::Keyboard)),
+    ("mouse", first(guid::MOUSE), Need::Of(Service::Mouse)),
+    ("video", first(guid::VIDEO), Need::Of(Service::Video)),
+    ("fcopy", first(guid::FILE_COPY), Need::Of(Service::Fcopy)),
+    ("balloon", first(guid::DYNAMIC_MEMORY), Need::Of(Service::Balloon)),
+    ("network", first(guid::NETWORK), Need::Card),
+    ("sockets", faults::SOCKETS, Need::Sockets),
 ];
+
+impl Need {
+    /// Returns what a rule needs.
+    fn of(rule: &str) -> Self {
+        let clause = rule.split('@').next().unwrap_or_default();
+        let (name, argument) = clause.split_once('=').unwrap_or((clause, ""));
+        match name {
+            "srb" | "sense" | "busy" | "media" => Self::Disk,
+            "sent" | "received" | "link" => Self::Card,
+            "rescind" | "rescind-open" | "newest" => {
+                let word = argument.split(':').next().unwrap_or_default();
+                let device = DEVICES.iter().find(|(name, ..)| *name == word);
+                device.map_or(Self::Nothing, |(_, _, need)| *need)
+            }
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Returns what a machine lacks for it, and the option that gives it.
+    fn lacking(self, args: &Args) -> Option<(&'static str, String)> {
+        let (has, what, option) = match self {
+            Self::Nothing => return None,
+            Self::Disk => {
+                let later = args.has_control() && args.hotplug_room != 0;
+                (later || !args.disk.is_empty() || !args.dvd.is_empty(), "disk", "--disk".to_owned())
+            }
+            Self::Card => (args.net != NetOption::None, "network card", "--net user".to_owned()),
+            Self::Sockets => (args.vsock.is_some() || args.agent.is_some(), "sockets", "--vsock".to_owned()),
+            Self::Of(service) => {
+                let option = format!("--devices {}", service_name(service));
+                (args.services().has(service), "such device", option)
+            }
+        };
+        (!has).then_some((what, option))
+    }
+}
+
+/// Checks that the machine has what each rule strikes.
+///
+/// # Errors
+/// The first rule that never strikes.
+pub(super) fn fit(orders: &Orders, args: &Args) -> anyhow::Result<()> {
+    for rule in &orders.rules {
+        if let Some((what, option)) = Need::of(rule).lacking(args) {
+            bail!("--inject: {rule} never strikes: the machine has no {what}; give {option}");
+        }
+    }
+    Ok(())
+}
 
 /// Returns the first word of a GUID.
 const fn first(guid: Guid) -> u32 {
@@ -103,7 +170,7 @@ const fn first(guid: Guid) -> u32 {
 
 /// Returns the number of a device in a plan.
 fn device(word: &str) -> Option<u64> {
-    let (_, number) = DEVICES.iter().find(|(name, _)| *name == word)?;
+    let (_, number, _) = DEVICES.iter().find(|(name, ..)| *name == word)?;
     Some((*number).into())
 }
 
@@ -122,6 +189,31 @@ fn number(kind: Name, word: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_for_what_the_machine_lacks_is_refused_with_the_option_that_gives_it() {
+        let lacks = |plan: &str, words: &str| {
+            let fits = fit(&judge(plan).unwrap(), &Args::of_words(words));
+            fits.err().map(|error| error.to_string())
+        };
+        for (plan, words, option) in [
+            ("srb=4@1", "--disk x", "--disk"),
+            ("busy@/2", "--dvd x", "--disk"),
+            ("newest=storage:6.0", "--control --hotplug-room 64M", "--disk"),
+            ("received=twice@/2", "--net user", "--net user"),
+            ("link=20ms@30ms", "--net passt", "--net user"),
+            ("rescind=network@4", "--net user", "--net user"),
+            ("rescind=sockets@5", "--vsock x", "--vsock"),
+            ("rescind-open=heartbeat@1", "--devices heartbeat", "--devices heartbeat"),
+            ("rescind=video@1", "--control", "--devices video"),
+        ] {
+            assert_eq!(lacks(plan, words), None, "{plan}, {words}");
+            let why = lacks(&format!("lost@3,{plan}"), "").unwrap();
+            assert!(why.starts_with(&format!("--inject: {plan} never strikes")), "{why}");
+            assert!(why.ends_with(&format!("; give {option}")), "{why}");
+        }
+        assert_eq!(lacks("rescind=any@1,newest=vmbus:4.0,late=5ms@1,mute=1ms@5ms,seed=3", ""), None);
+    }
 
     #[test]
     fn names_become_numbers() {
@@ -145,7 +237,7 @@ mod tests {
 
     #[test]
     fn devices_have_names_that_mean_nothing_else_in_a_plan() {
-        for (name, _) in DEVICES {
+        for (name, ..) in DEVICES {
             let refused = Plan::parse(&format!("{name}=?"), &number).unwrap_err();
             assert_eq!(refused.reason, "no such fault", "{name}");
         }
@@ -157,6 +249,8 @@ mod tests {
         let expected = "--inject: clause 2: no such hypercall: expected a number up to 0xffff, a C name, or any\n  \
                         lost=18, call=HVCALL_NO_SUCH:0x13\n  \
                         \u{20}             ^^^^^^^^^^^^^^\n\
+                        DEVICE is one of vmbus, storage, heartbeat, shutdown, timesync, kvp, vss,\n  \
+                        keyboard, mouse, video, fcopy, balloon, network, sockets.\n\
                         A plan is a list of clauses with commas between them:\n  \
                         call=CODE:STATUS               the hypercall ends";
         assert!(refused.starts_with(expected), "{refused}");

@@ -83,6 +83,7 @@ impl Judged {
         let control = socket.map(|path| Server::listen(path, args.deterministic)).transpose()?;
         let sockets = args.vsock.as_deref().map(sockets::Server::listen).transpose()?;
         let orders = args.inject.as_deref().map(faults::judge).transpose()?.unwrap_or_default();
+        faults::fit(&orders, args)?;
         let trace = place::trace_region(args)?;
         let mut disks = place::disks(args, trace)?;
         let system = system(args, &disks)?;

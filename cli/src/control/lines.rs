@@ -10,6 +10,7 @@ use super::pairs::{Addresses, Pair, PoolName};
 use super::pointing::Button;
 use super::services::DeviceName;
 use crate::disks::parse_place;
+use crate::ui;
 
 /// Version of the lines.
 pub(super) const SCHEMA: u32 = 1;
@@ -260,8 +261,17 @@ impl Line {
                     .ok_or_else(|| format!("timeout_ms is {value}, expected a number of milliseconds"))?,
             ),
         };
-        let request: Request = serde_json::from_value(serde_json::Value::Object(object))
-            .map_err(|error| format!("the request is unknown: {error}"))?;
+        let name = object.get("request").and_then(serde_json::Value::as_str).map(str::to_owned);
+        let request: Request =
+            serde_json::from_value(serde_json::Value::Object(object)).map_err(|error| {
+                let why = error.to_string();
+                match name {
+                    Some(name) if !why.starts_with("unknown variant") => {
+                        format!("the request {} is invalid: {why}", ui::one_line(&name))
+                    }
+                    _ => format!("the request is unknown: {why}"),
+                }
+            })?;
         let timeout = timeout.map_or(request.patience(), Duration::from_millis);
         Ok(Self { request, timeout })
     }
@@ -376,6 +386,15 @@ mod tests {
         assert_eq!(line, Line { request, timeout: Duration::from_millis(5) });
         assert_eq!(Line::read(line.write().unwrap().trim().as_bytes()), Ok(line));
         assert_eq!(Line::read(br#"{"request":"status"}"#).unwrap().timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_request_that_exists_is_not_called_unknown() {
+        let why = |line: &str| Line::read(line.as_bytes()).unwrap_err();
+        let bad = why(r#"{"request":"mouse","x":70000,"y":1}"#);
+        assert!(bad.starts_with("the request mouse is invalid: invalid value: integer `70000`"), "{bad}");
+        let unknown = why(r#"{"request":"fly"}"#);
+        assert!(unknown.starts_with("the request is unknown: unknown variant `fly`"), "{unknown}");
     }
 
     #[test]

@@ -23,4 +23,4 @@ mod typing;
 pub(crate) use ctl::{Args, machine_name, run};
 pub(crate) use memory::Memory;
 pub(crate) use serve::{Controlled, Server, Serving};
-pub(crate) use services::{Services, host_time};
+pub(crate) use services::{Services, host_time, name as service_name};

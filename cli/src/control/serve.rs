@@ -233,6 +233,15 @@ fn services(states: &[hv_wire::control::ServiceState; Service::ALL.len()]) -> BT
         .collect()
 }
 
+/// Checks a path of a client's: its folder is not this process's.
+fn absolute(path: &Path) -> Result<(), Failure> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    let what = format!("{} is not an absolute path", path.display());
+    Err(Failure::new(Reason::InvalidRequest, what))
+}
+
 /// Tells an answer that is good from one that is none.
 fn judge(service: Service, answer: Answer) -> Result<Answer, Failure> {
     /// Numbers of outcomes above all statuses: see hv-wire.

@@ -51,7 +51,7 @@ impl Services {
 }
 
 /// Returns a service's name in options and in JSON.
-pub(super) fn name(service: Service) -> &'static str {
+pub(crate) fn name(service: Service) -> &'static str {
     match service {
         Service::Shutdown => "shutdown",
         Service::TimeSync => "time",

@@ -236,7 +236,8 @@ impl Tool {
 /// Returns the error for an image that is incomplete.
 fn builds_on(path: &Path, other: &str) -> anyhow::Error {
     anyhow::anyhow!(
-        "the disk {} depends on another file, {other}; give one that is complete (`qemu-img convert` makes it)",
+        "the disk {0} depends on another file, {other}; give one that is complete, as \
+         `qemu-img convert -O qcow2 {0} complete.qcow2` makes it",
         path.display()
     )
 }

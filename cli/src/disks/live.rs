@@ -14,6 +14,7 @@ use super::image::{self, PAGE};
 use super::option::{DiskOption, Mode};
 use super::window::{Window, punch};
 use super::{ADDRESS_END, BLOCK, identity, room};
+use crate::setup::size::exact;
 use crate::ui;
 
 /// Controller and logical unit.
@@ -125,9 +126,9 @@ impl Live {
         option: &DiskOption,
         tell: impl FnOnce(Change) -> Result<(), Unmade<E>>,
     ) -> Result<(Place, u64), Denied<E>> {
-        let failed = |error: anyhow::Error| Denied::Failed(format!("{error:#}"));
+        let invalid = |error: anyhow::Error| Denied::Invalid(format!("{error:#}"));
         // A file that is not there is so on any machine.
-        image::check(&option.path).map_err(failed)?;
+        image::check(&option.path).map_err(invalid)?;
         let mut state = self.state();
         let place = state.place(option)?;
         let State { window, added, .. } = &mut *state;
@@ -143,8 +144,8 @@ impl Live {
                 option.path.display()
             )));
         }
-        let (source, size) = image::source(&option.path, option.mode, BLOCK, ADDRESS_END).map_err(failed)?;
-        let at = window.take(size.next_multiple_of(PAGE)).map_err(Denied::Failed)?;
+        let (source, size) = image::source(&option.path, option.mode, BLOCK, ADDRESS_END).map_err(invalid)?;
+        let at = window.take(size.next_multiple_of(PAGE)).map_err(Denied::Invalid)?;
         let task = ui::Task::quiet(format!("Copying {}", option.path.display()));
         let copied = image::copy_data(&source, (&window.file, at), size, |_| {});
         drop(task);
@@ -249,7 +250,9 @@ fn grow(
         (Memory::File(file, mapped), _) => {
             if new > *mapped {
                 return Err(format!(
-                    "{new} bytes do not fit: the disk {name} may grow to {mapped}; start the machine with a larger --hotplug-room"
+                    "{} do not fit: the disk {name} may grow to {}; start the machine with a larger --hotplug-room",
+                    exact(new),
+                    exact(*mapped)
                 ));
             }
             if !file.metadata().is_ok_and(|meta| meta.is_file()) {

@@ -9,6 +9,7 @@ use rustix::fs::FallocateFlags;
 
 use super::image;
 use super::room;
+use crate::setup::size::exact;
 
 /// A file without a name, which QEMU maps from the start, and what of it is taken.
 #[derive(Debug)]
@@ -43,9 +44,10 @@ impl Window {
         let gap = ends.zip(starts).enumerate().find(|(_, (end, start))| start - end >= bytes);
         let Some((place, (at, _))) = gap else {
             return Err(format!(
-                "{bytes} bytes do not fit into what is free of the hot-plug room of {}; start the machine with a larger \
+                "{} do not fit into what is free of the hot-plug room of {}; start the machine with a larger \
                  --hotplug-room",
-                self.size
+                exact(bytes),
+                exact(self.size)
             ));
         };
         room::extend(&self.file, at, bytes)?;
@@ -71,8 +73,9 @@ impl Window {
         let limit = self.taken.get(place + 1).map_or(self.size, |next| next.start);
         if limit - at < bytes {
             return Err(format!(
-                "{bytes} bytes do not fit: the disk lies in the hot-plug room, with {} bytes up to the next disk or the end",
-                limit - at
+                "{} do not fit: the disk lies in the hot-plug room, with {} up to the next disk or the end",
+                exact(bytes),
+                exact(limit - at)
             ));
         }
         let end = self.taken[place].end;

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 use hv_partition::RawMutex;
 use hv_vmbus::BusError;
 use hv_wire::control::{Refusal, Service, ToHypervisor};
-use hv_wire::{BootDisk, BootFlags, DiskFlags, MAX_CONTROLLERS, MAX_LUNS};
+use hv_wire::{BootDisk, DiskFlags, MAX_CONTROLLERS, MAX_LUNS};
 
 use crate::disks::growth_end;
 use crate::machine::{Machine, Serves};
@@ -55,12 +55,12 @@ impl<'h, R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'h, R, H, REQUES
         })
     }
 
-    /// Takes the link of the guest's card up or down. Returns false if the guest has no card.
+    /// Takes the link of the guest's card up or down. Returns false if the guest has no card, or one that leaves.
     pub fn set_link(&self, up: bool) -> bool {
         let slot = &self.partition.devices().network;
         let set =
             self.partition.with_vmbus(self.host, |vmbus| vmbus.with(slot, |card, io| card.set_link(up, io)));
-        self.info.flags & BootFlags::NETWORK != 0 && set.is_ok()
+        set == Ok(true)
     }
 
     fn add(&self, vmbus: &OwnVmbus<'h, R, H, REQUESTS>, disk: &BootDisk) -> Result<(), Refusal> {
@@ -142,8 +142,8 @@ impl<'h, R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'h, R, H, REQUES
     /// Removes the network card, in the order in which Linux' driver survives it.
     fn leave(&self, vmbus: &OwnVmbus<'h, R, H, REQUESTS>) -> Result<(), Refusal> {
         let slot = &self.partition.devices().network;
-        vmbus.place(slot).map_err(|_| Refusal::Absent)?;
-        vmbus.with(slot, |card, io| card.leave(io)).map_err(|_| Refusal::Absent)
+        let leaves = vmbus.with(slot, |card, io| card.leave(io));
+        if leaves == Ok(true) { Ok(()) } else { Err(Refusal::Absent) }
     }
 
     fn rescind(&self, vmbus: &OwnVmbus<'h, R, H, REQUESTS>, device: usize) -> Result<(), Refusal> {

@@ -395,6 +395,13 @@ impl<'a, P: BusPort> Context<'a, P> {
         true
     }
 
+    /// Returns true if a channel is offered, and not rescinded.
+    #[must_use]
+    pub fn is_offered(&self, channel: Channel) -> bool {
+        let stage = self.lines.get(channel.index()).map(|line| line.stage);
+        matches!(stage, Some(Stage::Known | Stage::Hidden | Stage::Declined))
+    }
+
     /// Rescinds a channel. No further packets are taken from it; the guest is notified as soon as nothing is in flight.
     /// [`Device::closed`](crate::Device::closed) follows if it is open, [`Device::released`](crate::Device::released)
     /// when the guest has released its number. Returns true if nothing follows: the guest does not know the

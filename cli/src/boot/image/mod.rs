@@ -133,7 +133,7 @@ fn search(disk: File, wanted: Option<&str>, most: u64) -> anyhow::Result<(Option
             let troubles = troubles.iter().map(|trouble| format!("\n{}", ui::one_line(trouble)));
             bail!(
                 "--entry {wanted}: it has no kernel: expected entries of systemd-boot, unified kernel images, a grub.cfg, or \
-                 /boot/vmlinuz-*, on ext4 or FAT{}",
+                 /boot/vmlinuz-*, on ext2, ext3, ext4 or FAT{}",
                 troubles.collect::<String>()
             )
         }

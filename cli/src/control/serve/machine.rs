@@ -1,6 +1,7 @@
 //! Requests that change the machine: its disks, and the devices on the guest's bus.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use hv_tlfs::vmbus::balloon::CHUNK_PAGES;
@@ -13,7 +14,7 @@ use super::super::lines::{
 use super::super::memory::PAGE;
 use super::super::port::{Answer, ControlPort, NoAnswer};
 use super::super::services::{DeviceName, name};
-use super::{judge, no_answer};
+use super::{absolute, judge, no_answer};
 use crate::disks::{Change, Denied, DiskOption, Live, Mode, Place, Unmade};
 use crate::setup::size::exact;
 
@@ -27,6 +28,7 @@ pub(super) fn disk(
     let tell = |change: Change| tell(port, change, left());
     match request {
         Request::DiskAdd { file, mode, at } => {
+            absolute(Path::new(file))?;
             let mode = match mode {
                 AddMode::Snapshot => Mode::Snapshot,
                 AddMode::Ro => Mode::ReadOnly,

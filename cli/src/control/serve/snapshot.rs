@@ -20,10 +20,7 @@ pub(super) fn save(
     timeout: Duration,
     client: &UnixStream,
 ) -> Result<Given, Failure> {
-    if !folder.is_absolute() {
-        let what = format!("{} is not an absolute path", folder.display());
-        return Err(Failure::new(Reason::InvalidRequest, what));
-    }
+    super::absolute(folder)?;
     saver.judge(disks).map_err(unsaved)?;
     let end = Instant::now().checked_add(timeout);
     let check = || {

@@ -10,7 +10,7 @@ use super::super::adapter;
 use super::super::lines::{Ending, Failure, Given, Reason};
 use super::super::pairs::{Addresses, Pair, PoolName, wide};
 use super::super::port::{Answer, ControlPort};
-use super::{judge, machine, malformed, no_answer, services};
+use super::{absolute, judge, machine, malformed, no_answer, services};
 
 /// Pairs of a list at most.
 const PAIRS: u32 = 4096;
@@ -66,10 +66,7 @@ impl<'p> Task<'p> {
 
     /// Writes the guest's screen to a file.
     pub(super) fn screenshot(&self, file: &Path) -> Result<Given, Failure> {
-        if !file.is_absolute() {
-            let what = format!("{} is not an absolute path", file.display());
-            return Err(Failure::new(Reason::InvalidRequest, what));
-        }
+        absolute(file)?;
         let picture = match self.ask(Service::Video, &ToHypervisor::Screen {})? {
             Answer::Screen(picture) => picture,
             _ => return Err(malformed(Service::Video)),

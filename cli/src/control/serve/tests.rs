@@ -436,6 +436,10 @@ fn disks_are_added_resized_and_removed_as_the_hypervisor_says() {
     ] {
         assert_eq!(reason(add(rest)), expected, "{rest}");
     }
+    let relative = std::path::absolute(".").unwrap().ancestors().skip(1).map(|_| "../").collect::<String>()
+        + image.path().strip_prefix("/").unwrap().to_str().unwrap();
+    let line = format!(r#"{{"request":"disk-add","file":"{relative}"}}"#);
+    assert_eq!(reason(one(&path, &line)), Reason::InvalidRequest, "{relative}");
     assert_eq!(told.recv().unwrap(), "add 100004000 8192 0 1:9");
     let at = |request: &str, lun: u16, rest: &str| {
         one(&path, &format!(r#"{{"request":"disk-{request}","at":{{"controller":0,"lun":{lun}}}{rest}}}"#))

@@ -70,20 +70,24 @@ impl Leaving {
 impl Network {
     /// Removes the card. A guest that uses it is told that the link is down. Once it has sent nothing for 250 ms it
     /// gets no more frames, and the channel is rescinded when it has given back all that it received, and nothing of
-    /// its own is under way; after 10 s in any case.
-    pub fn leave<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
+    /// its own is under way; after 10 s in any case. Returns false for a card that is gone.
+    pub fn leave<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) -> bool {
+        if !io.is_offered(Channel::PRIMARY) {
+            return false;
+        }
         if self.leaving.is_under_way() {
-            return;
+            return true;
         }
         if self.rndis != Rndis::Initialized {
             io.rescind(Channel::PRIMARY);
-            return;
+            return true;
         }
         let now = io.now();
         let (until, next) = (now.saturating_add(PATIENCE), now.saturating_add(STOPPED));
         self.leaving = Leaving { until, next, busy: true, stopped: false };
         self.announce |= !self.down;
         self.attend(io);
+        true
     }
 
     /// Looks whether the guest has come to rest, and rescinds the channel.

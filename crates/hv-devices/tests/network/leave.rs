@@ -11,7 +11,7 @@ const DISCONNECTED: u32 = 0x4001_000c;
 const RESCIND: u32 = 2;
 
 fn leave(guest: &Guest) {
-    guest.bus.with(guest.bus.devices(), &guest.host, |card, io| card.leave(io)).unwrap();
+    assert!(guest.bus.with(guest.bus.devices(), &guest.host, |card, io| card.leave(io)).unwrap());
 }
 
 /// Lets time pass by 1 ms at once, at most `limit` ms, until the channel is rescinded. Returns when it was.
@@ -93,6 +93,21 @@ fn a_card_that_is_not_used_goes_at_once() {
     guest.posted();
     leave(&guest);
     assert_eq!(rescinded(&guest, 0), Some(0));
+}
+
+#[test]
+fn a_card_that_is_gone_takes_no_orders() {
+    let guest = Guest::new();
+    let link =
+        |up| guest.bus.with(guest.bus.devices(), &guest.host, |card, io| card.set_link(up, io)).unwrap();
+    assert!(link(false) && link(true) && link(true));
+    guest.posted();
+    leave(&guest);
+    assert!(!link(true), "it leaves");
+    leave(&guest);
+    assert!(rescinded(&guest, 20_000).is_some());
+    let left = guest.bus.with(guest.bus.devices(), &guest.host, |card, io| card.leave(io)).unwrap();
+    assert!(!left && !link(false) && !link(true), "it is gone");
 }
 
 #[test]
