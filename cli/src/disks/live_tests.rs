@@ -108,7 +108,7 @@ fn what_is_refused_leaves_the_room_as_it_was() {
     let large = tempfile::NamedTempFile::new().unwrap();
     large.as_file().set_len(ROOM).unwrap();
     live.add(&option(&large, ""), willing).unwrap();
-    assert!(matches!(live.add(&option(&file, ""), willing), Err(Denied::Failed(_))), "the room is full");
+    assert!(matches!(live.add(&option(&file, ""), willing), Err(Denied::Invalid(_))), "the room is full");
     let none = machine(&[], 0);
     let why = none.live().add(&option(&file, ""), willing);
     assert!(matches!(why, Err(Denied::Invalid(text)) if text.contains("--hotplug-room")));
@@ -119,7 +119,7 @@ fn a_missing_file_is_the_reason_whatever_room_there_is() {
     let missing: DiskOption = "/no/such/folder/x.img".parse().unwrap();
     for room in [0, ROOM] {
         let disks = machine(&[], room);
-        let Err(Denied::Failed(why)) = disks.live().add(&missing, willing) else { panic!("it was added") };
+        let Err(Denied::Invalid(why)) = disks.live().add(&missing, willing) else { panic!("it was added") };
         assert_eq!(why, "the disk /no/such/folder/x.img does not exist");
     }
 }

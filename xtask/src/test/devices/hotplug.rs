@@ -94,7 +94,7 @@ fn run(context: &Context, stock: &str, vps: &str) -> anyhow::Result<()> {
 
     machine.refuses(&["disk", "add", &format!("{},rw", image.display())], 2, "cannot be added as rw")?;
     machine.refuses(&["disk", "add", &format!("{},at=0:1", image.display())], 2, "a disk at 0:1 already")?;
-    machine.refuses(&["disk", "add", "/no/such/file"], 1, "does not exist")?;
+    machine.refuses(&["disk", "add", "/no/such/file"], 2, "does not exist")?;
     machine.refuses(&["disk", "remove", "3:3"], 1, "no disk at 3:3")?;
     machine.refuses(&["disk", "resize", "0:2", "8M"], 2, "read-only")?;
     machine.refuses(&["disk", "resize", "0:1", "1G"], 2, "--hotplug-room")?;
