@@ -207,4 +207,8 @@ impl Env for Guest {
     fn survives_crashes(&self) -> bool {
         self.switch("conformance.crash")
     }
+
+    fn has_arm_functions(&self) -> bool {
+        !self.switch("conformance.kvm")
+    }
 }

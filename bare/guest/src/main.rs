@@ -8,6 +8,7 @@
 //! | `conformance.loopback=1` | the host offers the connections of `hv_conformance::loopback` |
 //! | `conformance.video=ADDRESS` | where video memory may be, in hexadecimal digits after `0x` |
 //! | `conformance.crash=1` | a reported crash does not end the guest, so that crashes may be reported |
+//! | `conformance.kvm=1` | the host runs over Linux KVM, which answers the Arm architecture's functions itself |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //!
 //! Interrupts are masked except in two windows: where the suite lets time pass, and where it asks which were taken. So

@@ -215,6 +215,12 @@ pub trait Env: Sync {
         false
     }
 
+    /// Returns true if the host answers SMCCC's general queries. What it runs on may keep them to itself: Linux KVM does,
+    /// and says SMCCC 1.1.
+    fn has_arm_functions(&self) -> bool {
+        true
+    }
+
     /// Returns true if a crash report leaves the guest running, so the suite may make one.
     fn survives_crashes(&self) -> bool {
         false
