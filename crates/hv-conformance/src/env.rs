@@ -215,8 +215,8 @@ pub trait Env: Sync {
         false
     }
 
-    /// Returns true if the host answers SMCCC's general queries. What it runs on may keep them to itself: Linux KVM does,
-    /// and says SMCCC 1.1.
+    /// Returns true if the host answers SMCCC's general queries. What it runs on may keep them to itself: Linux KVM
+    /// does, and says SMCCC 1.1.
     fn has_arm_functions(&self) -> bool {
         true
     }

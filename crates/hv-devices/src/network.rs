@@ -252,8 +252,8 @@ impl Network {
         self.down || self.leaving.has_stopped()
     }
 
-    /// Takes the link up or down, and tells a guest that has initialized the card. Returns false for a card that is gone
-    /// or leaves.
+    /// Takes the link up or down, and tells a guest that has initialized the card. Returns false for a card that is
+    /// gone or leaves.
     pub fn set_link<P: Backend<Request>>(&mut self, up: bool, io: &mut Io<'_, P, Request>) -> bool {
         if !io.is_offered(hv_vmbus::Channel::PRIMARY) || self.leaving.is_under_way() {
             return false;

@@ -98,8 +98,8 @@ pub const HELP: &str = "\
 Exit codes:
   0    success; the guest powered off
   1    a test failed (test, conformance), nothing was found (abi, rules),
-       the guest refused or has no answer (ctl), something is missing (doctor),
-       or a figure is worse than before (bench)
+       the guest refused or has no answer (ctl, snapshot), something is
+       missing (doctor), or a figure is worse than before (bench)
   2    a bad option, a bad input file, something that is missing and could not
        be installed, or an output that could not be written, however the guest
        ended

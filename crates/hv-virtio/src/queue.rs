@@ -221,8 +221,8 @@ impl<const N: usize> Queue<N> {
         Self::behind(memory, 0, size, inward)
     }
 
-    /// Creates a queue as [`new`](Self::new) does, with `lead` unused bytes before each buffer: what follows a header is
-    /// then aligned.
+    /// Creates a queue as [`new`](Self::new) does, with `lead` unused bytes before each buffer: what follows a header
+    /// is then aligned.
     pub(crate) fn behind(memory: &mut DeviceMemory, lead: u32, size: u32, inward: bool) -> Option<Self> {
         let rings = Rings::new(memory, inward)?;
         let buffers = memory.split(N * (lead + size) as usize)?;

@@ -99,8 +99,8 @@ run /boot /Image /initrd 2 hv.run=crash panic=1
     Ok(())
 }
 
-/// Cases that are skipped over KVM: it answers the Arm architecture's functions itself, and says SMCCC 1.1, which has no
-/// SMCCC_ARCH_FEATURES for SMCCC_VERSION.
+/// Cases that are skipped over KVM: it answers the Arm architecture's functions itself, and says SMCCC 1.1, which has
+/// no SMCCC_ARCH_FEATURES for SMCCC_VERSION.
 const SKIPPED: [&str; 2] = [
     "feature_discovery/smccc_is_of_version_1_2_or_later",
     "feature_discovery/features_are_told_for_functions_that_exist_and_not_for_others",
