@@ -2,7 +2,7 @@
 //!
 //! A [`Testbed`] is a model of the hypervisor (`hv-partition`) with some guest memory, a clock that moves when the test
 //! says so, and an interrupt controller that remembers. A [`Wire`] is a VP of it, seen from the guest: the
-//! [`Conduit`] that the routines of `hv-guest` are generic over.
+//! [`Conduit`](hv_guest::conduit::Conduit) that the routines of `hv-guest` are generic over.
 //!
 //! ```
 //! use hv_guest::{conduit::Conduit, detect, tlfs::guest_id::GuestOsId, vp_map::VpMap};
