@@ -295,7 +295,7 @@ fn damaged(context: &Context, snapshot: &Path) -> anyhow::Result<()> {
     let about = snapshot.join("about.json");
     let text = fs::read_to_string(&about)?;
     let versions = [
-        ("\"format\": 1", "\"format\": 9", "it has format 9"),
+        ("\"format\": 2", "\"format\": 9", "it has format 9"),
         ("\"qemu\": \"", "\"qemu\": \"1.", "it was saved with QEMU 1."),
         ("\"hypervisor\": \"", "\"hypervisor\": \"0", "with the hypervisor of hv"),
         ("\"vps\": 2", "\"vps\": 1", "it is that of another machine"),
