@@ -38,7 +38,7 @@ const INIT: &str = "#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
 /bin/busybox mount -t devtmpfs devtmpfs /dev
-export HOME=/root PATH=/bin
+export HOME=/home XDG_CACHE_HOME=/cache PATH=/bin
 /bin/busybox --install /bin
 run() {
     echo \"host: runs $*\"
@@ -223,15 +223,16 @@ fn initrd_of(
     (programs, files): (&[Program], &[(String, Vec<u8>)]),
 ) -> anyhow::Result<PathBuf> {
     let mut archive = Archive::new();
-    ["bin", "dev", "proc", "sys", "tmp"].into_iter().try_for_each(|folder| archive.dir(folder))?;
+    ["bin", "cache", "dev", "home", "proc", "sys", "tmp"]
+        .into_iter()
+        .try_for_each(|folder| archive.dir(folder))?;
     archive.character_device("dev/console", 5, 1)?;
     archive.file("bin/busybox", 0o755, busybox)?;
     archive.file("init", 0o755, [INIT, script, END].concat().as_bytes())?;
     for Program { name, content } in programs {
         archive.file(name, 0o755, content)?;
     }
-    let mut folders = BTreeSet::from(["root"]);
-    archive.dir("root")?;
+    let mut folders = BTreeSet::from(["bin", "cache"]);
     for (path, content) in files {
         for (end, _) in path.match_indices('/') {
             if folders.insert(&path[..end]) {

@@ -144,8 +144,7 @@ run disk ro --strict
 
 /// Checks that a guest is asked, typed to, looked at and given a disk while it runs, and switched off.
 pub(super) fn control(context: &Context) -> anyhow::Result<()> {
-    let script = "mkdir -p /root/.cache
-dd if=/dev/urandom of=/disk.img bs=64k count=16
+    let script = "dd if=/dev/urandom of=/disk.img bs=64k count=16
 /hv boot --kernel /Image --initrd /drivers --append hv.run=wait --strict --name it --hotplug-room 16M >/log 2>&1 &
 until grep -q 'hv: waiting' /log; do sleep 1; done
 ctl() { run /hv ctl it \"$@\" --timeout 120; }
@@ -218,7 +217,7 @@ fn cached(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         } else {
             let cache = Cache::open()?.dir().to_owned();
             let place = path.strip_prefix(cache)?.display().to_string();
-            found.push((format!("root/.cache/hv-arm64/{place}"), read(&path)?));
+            found.push((format!("cache/hv-arm64/{place}"), read(&path)?));
         }
     }
     Ok(found)
@@ -291,14 +290,19 @@ echo \"captured: $(wc -c </net.pcap), sent: $(wc -c </frames)\"
 }
 
 /// Checks ends that the guest does not choose: a tool that is told to end while the guest prints without end, a killed
-/// tool, with which its machine ends, and a time limit.
+/// tool, with which its machine ends, and a time limit. The guest's shell is typed to when it is there: a driver drops
+/// what comes before, and the tool, which waits for a line that stays without an end, is deceived by a guest that is
+/// slow enough.
 pub(super) fn ends(context: &Context) -> anyhow::Result<()> {
     let script = "boot='/hv boot --kernel /Image --initrd /initrd'
-echo 'while true; do echo flood; done' >/typed
+mkfifo /typed
+exec 3<>/typed
 tool() { ps | awk '/hv boot/ && !/awk|sh/ { print $1 }'; }
 machines() { ps | grep -c '[_]_kvm'; }
 gone() { kill -$1 $(tool); until [ $(machines) = 0 ]; do sleep 1; done; echo \"machines left: $(machines)\"; }
 $boot --append 'quiet hv.run=shell' --timeout 1000 </typed >/flood &
+until grep -q 'hv: shell' /flood; do sleep 1; done
+echo 'while true; do echo flood; done' >&3
 until [ $(grep -c flood /flood) -gt 100 ]; do sleep 1; done
 echo \"machines: $(machines)\"
 gone 15
