@@ -172,6 +172,32 @@ impl<'a> Apt<'a> {
         fs::rename(&made, &target).with_context(explain)?;
         Ok(Package { name: name.to_owned(), version, file: target })
     }
+
+    /// Downloads the source of a package into a folder, and returns its upstream archive.
+    pub(crate) fn source(&self, name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+        let task = ui::Task::new(format!("Downloading Debian's source package {name}"));
+        let mut command = self.command("apt-get");
+        let done =
+            process::run(command.args(["source", "--download-only", name]).current_dir(folder), || {})?;
+        drop(task);
+        let explain = || format!("cannot download Debian's source package {name}");
+        if !done.status.success() {
+            bail!("{}: {}", explain(), done.complaint("E:"));
+        }
+        upstream(folder)?.with_context(|| format!("{}: it has no upstream archive", explain()))
+    }
+}
+
+/// Returns the upstream archive of a source package in its folder: `NAME_VERSION.orig.tar.COMPRESSION`.
+fn upstream(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.contains(".orig.tar.") && !name.ends_with(".asc") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the names of the package files that apt would install, from its simulation: lines

@@ -94,8 +94,7 @@ impl<'a> Archive<'a> {
     pub fn download(&self, groups: &[&[&str]]) -> anyhow::Result<Vec<Packages>> {
         let name = self.folder();
         let lock = self.cache.lock()?;
-        let keys = if Path::new(KEYS).exists() { format!("[signed-by={KEYS}] ") } else { String::new() };
-        let apt = Apt::set_up(self.cache, &lock, &name, Some(&sources(&self.lines, &keys)))?;
+        let apt = Apt::set_up(self.cache, &lock, &name, Some(&sources("deb", &self.lines, &keys())))?;
         self.cache.hold(&name);
         let stamp = self.cache.entry(&name).join(FETCHED);
         if !is_fresh(&stamp) {
@@ -109,7 +108,11 @@ impl<'a> Archive<'a> {
         for group in groups {
             all.extend_from_slice(group);
             let files = apt.resolve(&all)?;
-            resolved.push(Packages { folder: apt.archives(), files, sources: sources(&self.lines, "") });
+            resolved.push(Packages {
+                folder: apt.archives(),
+                files,
+                sources: sources("deb", &self.lines, ""),
+            });
         }
         apt.fetch(&all)?;
         // Those of a group may not be those of the next: apt resolves them together.
@@ -123,9 +126,21 @@ impl<'a> Archive<'a> {
         Ok(resolved)
     }
 
+    /// Downloads the source of a package into `folder`, and returns its upstream archive.
+    ///
+    /// # Errors
+    /// Debian has no such package, or the download fails.
+    pub fn source(&self, package: &str, folder: &Path) -> anyhow::Result<PathBuf> {
+        let lock = self.cache.lock()?;
+        let name = format!("{}-source", self.folder());
+        let apt = Apt::set_up(self.cache, &lock, &name, Some(&sources("deb-src", &self.lines, &keys())))?;
+        apt.fetch_lists(package)?;
+        apt.source(package, folder)
+    }
+
     /// Returns the name of its folder in the cache: one for each release and mirror.
     fn folder(&self) -> String {
-        let sum = Sha256::digest(sources(&self.lines, "").as_bytes());
+        let sum = Sha256::digest(sources("deb", &self.lines, "").as_bytes());
         let sum: String = sum[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("apt-{}-{sum}", self.release.name)
     }
@@ -138,9 +153,14 @@ fn is_fresh(stamp: &Path) -> bool {
     age.is_some_and(|age| age < FRESH)
 }
 
-/// Returns lines of a `sources.list` (sources.list(5)), each with these options.
-fn sources(lines: &[(String, String)], options: &str) -> String {
-    lines.iter().map(|(url, suite)| format!("deb {options}{url} {suite} {MAIN}\n")).collect()
+/// Returns lines of a `sources.list` (sources.list(5)) for `deb` or `deb-src`, each with these options.
+fn sources(kind: &str, lines: &[(String, String)], options: &str) -> String {
+    lines.iter().map(|(url, suite)| format!("{kind} {options}{url} {suite} {MAIN}\n")).collect()
+}
+
+/// Returns the option with Debian's keys, where the system has them.
+fn keys() -> String {
+    if Path::new(KEYS).exists() { format!("[signed-by={KEYS}] ") } else { String::new() }
 }
 
 /// Returns addresses and archives of a release, from the targets of a system of the release `own`, one on a line:
@@ -208,7 +228,7 @@ mod tests {
     fn the_systems_sources_serve_another_release_too() {
         let lines = of_system(TARGETS, "bookworm", "trixie");
         assert_eq!(
-            sources(&lines, "[x=y] "),
+            sources("deb", &lines, "[x=y] "),
             "deb [x=y] http://one/debian/ trixie main\ndeb [x=y] http://one/debian/ trixie-updates main\n\
              deb [x=y] http://two/security/ trixie-security main\n"
         );

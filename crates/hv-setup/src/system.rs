@@ -31,7 +31,7 @@ pub fn name() -> (String, bool) {
 }
 
 /// Returns the code name of the system's release, if it has one.
-pub(crate) fn code_name() -> Option<String> {
+pub fn code_name() -> Option<String> {
     os_release(&std::fs::read_to_string("/etc/os-release").unwrap_or_default(), "VERSION_CODENAME")
 }
 
