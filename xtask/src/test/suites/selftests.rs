@@ -22,7 +22,7 @@ const FOLDER: &str = "linux-source-6.12/tools/testing/selftests";
 struct Selftest(&'static str, &'static [&'static str], &'static str);
 
 const VDSO: &[&str] = &["vDSO/parse_vdso.c"];
-const TESTS: [Selftest; 17] = [
+const TESTS: [Selftest; 16] = [
     // The clocks: what they say is consistent on all VPs, also through the vDSO, and sleeps end no earlier than they
     // should.
     Selftest("timers/nanosleep", &[], ""),
@@ -31,7 +31,6 @@ const TESTS: [Selftest; 17] = [
     Selftest("timers/set-tai", &[], ""),
     Selftest("proc/proc-uptime-001", &[], ""),
     Selftest("vDSO/vdso_test_gettimeofday", VDSO, ""),
-    Selftest("vDSO/vdso_test_getcpu", VDSO, ""),
     Selftest("vDSO/vdso_test_abi", VDSO, ""),
     Selftest("vDSO/vdso_test_clock_getres", &[], ""),
     Selftest("vDSO/vdso_test_correctness", &[], ""),
