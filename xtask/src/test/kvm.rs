@@ -69,12 +69,9 @@ run /boot /Image /initrd 2 hv.run=hotplug,poweroff
 run /boot /Image /initrd 2 hv.run=crash panic=1
 ";
     let console = host(context, script, &programs)?;
-    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
-    let [first, hotplug, crash] = &*runs else {
-        anyhow::bail!("expected three boots, found {}; the console:\n{console}", runs.len());
-    };
-    for (run, texts) in [
-        (first, &["Vmbus version:5.3", "hv: connected", "host: status 0"][..]),
+    let [first, hotplug, crash] = runs(&console)?;
+    expect(&[
+        (first, &["Vmbus version:5.3", "hv: connected", "host: status 0"]),
         (
             hotplug,
             &["hv: cpu1 online=0", "hv: cpu1 online=1", "hv: hotplug done, 2 processors", "host: status 0"],
@@ -91,8 +88,21 @@ run /boot /Image /initrd 2 hv.run=crash panic=1
                 "host: done",
             ],
         ),
-    ] {
-        for text in texts {
+    ])
+}
+
+/// Returns what the host's console has of each run of its script.
+fn runs<const N: usize>(console: &str) -> anyhow::Result<[&str; N]> {
+    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
+    let found = runs.len();
+    runs.try_into().map_err(|_| anyhow::anyhow!("expected {N} runs, found {found}; the console:\n{console}"))
+}
+
+/// Checks that each run has its texts, whichever ends its lines have.
+fn expect(runs: &[(&str, &[&str])]) -> anyhow::Result<()> {
+    for (run, texts) in runs {
+        let run = run.replace('\r', "");
+        for text in *texts {
             ensure!(run.contains(text), "expected {text:?} in the run of {run}");
         }
     }
@@ -147,10 +157,8 @@ fn conformance(context: &Context) -> anyhow::Result<()> {
 fn unit(context: &Context) -> anyhow::Result<()> {
     let programs = [Program { name: "unit", content: built("hv-kvm", &["--tests"])? }];
     let console = host(context, "run /unit\n", &programs)?;
-    for text in ["linux::sandbox::tests::", "test result: ok", "host: status 0"] {
-        ensure!(console.contains(text), "expected {text:?}:\n{console}");
-    }
-    Ok(())
+    let [unit] = runs(&console)?;
+    expect(&[(unit, &["linux::sandbox::tests::", "test result: ok", "host: status 0"])])
 }
 
 /// Returns the stock kernel and its initramfs for a guest of the host's.

@@ -10,7 +10,7 @@ use hv_setup::target::LINUX_TARGET;
 use hv_setup::{programs as bare, sources};
 use serde_json::Value;
 
-use super::{Program, built, guest, host, host_with, with_modules};
+use super::{Program, built, expect, guest, host, host_with, runs, with_modules};
 use crate::test::context::{Context, read};
 
 /// Fields of the report that are the same over KVM and under QEMU.
@@ -71,12 +71,9 @@ mv /dev/kvm /dev/away
 run $boot --accel kvm
 ";
     let console = host(context, script, &programs()?)?;
-    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
-    let [doctor, booted, crash, refused, without] = &*runs else {
-        anyhow::bail!("expected five runs, found {}; the console:\n{console}", runs.len());
-    };
-    for (run, texts) in [
-        (doctor, &["KVM                ok"][..]),
+    let [doctor, booted, crash, refused, without] = runs(&console)?;
+    expect(&[
+        (doctor, &["KVM                ok"]),
         (
             booted,
             &[
@@ -90,11 +87,7 @@ run $boot --accel kvm
         (crash, &["exit         crash", "crash reported by VP", "sysrq triggered crash", "host: status 3"]),
         (refused, &["--accel kvm: --net user is QEMU's own network", "host: status 2"]),
         (without, &["--accel kvm: cannot open /dev/kvm", "host: status 2"]),
-    ] {
-        for text in texts {
-            ensure!(run.contains(text), "expected {text:?} in the run of {run}");
-        }
-    }
+    ])?;
     let calls = booted.split("calls: ").nth(1).and_then(|rest| rest.split_once(" of "));
     let (calls, console) = calls.context("no trace was read")?;
     // 14 reads and 9 writes of registers, and two messages.
@@ -125,20 +118,13 @@ run disk ro --strict
         ["hv_vmbus", "scsi_common", "scsi_mod", "scsi_transport_fc", "hv_storvsc", "crct10dif-ce", "sd_mod"];
     let console =
         host(context, script, &[hv, image, Program { name: "disks", content: with_modules(&names)? }])?;
-    let runs: Vec<&str> = console.split("host: runs ").collect();
-    let [before, written, protected] = &*runs else {
-        anyhow::bail!("expected two runs, found {}; the console:\n{console}", runs.len());
-    };
-    let sum = before.split("host sum: ").nth(1).and_then(|rest| rest.split(' ').next()).context("no sum")?;
+    let [written, protected] = runs(&console)?;
+    let sum = console.split("host sum: ").nth(1).and_then(|rest| rest.split(' ').next()).context("no sum")?;
     ensure!(written.contains(&format!("guest sum: {sum}")), "expected the sum {sum} in the run of {written}");
-    for (run, texts) in [
-        (written, &["SCSI controller", "version 6.2", "twice=18@/2: fired", "host: status 0", "\n1\n"][..]),
+    expect(&[
+        (written, &["SCSI controller", "version 6.2", "twice=18@/2: fired", "host: status 0", "\n1\n"]),
         (protected, &["SCSI controller", "checked, none broken", "host: status 0"]),
-    ] {
-        for text in texts {
-            ensure!(run.replace('\r', "").contains(text), "expected {text:?} in the run of {run}");
-        }
-    }
+    ])?;
     Ok(())
 }
 
@@ -175,12 +161,9 @@ cat /log
     let [hv, image, _] = programs()?;
     let console =
         host(context, script, &[hv, image, Program { name: "drivers", content: with_modules(&names)? }])?;
-    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
-    let [ps, status, added, removed, typed, shot, rescinded, down] = &*runs else {
-        anyhow::bail!("expected eight runs, found {}; the console:\n{console}", runs.len());
-    };
-    for (run, texts) in [
-        (ps, &["it ", "host: status 0"][..]),
+    let [ps, status, added, removed, typed, shot, rescinded, down] = runs(&console)?;
+    expect(&[
+        (ps, &["it ", "host: status 0"]),
         (status, &["shutdown", "ready", "host: status 0"]),
         (added, &["0:0", "host: status 0"]),
         (removed, &["host: status 0"]),
@@ -199,11 +182,7 @@ cat /log
                 "SCSI controller",
             ],
         ),
-    ] {
-        for text in texts {
-            ensure!(run.contains(text), "expected {text:?} in the run of {run}; the console:\n{console}");
-        }
-    }
+    ])?;
     Ok(())
 }
 
@@ -265,20 +244,13 @@ echo \"captured: $(wc -c </net.pcap), sent: $(wc -c </frames)\"
 ";
     let hv = built("hv-cli", &["--no-default-features", "--bin", "hv"])?;
     let console = host_with(context, script, &[Program { name: "hv", content: hv }], &files)?;
-    let runs: Vec<&str> = console.split("host: runs ").skip(1).collect();
-    let [first, network] = &*runs else {
-        anyhow::bail!("expected two runs, found {}; the console:\n{console}", runs.len());
-    };
+    let [first, network] = runs(&console)?;
     let sum = first.split("host sum: ").nth(1).and_then(|rest| rest.split(' ').next()).context("no sum")?;
     ensure!(first.matches(sum).count() == 2, "expected the sum {sum} in the run of {first}");
-    for (run, texts) in [
-        (first, &["SOME WORDS", "host: status 7"][..]),
+    expect(&[
+        (first, &["SOME WORDS", "host: status 7"]),
         (network, &["got frames", "machine      over KVM", "network card", "host: status 0"]),
-    ] {
-        for text in texts {
-            ensure!(run.contains(text), "expected {text:?} in the run of {run}");
-        }
-    }
+    ])?;
     let counts = network.split("captured: ").nth(1).and_then(|rest| rest.lines().next());
     let counts: Option<Vec<u64>> = counts
         .map(|counts| counts.split(", sent: ").map(|count| count.trim().parse().ok()).collect())
@@ -291,38 +263,55 @@ echo \"captured: $(wc -c </net.pcap), sent: $(wc -c </frames)\"
 
 /// Checks ends that the guest does not choose: a tool that is told to end while the guest prints without end, a killed
 /// tool, with which its machine ends, and a time limit. The guest's shell is typed to when it is there: a driver drops
-/// what comes before, and the tool, which waits for a line that stays without an end, is deceived by a guest that is
-/// slow enough.
+/// what comes before.
 pub(super) fn ends(context: &Context) -> anyhow::Result<()> {
     let script = "boot='/hv boot --kernel /Image --initrd /initrd'
 mkfifo /typed
 exec 3<>/typed
-tool() { ps | awk '/hv boot/ && !/awk|sh/ { print $1 }'; }
 machines() { ps | grep -c '[_]_kvm'; }
-gone() { kill -$1 $(tool); until [ $(machines) = 0 ]; do sleep 1; done; echo \"machines left: $(machines)\"; }
+state() {
+    echo \"host: waited in vain for: $1\"
+    tail -n 20 /flood
+    for task in /proc/[0-9]*/task/*; do
+        grep -Eq 'hv|kvm' ${task%/task/*}/cmdline && tail -n 2 $task/comm $task/wchan $task/syscall
+    done
+    poweroff -f
+}
+await() { i=0; until eval \"$1\"; do i=$((i + 1)); [ $i -lt 300 ] || state \"$1\"; sleep 1; done; }
+gone() {
+    echo \"machines: $(machines)\"
+    kill -$1 $tool
+    wait $tool
+    echo \"host: ended $?\"
+    await '[ $(machines) = 0 ]'
+    echo \"machines left: $(machines)\"
+}
+echo 'host: runs flood'
 $boot --append 'quiet hv.run=shell' --timeout 1000 </typed >/flood &
-until grep -q 'hv: shell' /flood; do sleep 1; done
+tool=$!
+await 'grep -q \"hv: shell\" /flood'
 echo 'while true; do echo flood; done' >&3
-until [ $(grep -c flood /flood) -gt 100 ]; do sleep 1; done
-echo \"machines: $(machines)\"
+await '[ $(grep -c flood /flood) -gt 100 ]'
 gone 15
-run $boot --append hv.run=wait >/log &
-until grep -q 'hv: connected' /log; do sleep 1; done
-echo \"machines: $(machines)\"
+echo 'host: runs wait'
+$boot --append hv.run=wait >/log &
+tool=$!
+await 'grep -q \"hv: connected\" /log'
 gone 9
 run $boot --append hv.run=wait --timeout 40
 ";
     let console = host(context, script, &programs()?)?;
-    let lines: Vec<&str> = console.lines().map(str::trim).collect();
-    for text in ["machines: 1", "machines left: 0"] {
-        let found = lines.iter().filter(|line| **line == text).count();
-        ensure!(found == 2, "expected two lines {text:?}, found {found}:\n{console}");
-    }
-    for text in ["host: status 5", "exit         timeout"] {
-        ensure!(console.contains(text), "expected {text:?}:\n{console}");
-    }
-    let seconds = console.split("the time limit was reached after ").nth(1);
-    let seconds = seconds.and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
-    ensure!(seconds.is_some_and(|seconds| seconds >= 40), "expected an end after 40 s:\n{console}");
+    let [told, killed, limited] = runs(&console)?;
+    expect(&[
+        (told, &["machines: 1", "hv boot: interrupted", "host: ended 130", "machines left: 0"]),
+        (killed, &["machines: 1", "host: ended 137", "machines left: 0"]),
+        (limited, &["exit         timeout", "host: status 5"]),
+    ])?;
+    let [_, reached] = *limited.split("timeout (the time limit was reached after ").collect::<Vec<_>>()
+    else {
+        anyhow::bail!("expected one reason in the run of {limited}");
+    };
+    let seconds = reached.split(' ').next().and_then(|seconds| seconds.parse::<u32>().ok());
+    ensure!(seconds.is_some_and(|seconds| seconds >= 40), "expected an end after 40 s:\n{limited}");
     Ok(())
 }
