@@ -142,7 +142,7 @@ fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf>
     let Size { count, at_a_time, blocks, .. } = size;
     let script = format!(
         "socat VSOCK-LISTEN:{SOCAT},fork EXEC:/bin/cat &\n\
-         socat -u FILE:/bin/busybox VSOCK-CONNECT:2:5005 || echo 'sockets: socat FAILED'\n\
+         until {SEND}; do :; done\n\
          /usr/bin/python3.11 -I -S /guest.py {count} {at_a_time} {blocks}"
     );
     // The C library looks for the last one when a thread ends.
@@ -222,6 +222,17 @@ impl Host {
         Ok(Self { folder: folder.to_owned(), sent, arrived })
     }
 
+    /// Waits for a stream of this length and sum. One that Linux has given up has nothing.
+    fn gets(&self, whole: (u64, u32)) -> anyhow::Result<()> {
+        loop {
+            match self.sent.recv_timeout(HUNG).context("a stream has not ended")? {
+                (0, _) => {}
+                sent if sent == whole => return Ok(()),
+                sent => bail!("length and sum of a stream are {sent:?}, not {whole:?}"),
+            }
+        }
+    }
+
     /// Connects to a port of the guest's.
     fn connect(&self, port: u32) -> anyhow::Result<UnixStream> {
         connect(&self.folder, port)
@@ -284,9 +295,7 @@ fn talk(host: &Host, size: Size, ready: &mut dyn FnMut() -> anyhow::Result<bool>
 }
 
 fn talk_with_programs(host: &Host, size: Size) -> anyhow::Result<()> {
-    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
-    let sent = host.sent.recv_timeout(HUNG).context("socat has sent nothing")?;
-    ensure!(sent == (busybox.len() as u64, adler(1, &busybox)), "socat has sent something else: {sent:?}");
+    host.gets(busybox()?)?;
 
     let mut deaf = host.connect(PROGRAM)?;
     writeln!(deaf, "deaf")?;
@@ -362,6 +371,12 @@ fn adler(sum: u32, bytes: &[u8]) -> u32 {
         (a, b) = (a % 65521, b % 65521);
     }
     b << 16 | a
+}
+
+/// Returns length and sum of the program that the guest sends.
+fn busybox() -> anyhow::Result<(u64, u32)> {
+    let bytes = read(&stock::busybox(&Cache::open()?)?)?;
+    Ok((bytes.len() as u64, adler(1, &bytes)))
 }
 
 /// Returns length and sum of everything that a stream has.
@@ -447,8 +462,7 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     let fired = |at: usize| booted.json.pointer(&format!("/faults/{at}/fired")).and_then(Value::as_u64);
     booted.check(fired(0) == Some(1), "one connection was taken away")?;
     booted.check(fired(1).is_some_and(|times| times > 0), "the host was silent")?;
-    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
-    let whole = (busybox.len() as u64, adler(1, &busybox));
+    let whole = busybox()?;
     let mut sent = Vec::new();
     while sent.iter().filter(|sent| **sent == whole).count() < 3 {
         sent.push(host.sent.recv_timeout(HUNG).with_context(|| format!("only {sent:?}"))?);
@@ -493,8 +507,7 @@ fn pauses(context: &Context) -> anyhow::Result<()> {
     let mut command = context.command(&["boot", "--quiet", "--timeout", HUNG_SECONDS])?;
     command.arg("--initrd").arg(initrd).arg("--vsock").arg(&host.folder);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let busybox = read(&stock::busybox(&Cache::open()?)?)?;
-    let whole = (busybox.len() as u64, adler(1, &busybox));
+    let whole = busybox()?;
     let (pid, arrived) = (Pid::from_child(&child), || host.arrived.load(Ordering::Relaxed));
     let mut waited = 0;
     let ended = until("the guest has sent everything", || {
@@ -515,16 +528,7 @@ fn pauses(context: &Context) -> anyhow::Result<()> {
     ended?;
     ensure!(status.code() == Some(Exit::Success as i32), "it ended with {status}");
     ensure!(waited > 0, "the guest never had to wait");
-    let mut left = STREAMS;
-    while left > 0 {
-        match host.sent.recv_timeout(HUNG).context("a stream has not ended")? {
-            // Linux has given the connection up.
-            (0, _) => {}
-            sent if sent == whole => left -= 1,
-            sent => bail!("length and sum of a stream are {sent:?}, not {whole:?}"),
-        }
-    }
-    Ok(())
+    (0..STREAMS).try_for_each(|_| host.gets(whole))
 }
 
 /// Checks that a folder that is not a folder of sockets, or in use, is refused before anything starts.
