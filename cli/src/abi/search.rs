@@ -61,8 +61,12 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
         if exact.constants.is_empty() && exact.functions.is_empty() && !exact.structs.iter().any(c_name) {
             exact.related = keep(&all.constants, |row| has_part(row.name, &text));
         } else if exact.constants.is_empty() && exact.structs.iter().all(|row| row.fields.is_empty()) {
-            // The type of an enumeration says nothing: its values do.
-            exact.related = keep(&all.constants, |row| squeezed(row.name).starts_with(&squeezed(&text)));
+            // The type of an enumeration says nothing: its values do, and flags beside them.
+            let values: Vec<_> =
+                exact.structs.iter().flat_map(|row| row.values()).map(|row| row.name).collect();
+            exact.related = keep(&all.constants, |row| {
+                values.contains(&row.name) || squeezed(row.name).starts_with(&squeezed(&text))
+            });
         }
         return exact;
     }
@@ -189,6 +193,8 @@ mod tests {
             ("SRB_STATUS", "SRB_STATUS_INVALID_LUN"),
             ("srb-status", "SRB_STATUS_QUEUE_FROZEN"),
             ("hv_status", "HV_STATUS_ACCESS_DENIED"),
+            ("vstor_packet_operation", "VSTOR_OPERATION_EXECUTE_SRB"),
+            ("hv_message_type", "HVMSG_TIMER_EXPIRED"),
         ] {
             let found = find(Some(word), None);
             assert_eq!((found.structs.len(), found.constants.len()), (1, 0), "{word}");

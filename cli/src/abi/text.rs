@@ -15,7 +15,13 @@ pub(super) fn print(found: &Found) -> String {
     let mut out = String::new();
     let mut result = if found.len() <= FULL { full(&mut out, found) } else { brief(&mut out, found) };
     if !found.related.is_empty() {
-        out.push_str("\nConstants called after it:\n");
+        let is_value = |of: &str| found.structs.iter().any(|row| row.path == of);
+        let values = found.related.iter().filter(|row| is_value(row.of)).count();
+        out.push_str(match values {
+            0 => "\nConstants called after it:\n",
+            all if all == found.related.len() => "\nValues:\n",
+            _ => "\nValues, and constants called after it:\n",
+        });
         let related = Found { constants: found.related.clone(), ..Found::default() };
         result = result.and_then(|()| brief(&mut out, &related));
     }

@@ -61,6 +61,9 @@ pub struct Constant {
     pub aliases: &'static [&'static str],
     /// The name in this crate, without the type it is associated with.
     pub rust: &'static str,
+    /// The path of the type that it is associated with ([`Struct::path`], if that has a C name), or "" for a constant
+    /// that stands alone.
+    pub of: &'static str,
     /// The kind of value: "register", "hypercall", "status", ...
     pub kind: &'static str,
     /// The number.
@@ -80,6 +83,8 @@ pub struct Struct {
     pub aliases: &'static [&'static str],
     /// The name of the Rust type.
     pub rust: &'static str,
+    /// The path of the Rust type.
+    pub path: &'static str,
     /// Size in bytes.
     pub size: usize,
     /// Alignment of the Rust type in bytes. (Linux packs its structures, so the C alignment is 1 there.)
@@ -118,6 +123,12 @@ impl Constant {
 }
 
 impl Struct {
+    /// Returns the constants that are values of this type.
+    pub fn values(&self) -> impl Iterator<Item = &'static Constant> + use<> {
+        let path = self.path;
+        constants().filter(move |row| row.of == path)
+    }
+
     /// Returns true if this structure has this C name, current or former.
     #[must_use]
     pub fn has_name(&self, name: &str) -> bool {

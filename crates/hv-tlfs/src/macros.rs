@@ -60,6 +60,15 @@ macro_rules! row {
     };
 }
 
+/// Gives a type of the table its path, by which its constants are found.
+macro_rules! path {
+    ($Name:ident) => {
+        impl $Name {
+            pub(crate) const PATH: &str = concat!(module_path!(), "::", stringify!($Name));
+        }
+    };
+}
+
 /// A newtype over an integer with open values: any number is valid, and [`constants!`] names the known ones. With a C
 /// name it has a row among the structures (C has it as an `enum` or a `typedef`). `names` lists the tables of its
 /// constants, from which `Debug` takes the name of a value: `HvStatus(INVALID_PARAMETER)`.
@@ -90,10 +99,13 @@ macro_rules! open_enum {
             }
         }
 
+        path!($Name);
+
         pub(crate) const $TABLE: &[$crate::abi::Struct] = &[$crate::abi::Struct {
             name: $cname,
             aliases: &[$($($alias),+)?],
             rust: stringify!($Name),
+            path: $Name::PATH,
             size: size_of::<$Name>(),
             align: align_of::<$Name>(),
             doc: $crate::abi::Doc(&[$($doc),+]),
@@ -129,6 +141,7 @@ macro_rules! constants {
                 name: $cname,
                 aliases: &[$($($alias),+)?],
                 rust: stringify!($NAME),
+                of: $Type::PATH,
                 kind: $kind,
                 value: $Type::$NAME.0 as u64,
                 doc: $crate::abi::Doc(&[$($doc),+]),
@@ -158,6 +171,7 @@ macro_rules! constants {
                 name: $cname,
                 aliases: &[$($($alias),+)?],
                 rust: stringify!($NAME),
+                of: "",
                 kind: $kind,
                 value: $NAME as u64,
                 doc: $crate::abi::Doc(&[$($doc),+]),
@@ -276,6 +290,8 @@ macro_rules! bits {
                         .finish()
                 }
             }
+
+            path!($Name);
         )+
 
         pub(crate) const $TABLE: &[$crate::abi::Struct] = &[$(
@@ -283,6 +299,7 @@ macro_rules! bits {
                 name: $cname,
                 aliases: &[$($($alias),+)?],
                 rust: stringify!($Name),
+                path: $Name::PATH,
                 size: size_of::<$Name>(),
                 align: align_of::<$Name>(),
                 doc: $crate::abi::Doc(&[$($doc),+]),
@@ -362,6 +379,8 @@ macro_rules! structs {
                 $(assert!(core::mem::offset_of!($Name, $field) == $at);)*
                 $($(assert!($rsize <= $size - $offset);)+)?
             };
+
+            path!($Name);
         )+
 
         pub(crate) const $TABLE: &[$crate::abi::Struct] = &[$(
@@ -369,6 +388,7 @@ macro_rules! structs {
                 name: $cname,
                 aliases: &[$($($alias),+)?],
                 rust: stringify!($Name),
+                path: $Name::PATH,
                 size: size_of::<$Name>(),
                 align: align_of::<$Name>(),
                 doc: $crate::abi::Doc(&[$($doc),+]),

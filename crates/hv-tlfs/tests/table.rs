@@ -30,6 +30,19 @@ fn no_structure_has_the_name_of_a_constant() {
     }
 }
 
+/// Types whose numbers have no names of C's.
+const NUMBERS: [&str; 4] =
+    ["HV_VP_INDEX", "HV_PARTITION_ID", "vmbus_gpadl_id", "HV_ARM64_PENDING_EVENT_TYPE"];
+
+#[test]
+fn the_type_of_an_enumeration_has_values() {
+    let without: Vec<_> = abi::structs()
+        .filter(|row| row.fields.is_empty() && row.values().next().is_none())
+        .map(|row| row.name)
+        .collect();
+    assert_eq!(without, NUMBERS);
+}
+
 #[test]
 fn a_name_means_one_number_unless_its_doc_warns() {
     let mut values = HashMap::new();
