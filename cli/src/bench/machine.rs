@@ -11,7 +11,7 @@ use crate::disks::{Chosen, DiskOption, Disks, Mode};
 use crate::input::Input;
 use crate::machine::load::{self, STIMER_INTID, VMBUS_INTID};
 use crate::machine::platform::{CPU, VIRT, longest};
-use crate::machine::{DIRECT_START, Emulator, Outcome, Running, Settings, Typing};
+use crate::machine::{DIRECT_START, Emulator, End, Outcome, Running, Settings, Typing};
 use crate::net::Network;
 use crate::setup::qemu::Qemu;
 use crate::trace::{Collector, Region};
@@ -24,7 +24,6 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Bytes of the trace's rings, and of the records that are kept, as `hv boot` has them.
 const TRACE: u64 = 64 << 20;
 const TRACE_LIMIT: u64 = 1 << 30;
-const LIMIT: Duration = Duration::from_secs(240);
 /// Prefix of a measuring program's lines.
 const PREFIX: &str = "bench: ";
 
@@ -32,6 +31,8 @@ const PREFIX: &str = "bench: ";
 pub(super) struct Setup {
     pub(super) qemu: Qemu,
     pub(super) hypervisor: PathBuf,
+    /// Time limit of each boot.
+    pub(super) limit: Option<Duration>,
 }
 
 /// A guest.
@@ -103,7 +104,7 @@ impl Setup {
             network: guest.network.then(Network::user),
             gdb: None,
             monitor: false,
-            timeout: Some(LIMIT),
+            timeout: self.limit,
             typing: Typing::Nothing,
             silence: None,
         };
@@ -112,6 +113,9 @@ impl Setup {
         let _collector = trace.map(collect).transpose()?;
         let outcome = Running::start(&settings, ram, None, None, None)?.wait()?;
         interrupt::check()?;
+        if let (End::Timeout, Some(limit)) = (&outcome.end, self.limit) {
+            bail!("a guest was not done after {} s: give it more with --timeout", limit.as_secs());
+        }
         match report::trouble(&outcome).filter(|_| hosted) {
             Some(trouble) => bail!("{trouble}"),
             None => Ok(outcome),

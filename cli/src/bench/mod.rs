@@ -9,6 +9,7 @@ mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::bail;
 
@@ -57,6 +58,9 @@ pub(crate) struct Args {
     /// Number of boots for wall-clock times; the fastest counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value::whole::<u32>(1..=100, ""))]
     runs: u32,
+    /// Time limit of each boot in seconds, 0 for none
+    #[arg(long, value_name = "SECS", default_value_t = 240, value_parser = value::seconds)]
+    timeout: u32,
     /// QEMU program to use instead of the one in $PATH
     #[arg(long, value_name = "FILE")]
     qemu: Option<PathBuf>,
@@ -120,8 +124,8 @@ enum What {
 }
 
 /// Options that --profile excludes: it needs the debug information of the hypervisor that it builds.
-const NOT_OF_PROFILE: [&str; 9] =
-    ["filter", "exact", "rounds", "slower", "list", "compare", "tolerance", "runs", "hypervisor"];
+const NOT_OF_PROFILE: [&str; 10] =
+    ["filter", "exact", "rounds", "slower", "list", "compare", "tolerance", "runs", "timeout", "hypervisor"];
 
 const EXAMPLES: &str = "\
 Examples:
@@ -171,7 +175,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let earlier = args.compare.as_ref().map(compare::read).transpose()?;
     let qemu = qemu::prepare(args.qemu.as_deref())?;
     let hypervisor = build::hypervisor(args.hypervisor.as_ref())?;
-    let setup = Setup { qemu: qemu.clone(), hypervisor: hypervisor.path().to_owned() };
+    let limit = (args.timeout != 0).then(|| Duration::from_secs(args.timeout.into()));
+    let setup = Setup { qemu: qemu.clone(), hypervisor: hypervisor.path().to_owned(), limit };
     let toolchain = target::prepare()?;
     let figures = measure(args, &toolchain, &setup, |group| wanted.iter().any(|line| line.group == group))?;
     let missing =

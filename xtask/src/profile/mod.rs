@@ -14,7 +14,7 @@ use hv_setup::exit::Exit;
 use hv_setup::{output, process, programs, qemu, target, ui};
 use serde_json::Value;
 
-use crate::test::context::Context;
+use crate::test::context::{Context, HUNG_SECONDS};
 use functions::Functions;
 use log::{Counts, Tap};
 use table::Table;
@@ -82,7 +82,7 @@ fn measure(
 ) -> anyhow::Result<(Counts, Figure)> {
     let rounds = rounds.to_string();
     let mut command = context.command(&["bench", "--exact", "--filter", &args.name, "--rounds", &rounds])?;
-    command.args(["--slower", SLOWER]);
+    command.args(["--slower", SLOWER, "--timeout", HUNG_SECONDS]);
     command.arg("--hypervisor").arg(hypervisor).arg("--qemu").arg(tap.program()).args(["--json", "-"]);
     let (done, counts) = tap.count(|| process::run(&mut command, || {}))?;
     let done = done?;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, ensure};
 
-use super::context::Context;
+use super::context::{Context, HUNG_SECONDS};
 use super::runner::Step;
 use super::schema;
 use hv_setup::exit::Exit;
@@ -73,11 +73,12 @@ fn devices(context: &Context, name: &str, unit: f64) -> anyhow::Result<()> {
 fn fast_get(context: &Context) -> anyhow::Result<()> {
     let file = context.folder()?.join("figures.json");
     let file = file.to_str().context("a folder with a name that is not UTF-8")?;
-    let line = ["bench", "--filter", "fast-get-smccc", "--json", file];
+    let line = ["bench", "--filter", "fast-get-smccc", "--timeout", HUNG_SECONDS, "--json", file];
     let first = context.hv(&line)?;
     let shown = first.stdout.lines().any(|line| line.starts_with("fast-get-smccc "));
     ensure!(first.code == Some(Exit::Success as i32) && shown, "{}{}", first.stdout, first.stderr);
     let line = ["bench", "--filter", "fast-get-smccc", "--compare", file, "--tolerance", "0"];
+    let line = [&line[..], &["--timeout", HUNG_SECONDS]].concat();
     let second = context.hv(&line)?;
     let same = second.stderr.contains("1 figures compared, 0 changed");
     ensure!(second.code == Some(Exit::Success as i32) && same, "{}{}", second.stdout, second.stderr);
@@ -90,7 +91,7 @@ fn figures(context: &Context) -> anyhow::Result<()> {
     let kept = sources::checkout()?.join("bare/bench/figures.json");
     let kept = kept.to_str().context("a checkout with a path that is not UTF-8")?;
     // By the clock nothing is compared.
-    let done = context.hv(&["bench", "--compare", kept, "--runs", "1"])?;
+    let done = context.hv(&["bench", "--compare", kept, "--runs", "1", "--timeout", HUNG_SECONDS])?;
     let changes = || {
         let changed = |line: &&str| line.contains(" before, ") || line.contains(" compared, ");
         done.stderr.lines().filter(changed).collect::<Vec<_>>().join("\n")
@@ -138,7 +139,7 @@ const DRIVERS: [(&str, &str); 3] = [
 /// Checks that what a request takes in the guest is counted for this project's drivers and for Linux's in one run, and
 /// is less with the former.
 fn drivers(context: &Context) -> anyhow::Result<()> {
-    let done = context.hv(&["bench", "--filter", "driver-", "--json", "-"])?;
+    let done = context.hv(&["bench", "--filter", "driver-", "--timeout", HUNG_SECONDS, "--json", "-"])?;
     ensure!(done.code == Some(Exit::Success as i32), "{}{}", done.stdout, done.stderr);
     let table: serde_json::Value = serde_json::from_str(&done.stdout)?;
     let row = |name: &str| {
