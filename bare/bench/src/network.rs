@@ -44,7 +44,9 @@ const ARP: [u8; 42] = {
 const WINDOW: u64 = 40_000;
 
 static RINGS: Rings = rings();
-/// The receive buffer: the card keeps 16 sections of it for answers, and two of those are used.
+/// Sections of the receive buffer that the card keeps for answers.
+const SECTIONS: usize = 16;
+/// The receive buffer: the card keeps [`SECTIONS`] of it for answers, and two of those are used.
 static RECEIVE: [Page; 14] = [const { Page::new() }; 14];
 static BUFFER: Page = Page::new();
 
@@ -112,14 +114,15 @@ fn received(bench: &Bench, card: &mut Channel<'_>) {
     bench.print(NAME, without.saturating_sub(with) * ticks / idle, repetitions);
 }
 
-/// Sends a frame and counts for so many ticks. Returns the count, and whether there was an answer, which it takes.
+/// Sends a frame and counts until `ticks` later. Returns the count, and whether there was one answer. Completes all
+/// answers: a section of the receive buffer is the card's again only then.
 fn window(card: &mut Channel<'_>, packet: &[u8], ticks: u64) -> (u64, bool) {
     let start = counter();
     card.send(packet);
     let count = counted(ticks, start);
-    let (mut ids, mut answers) = ([0; 4], 0);
+    let (mut ids, mut answers) = ([0; SECTIONS], 0);
     card.drain(|kind, id| {
-        if kind == PacketType::DATA_USING_TRANSFER_PAGES && answers < ids.len() {
+        if kind == PacketType::DATA_USING_TRANSFER_PAGES {
             ids[answers] = id;
             answers += 1;
         }
@@ -130,7 +133,7 @@ fn window(card: &mut Channel<'_>, packet: &[u8], ticks: u64) -> (u64, bool) {
     (count, answers == 1)
 }
 
-/// Counts until so many ticks after `start`.
+/// Counts until `ticks` after `start`.
 fn counted(ticks: u64, start: u64) -> u64 {
     let mut count = 0;
     while counter() - start < ticks {
