@@ -113,13 +113,22 @@ wait_for_host() {
 }
 
 hand_over() {
-    tries=0
-    while [ $tries -lt 100 ]; do
+    tries=0 seen= limit=100
+    while [ $tries -lt $limit ]; do
         case $root in
             UUID=* | LABEL=*) device=$(findfs "$root" 2>/dev/null) ;;
             *) device=$root ;;
         esac
         [ -b "$device" ] && break
+        # The others follow one another, and the first one comes if a driver has their controller, however slow the
+        # machine is.
+        there=$(ls /sys/class/block)
+        [ "$there" = "$seen" ] || tries=0
+        seen=$there limit=100
+        case $there in
+            *sd* | *sr*) ;;
+            *) [ -n "$(ls -d /sys/bus/vmbus/drivers/hv_storvsc/*-* 2>/dev/null)" ] && limit=600 ;;
+        esac
         tries=$((tries + 1))
         sleep 0.1
     done

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::super::context::{Booted, Context};
 use super::super::runner::Step;
+use super::faults::fired;
 use hv_setup::exit::Exit;
 use hv_setup::{process, programs, system};
 
@@ -36,6 +37,7 @@ pub(super) fn steps() -> Vec<Step> {
         })
         .collect();
     steps.push(Step::new("devices/storage/no-root", no_root));
+    steps.push(Step::new("devices/storage/late-root", late_root));
     steps.push(Step::new("devices/storage/deterministic", deterministic).slow());
     steps.push(Step::new("devices/storage/qcow2", qcow2).slow());
     steps.push(Step::new("devices/storage/vhd-vhdx", vhd));
@@ -50,6 +52,16 @@ fn no_root(context: &Context) -> anyhow::Result<()> {
     booted.says("hv: FAILED to mount root=/dev/sdb1")?;
     booted.says("Attempted to kill init!")?;
     booted.ended(Exit::Crash, "crash")
+}
+
+/// Checks that the initramfs waits for disks whose driver is not done with the first question, as on a slow machine.
+fn late_root(context: &Context) -> anyhow::Result<()> {
+    let disks = Disks::new(context)?;
+    let booted = disks.run(context, &["--deterministic", "--inject", "late=25000ms@1"])?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says("disk: all good on 2 processors")?;
+    fired(&booted, 0)?;
+    disks.check()
 }
 
 /// The files of a run.
