@@ -42,7 +42,7 @@ impl Network {
 /// Installs the program behind the card, if it is missing.
 ///
 /// # Errors
-/// It cannot be installed here.
+/// Its installation fails.
 pub(crate) fn set_up(option: &NetOption) -> anyhow::Result<()> {
     match option {
         NetOption::Card(Back::Passt, _) => Passt::set_up(),

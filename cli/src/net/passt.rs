@@ -35,7 +35,7 @@ impl Passt {
     /// Installs passt, if it is missing.
     ///
     /// # Errors
-    /// It cannot be installed here.
+    /// Its installation fails.
     pub(crate) fn set_up() -> anyhow::Result<()> {
         if find().is_none() {
             system::install("the network of --net passt", &[PROGRAM])?;

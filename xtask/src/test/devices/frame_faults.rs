@@ -47,7 +47,7 @@ enum Fate {
     Overtaken,
 }
 
-/// The start of a script after which only pings are sent.
+/// Returns the start of a script after which only pings are sent.
 fn quiet() -> String {
     format!(
         "for name in all default; do echo 1 >/proc/sys/net/ipv6/conf/$name/disable_ipv6; done\n\

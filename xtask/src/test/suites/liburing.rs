@@ -1,5 +1,5 @@
-//! liburing's own tests of io_uring: those that do not judge how fast the machine is, and that the kernel's version does
-//! not decide. They come from Debian's source package of the suite that this system is.
+//! liburing's own tests of io_uring: those that do not judge how fast the machine is, and that the kernel's version
+//! does not decide. They come from Debian's source package of the suite that this system is.
 
 use std::ffi::OsStr;
 use std::fs;
