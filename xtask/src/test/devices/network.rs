@@ -1,10 +1,8 @@
 //! The network card: stock kernels with their own hv_netvsc, on QEMU's user network.
 
-use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -19,10 +17,12 @@ use super::faults::fired;
 use hv_setup::exit::Exit;
 use hv_setup::stock::Stock;
 
-/// Bytes that go to the guest and come back.
-const LONG: usize = 2_000_003;
-/// Those of a guest whose frames do not all arrive.
-const SHORT: usize = 60_003;
+mod server;
+
+pub(crate) use server::Server;
+pub(super) use server::pattern;
+use server::short;
+
 /// The guest's address, and the host's, on QEMU's user network.
 pub(super) const GUEST: &str = "10.0.2.15";
 pub(crate) const HOST: &str = "10.0.2.2";
@@ -133,109 +133,6 @@ pub(super) fn frames(file: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(frames)
 }
 
-/// Returns bytes that encode their offsets.
-pub(super) fn pattern() -> Vec<u8> {
-    bytes(LONG)
-}
-
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 7 + at / 251) as u8).collect()
-}
-
-/// A web server of the host's. It has the pattern, hears when the guest serves, and says when the guest is to end.
-pub(crate) struct Server {
-    pub(crate) port: u16,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// What the server and its connections share.
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    /// The guest serves.
-    serving: bool,
-    /// The guest is to end.
-    end: bool,
-    /// The guest has ended.
-    over: bool,
-}
-
-impl Shared {
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_all();
-    }
-
-    /// Waits until this is so. Returns false if the guest has ended, or if it hangs.
-    fn wait(&self, condition: impl Fn(&State) -> bool) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let going_on = |state: &mut State| !condition(state) && !state.over;
-        let waited = self.changed.wait_timeout_while(state, HUNG, going_on);
-        condition(&waited.unwrap_or_else(PoisonError::into_inner).0)
-    }
-}
-
-impl Server {
-    pub(crate) fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let port = listener.local_addr()?.port();
-        let shared = Arc::new(Shared::default());
-        let of_thread = shared.clone();
-        let thread = std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let shared = of_thread.clone();
-                if shared.state.lock().unwrap_or_else(PoisonError::into_inner).over {
-                    return;
-                }
-                std::thread::spawn(move || serve(stream, &shared));
-            }
-        });
-        Ok(Self { port, shared, thread: Some(thread) })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.shared.change(|state| state.over = true);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Answers one request.
-fn serve(mut stream: TcpStream, shared: &Shared) -> Option<()> {
-    stream.set_read_timeout(Some(HUNG)).ok()?;
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut first = String::new();
-    reader.read_line(&mut first).ok()?;
-    let mut line = String::new();
-    while reader.read_line(&mut line).ok()? > 2 {
-        line.clear();
-    }
-    let body = match first.split(' ').nth(1)? {
-        "/pattern" => Some(pattern()),
-        "/short" => Some(bytes(SHORT)),
-        "/serving" => {
-            shared.change(|state| state.serving = true);
-            Some(Vec::new())
-        }
-        "/end" if shared.wait(|state| state.end) => Some(Vec::new()),
-        _ => None,
-    };
-    let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
-    let body = body.unwrap_or_default();
-    write!(stream, "HTTP/1.0 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).ok()?;
-    stream.write_all(&body).ok()
-}
-
 /// Gets a file of the guest's web server.
 pub(super) fn get(port: u16, path: &str) -> anyhow::Result<Vec<u8>> {
     get_within(HUNG, port, path)
@@ -319,17 +216,17 @@ pub(super) fn with_network(
     std::thread::scope(|scope| {
         let working = scope.spawn(move || {
             // QEMU takes connections for a guest that has no address yet, and tries again only after many seconds.
-            ensure!(server.shared.wait(|state| state.serving), "the guest does not serve");
+            ensure!(server.is_served(), "the guest does not serve");
             work(port)
         });
         let ended = scope.spawn(|| {
             let done = working.join().unwrap_or_else(|_| bail!("it panicked"));
             // Whatever became of it, the guest ends.
-            server.shared.change(|state| state.end = true);
+            server.end_guest();
             done
         });
         let booted = context.boot(&line);
-        server.shared.change(|state| state.over = true);
+        server.guest_has_ended();
         let booted = booted?;
         if let Ok(Err(error)) = ended.join() {
             bail!("{error:#}\n{}", booted.console);
@@ -463,7 +360,7 @@ fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
     let options = ["--vps", "2", "--inject", &plan];
     let booted = with_guest(context, &initrd, &server, &options, |port| {
         // A connection may be lost with its frames.
-        let got = || get_within(ATTEMPT, port, "/got").is_ok_and(|got| got == bytes(SHORT));
+        let got = || get_within(ATTEMPT, port, "/got").is_ok_and(|got| got == short());
         until("the host has the guest's bytes", || Ok(got()))
     })?;
     booted.is("/devices/0/version", version)?;
@@ -471,18 +368,24 @@ fn faulty(context: &Context, plan: &str, version: &str) -> anyhow::Result<()> {
 }
 
 /// Checks that the driver follows when the cable is pulled out and plugged in again, and when at last the card is
-/// removed while frames come and go. The driver follows.
+/// removed while frames come and go. The driver follows. The guest has no connection without the cable: it is at rest
+/// when the card goes, however slow it is.
 fn link(context: &Context, name: &str, kernel: Stock) -> anyhow::Result<()> {
     let server = Server::start()?;
     let port = server.port;
     let script = format!(
         "{BEGIN}\
-         echo 'hv: waiting'\n\
+         echo 'hv: waiting'\njob=none\n\
          while [ -e /sys/class/net/eth0 ]; do\n\
          now=$(cat /sys/class/net/eth0/carrier 2>/dev/null)\n\
          [ \"$now\" = \"$was\" ] || echo \"hv: carrier $now\"\n\
          was=$now\n\
-         [ \"$now\" = 1 ] && timeout 3 wget -q -O got http://{HOST}:{port}/pattern && echo 'hv: got all'\n\
+         if [ \"$now\" != 1 ]; then\n\
+         kill $job 2>/dev/null\njob=none\n\
+         elif [ ! -e /proc/$job/exe ]; then\n\
+         [ $job != none ] && wait $job && echo 'hv: got all'\n\
+         wget -q -O got http://{HOST}:{port}/pattern &\njob=$!\n\
+         fi\n\
          sleep 0.1\n\
          done\n\
          echo 'hv: gone'\n"

@@ -17,16 +17,18 @@ use hv_machine::initrd::Module;
 use serde_json::Value;
 
 use super::super::context::{Context, HUNG, HUNG_SECONDS, console, read};
-use super::super::life::{only_child, until};
+use super::super::life::until;
 use super::super::packages::initrd_of;
 use super::super::runner::Step;
 use super::super::schema;
 use super::super::signals::end;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
+
+mod pauses;
 
 /// What the guest runs.
 const GUEST: &str = include_str!("sockets.py");
@@ -79,7 +81,7 @@ pub(super) fn steps() -> Vec<Step> {
         steps.push(step.slow());
     }
     steps.push(Step::new("devices/sockets/refused", refused));
-    steps.push(Step::new("devices/sockets/tool-that-pauses", pauses));
+    steps.push(Step::new("devices/sockets/tool-that-pauses", pauses::pauses));
     steps.push(Step::new("devices/sockets/ctrl-c", |context| stopped(context, Signal::INT)));
     steps.push(Step::new("devices/sockets/terminated", |context| stopped(context, Signal::TERM)));
     steps.push(Step::new("inject/devices/sockets", reset));
@@ -470,65 +472,6 @@ fn reset(context: &Context) -> anyhow::Result<()> {
     let cut = |sent: &&(u64, u32)| (1..whole.0).contains(&sent.0);
     ensure!(sent.iter().filter(cut).count() == 1, "one is cut off: {sent:?}");
     Ok(())
-}
-
-/// Returns the time that a process's threads have run or waited for a processor (Linux,
-/// Documentation/scheduler/sched-stats.rst).
-fn worked(pid: i32) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
-    let both =
-        |text: String| text.split(' ').take(2).filter_map(|word| word.parse::<u64>().ok()).sum::<u64>();
-    Duration::from_nanos(texts.map(both).sum())
-}
-
-/// Stops the tool until its guest has nothing that it can do, or QEMU has ended.
-fn pause(tool: Pid, qemu: i32) -> anyhow::Result<()> {
-    const LOOK: Duration = Duration::from_millis(200);
-    kill_process(tool, Signal::STOP)?;
-    let idle = until("the guest is idle", || {
-        let before = worked(qemu);
-        std::thread::sleep(LOOK);
-        Ok(worked(qemu).saturating_sub(before) < LOOK / 10)
-    });
-    kill_process(tool, Signal::CONT)?;
-    idle
-}
-
-/// Checks that a guest that sends more than the tool's socket holds, while the tool is stopped, waits in the middle of
-/// a stream. Nothing of it is lost.
-fn pauses(context: &Context) -> anyhow::Result<()> {
-    const STREAMS: usize = 16;
-    let script = format!("for n in $(seq {STREAMS}); do\n(until {SEND}; do :; done) &\ndone\nwait");
-    let initrd =
-        programs(context, Stock::Cloud612, &["socat"], &["usr/bin/socat"], &[], Vec::new(), &script)?;
-    let folder = context.folder()?;
-    let host = Host::new(&folder.join("sockets"), SMALL)?;
-    let mut command = context.command(&["boot", "--quiet", "--timeout", HUNG_SECONDS])?;
-    command.arg("--initrd").arg(initrd).arg("--vsock").arg(&host.folder);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let whole = busybox()?;
-    let (pid, arrived) = (Pid::from_child(&child), || host.arrived.load(Ordering::Relaxed));
-    let mut waited = 0;
-    let ended = until("the guest has sent everything", || {
-        // Only what arrives needs QEMU's process.
-        if arrived() > 0
-            && let Ok(qemu) = only_child(i32::try_from(child.id())?)
-        {
-            pause(pid, qemu)?;
-            // Whoever is idle with a part of a stream cannot send the rest.
-            waited += u32::from(arrived() % whole.0 != 0 && child.try_wait()?.is_none());
-        }
-        Ok(child.try_wait()?.is_some())
-    });
-    if ended.is_err() {
-        let _ = child.kill();
-    }
-    let status = child.wait()?;
-    ended?;
-    ensure!(status.code() == Some(Exit::Success as i32), "it ended with {status}");
-    ensure!(waited > 0, "the guest never had to wait");
-    (0..STREAMS).try_for_each(|_| host.gets(whole))
 }
 
 /// Checks that a folder that is not a folder of sockets, or in use, is refused before anything starts.
