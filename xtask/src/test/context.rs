@@ -83,9 +83,14 @@ impl Context {
         Ok(dir)
     }
 
-    /// Returns a command that runs the tool, and dies with this program.
+    /// Returns a command that runs the tool, and dies with this program. A machine has [`HUNG_SECONDS`] unless the
+    /// arguments limit it.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
-        let arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
+        let mut arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
+        let runs = arguments.first().is_some_and(|word| word == "boot" || word == "exec");
+        if runs && !arguments.iter().any(|word| word == "--timeout") {
+            arguments.splice(1..1, ["--timeout", HUNG_SECONDS].map(OsString::from));
+        }
         Ok(self.apart(&self.hv, &arguments))
     }
 
@@ -126,9 +131,6 @@ impl Context {
         let (keep, report) = (dir.join("keep"), dir.join("report.json"));
         let mut line: Vec<&OsStr> = vec!["boot".as_ref(), "--quiet".as_ref()];
         line.extend(["--keep".as_ref(), keep.as_os_str(), "--json".as_ref(), report.as_os_str()]);
-        if !options.contains(&"--timeout") {
-            line.extend::<[&OsStr; 2]>(["--timeout".as_ref(), HUNG_SECONDS.as_ref()]);
-        }
         line.extend(options.iter().map(OsStr::new));
         let done = self.hv(&line)?;
         let json_text = fs::read_to_string(&report).unwrap_or_default();
@@ -255,6 +257,20 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_without_a_limit_has_that_of_a_hung_one() {
+        let context = Context::with(Path::new("/bin/true")).unwrap();
+        let words = |line: &[&str]| {
+            let command = context.command(line).unwrap();
+            let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+            words.join(" ")
+        };
+        assert!(words(&["boot", "--vps", "1"]).ends_with("boot --timeout 1200 --vps 1"));
+        assert!(words(&["exec", "--", "true"]).ends_with("exec --timeout 1200 -- true"));
+        assert!(words(&["boot", "--timeout", "4"]).ends_with("boot --timeout 4"));
+        assert!(words(&["ps"]).ends_with("ps"));
+    }
 
     #[test]
     fn a_line_that_the_kernel_interrupts_is_whole() {

@@ -126,7 +126,8 @@ fn patterns(context: &Context) -> anyhow::Result<()> {
         Ok(String::from_utf8(done.stdout)?)
     };
     // As a user types it, through the shell of this machine.
-    let mut typed = context.shell("exec \"$0\" exec -- cat /sys/bus/vmbus/devices/*/class_id");
+    let line = format!("exec \"$0\" exec --timeout {HUNG_SECONDS} -- cat /sys/bus/vmbus/devices/*/class_id");
+    let mut typed = context.shell(&line);
     let done = process::run(&mut typed, || {})?;
     let classes: Vec<&str> = done.stdout.lines().collect();
     let is_class = |line: &&str| {

@@ -103,7 +103,7 @@ fn found(context: &Context) -> anyhow::Result<()> {
     let plain = session.start(&["--gdb"])?;
     ensure!(session.listed("vm1")?["control"].is_null());
     until("the driver is ready", || {
-        let status = session.hv(&["ctl", "status", "--json"])?;
+        let status = session.hv(&["ctl", "status", "--json", "--timeout", HUNG_SECONDS])?;
         ensure!(status.code == Some(0), "{}", status.stderr);
         let status: Value = serde_json::from_str(&status.stdout)?;
         Ok(status["result"]["services"]["shutdown"]["state"] == "ready")
@@ -125,9 +125,10 @@ fn found(context: &Context) -> anyhow::Result<()> {
     second.0.kill()?;
     second.0.wait()?;
     drop(plain);
-    ensure!(session.hv(&["ctl", "web", "status"])?.code == Some(0));
+    ensure!(session.hv(&["ctl", "web", "status", "--timeout", HUNG_SECONDS])?.code == Some(0));
     ensure!(session.list()?.len() == 1);
-    ensure!(session.hv(&["ctl", "shutdown"])?.code == Some(0), "the guest refused to power off");
+    let down = session.hv(&["ctl", "shutdown", "--timeout", HUNG_SECONDS])?;
+    ensure!(down.code == Some(0), "the guest refused to power off: {}", down.stderr);
     web.ended(Exit::Success)?;
     is_empty(&session.folder)
 }

@@ -29,8 +29,9 @@ pub(super) fn steps() -> Vec<Step> {
 
 /// Bytes of the disk.
 const DISK: u64 = 16 << 20;
-/// The program that runs when the machine is saved: it counts, and knows what no file has.
-const PROGRAM: &str = "secret=kept; n=0; (while :; do n=$((n + 1)); echo $n > /n; sleep 0.05; done) &\n";
+/// The program that runs when the machine is saved: it counts, and knows what no file has. Its file is never empty.
+const PROGRAM: &str = "secret=kept; n=0; echo 0 > /n; \
+    (while :; do n=$((n + 1)); echo $n > /n.new; mv /n.new /n; sleep 0.05; done) &\n";
 /// Reads the first word of the disk, not from the guest's cache.
 const WORD: &str = "$(echo 1 > /proc/sys/vm/drop_caches; head -c 5 /dev/sda)";
 
@@ -179,14 +180,15 @@ fn side_by_side(context: &Context) -> anyhow::Result<()> {
     for shell in &mut all {
         let name = shell.name.clone();
         shell.types(&format!(
-            "printf {name:.1}-new | dd of=/dev/sda conv=notrunc,fsync 2>/dev/null; m=$(cat /n); sleep 0.3; \
-             echo {name} $secret {WORD} $((m > 0 && $(cat /n) > m)) $(date +%s) e''nd\n"
+            "printf {name:.1}-new | dd of=/dev/sda conv=notrunc,fsync 2>/dev/null; m=$(cat /n); \
+             until [ $(cat /n) -gt $m ]; do sleep 0.1; done; echo {name} $secret {WORD} $m $(date +%s) e''nd\n"
         ))?;
     }
     for shell in &mut all {
         let (name, line) = (shell.name.clone(), shell.shows("end")?);
         let words: Vec<&str> = line.split_whitespace().collect();
-        ensure!(words[..4] == [&name, "kept", &format!("{name:.1}-new"), "1"], "{line}");
+        ensure!(words[..3] == [&name, "kept", &format!("{name:.1}-new")], "{line}");
+        ensure!(words[3].parse::<u64>()? > 0, "the program has begun anew: {line}");
         let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
         let time: u64 = words[4].parse()?;
         ensure!(now.abs_diff(time) <= 3 + began.elapsed().as_secs(), "{time} at {now}: {line}");

@@ -28,7 +28,8 @@ const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 /// Number of channels.
 const QUEUES: usize = 4;
 
-/// Returns what the guest runs. Without IPv6 it sends nothing unasked.
+/// Returns what the guest runs. Without IPv6 it sends nothing unasked. The ping's answer comes after all that the
+/// network has for the connections, which would be on the wire alone once the card is down.
 fn script(server: u16) -> String {
     let begin = BEGIN.rsplit_once("udhcpc").map_or(BEGIN, |(begin, _)| begin);
     let dhcp = BEGIN.strip_prefix(begin).unwrap_or_default();
@@ -46,6 +47,7 @@ fn script(server: u16) -> String {
          for offload in tx tso rx; do ethtool -K eth0 $offload on; done\nethtool -k eth0 | sed 's/^/on: /'\n\
          for n in 1 2 3 4 5 6 7 8; do wget -q -O got$n http://{HOST}:{server}/pattern & done\nwait\n\
          sha256sum got* | cut -c 1-64 | sort | uniq -c | sed 's/^/card: got /'\n\
+         until ping -q -c 1 -W 60 {HOST} >/dev/null; do :; done\n\
          ip link set eth0 down\nethtool -S eth0\n"
     )
 }

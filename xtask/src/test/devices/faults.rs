@@ -4,9 +4,12 @@ use anyhow::ensure;
 use serde_json::Value;
 
 use super::super::context::{Booted, Context};
+use super::super::packages::script;
 use super::super::runner::Step;
+use super::super::services::{UTILS, modules};
 use super::storage::Disks;
 use hv_setup::exit::Exit;
+use hv_setup::stock::Stock;
 
 /// Plans that a driver lives with: its disks are as they should be afterwards. With them what the kernel says, if it
 /// says anything.
@@ -35,6 +38,13 @@ pub(super) fn steps() -> Vec<Step> {
     steps.push(Step::new("inject/devices/versions", versions));
     steps
 }
+
+/// Waits until the heartbeat is gone. Linux takes the offers in their order, and the last one is that of vss.
+const RELEASING: &str = "for name in hv_vmbus hv_utils; do insmod /modules/$name.ko; done\n\
+    has() { grep -q $1 /sys/bus/vmbus/devices/*/class_id 2>/dev/null; }\n\
+    until has 35fa2e29-ea23-4236-96ae-3a6ebacba440 && dmesg | grep -q 'TimeSync IC version'; do sleep 0.1; done\n\
+    while has 57164f39-9115-4e78-ab55-382f3bd5422d; do sleep 0.1; done\n\
+    sleep 2";
 
 /// Sectors that only the disk of data has, near its end.
 const SECTORS: (u64, u64) = (40_000, 40_007);
@@ -81,7 +91,9 @@ fn rescind_open(context: &Context) -> anyhow::Result<()> {
 /// Has a guest lose its heartbeat, and checks that it releases the channel.
 fn rescinded(context: &Context, plan: &str) -> anyhow::Result<Booted> {
     let trace = context.folder()?.join("trace").display().to_string();
-    let options = ["--devices", "heartbeat,time", "--inject", plan, "--trace", &trace];
+    let initrd = script(context, &modules(Stock::Cloud612, &UTILS)?, RELEASING)?.display().to_string();
+    let options =
+        ["--initrd", &initrd, "--devices", "heartbeat,time,vss", "--inject", plan, "--trace", &trace];
     let booted = context.boot(&options)?;
     booted.ended(Exit::Success, "power-off")?;
     fired(&booted, 0)?;
