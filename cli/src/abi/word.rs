@@ -134,16 +134,15 @@ fn failed_request(line: &str) -> Option<anyhow::Result<Vec<Word>>> {
         [("scsi", Kind::ScsiStatus), ("srb", Kind::SrbStatus), ("hv", Kind::NtStatus)];
     let words = in_words(line);
     let at = words.windows(2).position(|pair| pair == ["status", STATUSES[0].0])?;
-    let places = words[at + 1..].chunks(2).zip(STATUSES);
-    let statuses = places.map(|(pair, (name, kind))| match *pair {
-        [word, value] if word == name => {
-            let value =
-                number::parse(value).with_context(|| format!("'{value}' after '{name}' is not a number"))?;
-            Ok(Word { kind, value })
-        }
-        _ => bail!("the line has no {name} after its status"),
+    let mut rest = words[at + 1..].iter();
+    let statuses = STATUSES.map(|(name, kind)| {
+        ensure!(rest.next() == Some(&name), "the line has no {name} after its status");
+        let value = rest.next().with_context(|| format!("the line ends without a value after '{name}'"))?;
+        let value =
+            number::parse(value).with_context(|| format!("'{value}' after '{name}' is not a number"))?;
+        Ok(Word { kind, value })
     });
-    Some(statuses.collect())
+    Some(statuses.into_iter().collect())
 }
 
 /// Splits a line of a log at spaces and the marks between names and values.
@@ -192,7 +191,13 @@ mod tests {
         let line = "hv_storvsc fd1d2cbd: [ 3.1] tag#123 cmd 0x28 status: scsi 0x0 srb 0x20 hv 0x8000ffff";
         let statuses = [(Kind::ScsiStatus, 0), (Kind::SrbStatus, 0x20), (Kind::NtStatus, 0x8000_ffff)];
         assert_eq!(parse(line).unwrap(), statuses.map(|(kind, value)| Word { kind, value }));
-        assert!(parse("status: scsi 0x0 sense 0x20").is_err() && parse("status: scsi x").is_err());
+        let error = |text| parse(text).unwrap_err().to_string();
+        assert_eq!(error("status: scsi 0x0 sense 0x20"), "the line has no srb after its status");
+        assert_eq!(error("status: scsi x srb 0x20"), "'x' after 'scsi' is not a number");
+        // A line that is cut off.
+        assert_eq!(error("status: scsi"), "the line ends without a value after 'scsi'");
+        assert_eq!(error("status: scsi 0x0"), "the line has no srb after its status");
+        assert_eq!(error("status: scsi 0x0 srb 0x20 hv"), "the line ends without a value after 'hv'");
     }
 
     #[test]

@@ -123,7 +123,11 @@ impl Need {
             "sent" | "received" | "link" => Self::Card,
             "rescind" | "rescind-open" | "newest" => {
                 let word = argument.split(':').next().unwrap_or_default();
-                let device = DEVICES.iter().find(|(name, ..)| *name == word);
+                let number = match word.strip_prefix("0x") {
+                    Some(hex) => u32::from_str_radix(hex, 16).ok(),
+                    None => word.parse().ok(),
+                };
+                let device = DEVICES.iter().find(|(name, guid, _)| *name == word || Some(*guid) == number);
                 device.map_or(Self::Nothing, |(_, _, need)| *need)
             }
             _ => Self::Nothing,
@@ -203,6 +207,8 @@ mod tests {
             ("received=twice@/2", "--net user", "--net user"),
             ("link=20ms@30ms", "--net passt", "--net user"),
             ("rescind=network@4", "--net user", "--net user"),
+            ("rescind=0xa9a0f4e7@4", "--devices kvp", "--devices kvp"),
+            ("newest=2845897959:5.0", "--devices kvp", "--devices kvp"),
             ("rescind=sockets@5", "--vsock x", "--vsock"),
             ("rescind-open=heartbeat@1", "--devices heartbeat", "--devices heartbeat"),
             ("rescind=video@1", "--control", "--devices video"),
