@@ -121,6 +121,8 @@ static INWARD: Once<Mutex<Inward>> = Once::new();
 static OUTWARD: Once<Mutex<Outward>> = Once::new();
 /// The guest's card waits until a frame can be sent.
 static WAITING: AtomicBool = AtomicBool::new(false);
+/// A frame from outside waits for room in the guest's card. Changed with the card's lock held.
+static HELD: AtomicBool = AtomicBool::new(false);
 
 /// Takes QEMU's card into use, if the tool gave the guest one. CPU 0 calls it once, before the guest starts.
 pub(crate) fn begin(flags: u64) {
@@ -167,7 +169,11 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     }
     // All of them in one call of the card: the guest is interrupted once.
     let taken = partition.with_vmbus(host, |vmbus| {
-        vmbus.with(slot, |card, io| inward.deliver(host, |frame| card.receive(frame, io) == Received::Later))
+        vmbus.with(slot, |card, io| {
+            let waits = inward.deliver(host, |frame| card.receive(frame, io) == Received::Later);
+            HELD.store(inward.fate.is_some(), Ordering::Relaxed);
+            waits
+        })
     });
     match taken {
         Ok(Ok(true)) => {
@@ -251,6 +257,10 @@ pub(crate) fn send(
         WAITING.store(true, Ordering::Release);
         room = sender.has_room();
         if room == Ok(false) {
+            // The card drops it now: neither direction must wait for the other.
+            if HELD.swap(false, Ordering::Relaxed) {
+                NETWORK.raise();
+            }
             return Started::Full;
         }
         WAITING.store(false, Ordering::Release);

@@ -285,6 +285,13 @@ impl<'a, P: BusPort> Context<'a, P> {
         self.lines.get(channel.index()).is_some_and(Line::is_live)
     }
 
+    /// Returns true if a request of the device's waits until the back end has room
+    /// ([`Started::Full`](crate::Started::Full)): no packet is taken from its channels until then.
+    #[must_use]
+    pub fn awaits_back_end(&self) -> bool {
+        self.counts.queued > 0 && !self.counts.unstarted
+    }
+
     /// Returns true if the back end has no request of the device's, on whatever channel.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -48,10 +48,12 @@ struct Head {
 pub enum Received {
     /// The guest has it.
     Delivered,
-    /// It was dropped: the guest does not want it, or cannot receive.
+    /// It was dropped: the guest does not want it, or cannot receive, or neither direction has room.
     Dropped,
     /// There is no room. [`note::ROOM`] is observed when there is, or when the guest no longer receives anything; until
-    /// then the back end keeps the frame, or drops it.
+    /// then the back end keeps the frame, or drops it. If it takes no frame of the guest's meanwhile
+    /// ([`Started::Full`](hv_vmbus::Started::Full)), it has the frame received again: the guest's completions, which
+    /// give room, come behind what it sends, and two directions that wait for each other would wait without end.
     Later,
 }
 
@@ -71,7 +73,7 @@ impl Network {
         // A guest with fewer channels than its table names receives on the first one.
         let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
         let channel = channel.unwrap_or(Channel::PRIMARY);
-        let Some(section) = self.receive.take(false) else { return self.later() };
+        let Some(section) = self.receive.take(false) else { return self.later(io) };
         let mut head = Head { bytes: [0; HEADERS + INFOS * INFO], len: 0 };
         let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), &mut head, io);
         let Some(len) = written else {
@@ -93,7 +95,7 @@ impl Network {
             }
             Err(SendError::Full) => {
                 self.receive.put_back(section);
-                self.later()
+                self.later(io)
             }
             Err(_) => {
                 self.receive.put_back(section);
@@ -102,9 +104,13 @@ impl Network {
         }
     }
 
-    fn later(&mut self) -> Received {
-        self.hungry = true;
+    /// Has a frame wait for room, or drops it if the room may wait for it.
+    fn later<P: Backend<Request>>(&mut self, io: &Io<'_, P, Request>) -> Received {
         self.counts.no_buffer += 1;
+        if io.awaits_back_end() {
+            return Received::Dropped;
+        }
+        self.hungry = true;
         Received::Later
     }
 

@@ -121,6 +121,23 @@ fn frames_wait_for_sections_and_answers_have_their_own() {
 }
 
 #[test]
+fn frames_without_a_section_are_dropped_while_the_back_end_is_full() {
+    let mut guest = Guest::new();
+    while guest.arrive(&frame(100)) == Received::Delivered {}
+    // A frame of the guest's waits for the back end, and its completions of what it received are behind it.
+    guest.host.full.set(true);
+    let sent = guest.start(1, false, &listed(&packet_message(&frame(64), &[])));
+    let ids: Vec<u64> = std::iter::from_fn(|| guest.take(1)).map(|packet| packet.id).collect();
+    guest.complete(1, ids[0]);
+    assert_eq!(guest.arrive(&frame(100)), Received::Dropped);
+    guest.host.full.set(false);
+    guest.bus.resume(hv_vmbus::DeviceId(0), &guest.host);
+    guest.run();
+    assert_eq!(guest.completion(sent), 1);
+    assert_eq!(guest.arrive(&frame(100)), Received::Delivered);
+}
+
+#[test]
 fn frames_wait_for_room_in_the_ring() {
     // More sections than packets fit, so that the ring is what fills.
     let mut guest = Guest::opened();
