@@ -7,7 +7,7 @@
 
 use core::fmt::Write;
 
-use hv_control::{ControlPort, Pipe, SocketsPort};
+use hv_control::{ControlPort, Pipe, Port, SocketsPort};
 use hv_virtio::{Broken, Console};
 use spin::Once;
 
@@ -76,21 +76,20 @@ pub(crate) fn begin(host: &FaultyEmbedder<'_>, flags: u64) {
 /// Handles the control port's interrupt.
 #[cold]
 pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
-    let Some(port) = CONTROL_PORT.get() else { return };
-    let mut port = port.lock();
-    port.pipe().0.acknowledge();
-    if port.serve(&machine::of(host)) {
-        CONTROL.raise();
-    }
+    serve(host, &CONTROL_PORT, &CONTROL);
 }
 
 /// Handles the interrupt of the sockets' port.
 #[cold]
 pub(crate) fn sockets_interrupt(host: &FaultyEmbedder<'_>) {
-    let Some(port) = SOCKETS_PORT.get() else { return };
+    serve(host, &SOCKETS_PORT, &SOCKETS);
+}
+
+fn serve(host: &FaultyEmbedder<'_>, port: &Once<Mutex<impl Port<Pipe = Serial>>>, tool: &ToolPort) {
+    let Some(port) = port.get() else { return };
     let mut port = port.lock();
-    port.pipe().0.acknowledge();
+    port.link().pipe().0.acknowledge();
     if port.serve(&machine::of(host)) {
-        SOCKETS.raise();
+        tool.raise();
     }
 }

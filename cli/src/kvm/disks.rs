@@ -23,8 +23,8 @@ pub(super) struct Disks {
     /// The files of the disks of the start and of the window for more, each with its address, in order.
     files: Vec<(u64, File)>,
     pub(super) table: Table,
-    /// Held by a worker during a transfer, and by what changes the table: memory that a disk has lost is another one's
-    /// at once.
+    /// Held by a worker during a transfer, and taken after the table has changed: memory that a disk has lost is
+    /// another one's when the tool has its answer.
     still: RwLock<()>,
     waiting: Mutex<VecDeque<Job>>,
     added: Condvar,
@@ -75,10 +75,9 @@ impl Disks {
         Started::Pending
     }
 
-    /// Changes the table while no transfer runs.
-    pub(super) fn while_still(&self, change: &mut dyn FnMut()) {
-        let _still = self.still.write().unwrap_or_else(PoisonError::into_inner);
-        change();
+    /// Waits until every transfer has ended that has begun.
+    pub(super) fn transfers_ended(&self) {
+        drop(self.still.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Calls a function with the disk that has a number, which stays where it is until that returns.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io::{self, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -288,10 +289,11 @@ impl Outside for Hearer {
     }
 
     fn log(&self, text: fmt::Arguments<'_>) {
-        eprintln!("{text}");
+        // Where nothing can be written, nothing is told.
+        let _ = writeln!(io::stderr(), "{text}");
     }
 
-    fn while_still(&self, change: &mut dyn FnMut()) {
-        self.disks.while_still(change);
+    fn transfers_ended(&self) {
+        self.disks.transfers_ended();
     }
 }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use hv_control::Serves;
+use hv_control::{ControlPort, Serves, SocketsPort};
 use hv_kvm::vm_memory::{Bytes as _, FileOffset, GuestAddress, GuestMemoryMmap};
 use hv_kvm::{KvmVm, Layout, Machine, RunOutcome, Vm as _, VmMemory, enter_sandbox};
 use hv_partition::faults::{Injector, Plan};
@@ -33,7 +33,7 @@ use super::network::{Inward, Network};
 use super::pipe::Stream;
 use super::ports::{self, Bells};
 use super::rings::Rings;
-use super::{faults, loopback};
+use super::{faults, keyboard, loopback};
 use crate::exit::Exit;
 
 const _: () = {
@@ -45,9 +45,6 @@ const _: () = {
 
 /// How often what has changed of the report is copied.
 const PERIOD: Duration = Duration::from_millis(20);
-/// How often to look whether the guest has read what was typed, at first and after a while.
-const TAKEN: Duration = Duration::from_millis(2);
-const TAKEN_AT_MOST: Duration = Duration::from_millis(50);
 /// Exit status after a panic, as Rust's own.
 const PANICKED: i32 = 101;
 /// System calls that this process makes while the guest runs, besides those of a machine: input and disks.
@@ -121,26 +118,34 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     })?;
     beside("console", move || machine.observer().console.work(write))?;
     if let Some(typed) = typed {
-        beside("keyboard", move || keyboard(&typed, machine))?;
+        beside("keyboard", move || {
+            keyboard::forward(&typed, |bytes| machine.input(bytes), || machine.unread());
+        })?;
     }
     let boot = VpContext::at(info.entry, info.entry_x0);
+    enter_sandbox(&CALLS)?;
+    // What serves the guest begins after the partition's reset, which would take away what it has done.
+    let mut served = Ok(());
     let outcome = match &machine.observer().injector {
         None => {
-            let host = machine.embedder();
-            serve(ports(partition, host, info, machine), machine, streams)?;
-            enter_sandbox(&CALLS)?;
-            machine.run(partition, &boot)
+            let ports = ports(partition, machine.embedder(), info, machine);
+            let begin = || served = serve(ports, machine, streams).inspect_err(|_| machine.stop());
+            machine.run_as(machine.embedders(), partition, &boot, begin)
         }
         Some((injector, _)) => {
             let hosts: Vec<_> = machine.embedders().iter().map(|host| Faulty::new(host, *injector)).collect();
             let hosts: &'static [faults::Host] = Box::leak(hosts.into());
             let ports = ports(partition, &hosts[vps], info, machine);
-            serve(ports, machine, streams)?;
-            beside("faults", move || faults::inject(ports, (machine.observer(), frequency)))?;
-            enter_sandbox(&CALLS)?;
-            machine.run_as(hosts, partition, &boot)
+            let begin = || {
+                let inject = move || faults::inject(ports, (machine.observer(), frequency));
+                served = serve(ports, machine, streams)
+                    .and_then(|()| beside("faults", inject))
+                    .inspect_err(|_| machine.stop());
+            };
+            machine.run_as(hosts, partition, &boot, begin)
         }
     };
+    served?;
     // What is known goes out even if KVM has failed.
     machine.observer().console.finish();
     machine.observer().settle(|| Place::at(0));
@@ -195,7 +200,7 @@ fn screen(file: &File, base: u64) -> anyhow::Result<GuestMemoryMmap> {
         .context("cannot map the screen's memory")
 }
 
-/// Offers the devices, and starts the threads that serve them.
+/// Offers the devices, and starts the threads that serve them. Without all of them the machine does not run.
 fn serve<H: Serves + Sync>(
     ports: &'static Ports<H>,
     machine: &'static devices::Machine,
@@ -206,23 +211,26 @@ fn serve<H: Serves + Sync>(
     let words = if has_memory { BootInfo::record_size(info.ram_size) / 8 } else { 0 };
     let record: Vec<AtomicU64> = (0..words).map(|_| AtomicU64::new(0)).collect();
     ports.offer(Box::leak(record.into()));
+    let settled = || hearer.settle(|| Place::at(0));
     if info.disk_count != 0 || info.window_size != 0 {
         for _ in 0..WORKERS {
             beside("disks", move || {
-                let settled = || hearer.settle(|| Place::at(0));
                 hearer.disks.work(ports.partition, ports.host, machine.vm().memory(), settled);
             })?;
         }
     }
     if let Some(stream) = handed.control {
-        beside("control", move || ports::control(stream, ports, hearer))?;
+        let (port, bell) = (ControlPort::new(stream), &hearer.bells.control);
+        beside("control", move || ports::serve(port, ports, bell, settled))?;
     }
     if let Some(stream) = handed.sockets {
         ports.serve_sockets();
-        beside("sockets", move || ports::sockets(stream, ports, hearer))?;
+        let (port, bell) = (SocketsPort::new(stream), &hearer.bells.sockets);
+        beside("sockets", move || ports::serve(port, ports, bell, settled))?;
     }
     if let (Some(inward), Some(network)) = (handed.inward, &hearer.network) {
-        beside("network", move || ports::network(network, inward, ports, hearer))?;
+        let bell = &hearer.bells.network;
+        beside("network", move || ports::network(network, inward, ports, bell, settled))?;
     }
     Ok(())
 }
@@ -303,26 +311,6 @@ fn write(mut bytes: &[u8]) {
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
             Err(_) => return,
-        }
-    }
-}
-
-/// Types what comes, as fast as the guest takes it. What it has not taken stays where the tool sees
-/// it.
-fn keyboard(typed: &OwnedFd, machine: &devices::Machine) {
-    let mut buffer = [0; 256];
-    loop {
-        match rustix::io::read(typed, &mut buffer) {
-            Ok(0) => return,
-            // There is room for all of it.
-            Ok(count) => machine.input(&buffer[..count]),
-            Err(Errno::INTR) => continue,
-            Err(_) => return,
-        };
-        let mut pause = TAKEN;
-        while machine.unread() != 0 {
-            thread::sleep(pause);
-            pause = (pause * 2).min(TAKEN_AT_MOST);
         }
     }
 }

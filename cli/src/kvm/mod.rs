@@ -8,7 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `accounts` | the report, from the partition's events |
-//! | `console` | the guest's output |
+//! | `console`, `keyboard` | the guest's output; what is typed |
 //! | `rings` | the trace, in rings that the tool reads |
 //! | `hearer` | what hears of the guest: those two, the strict mode's judge, injected faults |
 //! | `devices`, `disks`, `disk` | VMBus's devices; the disks among them, and the file of one |
@@ -34,6 +34,8 @@ mod faults;
 mod handed;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod hearer;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod keyboard;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod loopback;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]

@@ -24,8 +24,8 @@ use super::pipe::{Bell, Stream};
 const HEAD: usize = 4;
 /// Bytes of the longest frame from outside: that of the longest IP packet, with room for a tag.
 const LONGEST: usize = (64 << 10) + 18;
-/// Reads that are made before it is looked again what there is to send.
-const READS: usize = 16;
+/// Frames that are passed on with the card's lock held.
+const FRAMES: usize = 16;
 /// Header of a file of frames: magic number, version 2.4, zone and accuracy, longest frame, Ethernet.
 const CAPTURE: [u32; 6] = [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 256 << 10, 1];
 
@@ -138,6 +138,11 @@ impl Network {
         outward.stream.has_waiting()
     }
 
+    /// Gives up what waits for the socket: the stream is broken. Frames of the guest's are lost from now on.
+    fn lose(&self, why: Errno) {
+        lock(&self.outward).stream.lose(why);
+    }
+
     /// Returns whether the guest's card waits until a frame can be sent: it is told so once.
     pub(super) fn is_waited_for(&self) -> bool {
         self.waiting.swap(false, Ordering::AcqRel)
@@ -150,14 +155,28 @@ pub(super) struct Inward {
     bytes: Vec<u8>,
     /// The bytes that came and were not passed on.
     held: std::ops::Range<usize>,
+    /// Bytes in front of `held`'s end whose frames are recorded.
+    recorded: usize,
     /// Outcome of the current frame, once that is known.
     fate: Option<Option<FrameFault>>,
     late: Option<Vec<u8>>,
 }
 
+/// How far frames were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// All that came.
+    All,
+    /// Some: call it again.
+    Some,
+    /// Some, and the guest has no room for the next one.
+    Full,
+}
+
 impl Inward {
     fn new(stream: Stream) -> Self {
-        Self { stream, bytes: vec![0; HEAD + LONGEST], held: 0..0, fate: None, late: None }
+        let bytes = vec![0; HEAD + LONGEST];
+        Self { stream, bytes, held: 0..0, recorded: 0, fate: None, late: None }
     }
 
     /// Waits until there is something to do: something has come, if `hears`; there is room for what waits, if `sends`.
@@ -165,43 +184,48 @@ impl Inward {
         self.stream.wait(bell, hears, sends);
     }
 
-    /// Takes in what has come. `deliver` returns false if the guest has no room. Returns true if the guest took
-    /// everything: then more may come.
-    pub(super) fn take(
-        &mut self,
-        network: &Network,
-        deliver: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<bool, Errno> {
-        for _ in 0..READS {
-            while let Some(len) = self.frame()? {
-                if !self.pass_on(len, network, deliver) {
-                    return Ok(false);
-                }
-                self.fate = None;
-                self.held.start += HEAD + len;
-            }
-            self.bytes.copy_within(self.held.clone(), 0);
-            self.held = 0..self.held.len();
-            match self.stream.read(&mut self.bytes[self.held.end..])? {
-                0 => return Ok(true),
-                bytes => self.held.end += bytes,
-            }
+    /// Reads what has come, and records the frames among it. Returns false if nothing has. If the stream is broken, or
+    /// what came is no frame, the other way is given up as well.
+    pub(super) fn read(&mut self, network: &Network) -> Result<bool, Errno> {
+        let read = self.read_frames(network);
+        if let Err(why) = read {
+            network.lose(why);
         }
-        Ok(true)
+        read
     }
 
-    /// Returns the length of the next frame, if all of it is there.
-    fn frame(&self) -> Result<Option<usize>, Errno> {
-        let Some((head, rest)) = self.bytes[self.held.clone()].split_first_chunk() else { return Ok(None) };
-        let len = u32::from_be_bytes(*head) as usize;
-        if len > LONGEST {
-            return Err(Errno::MSGSIZE);
+    fn read_frames(&mut self, network: &Network) -> Result<bool, Errno> {
+        self.bytes.copy_within(self.held.clone(), 0);
+        self.recorded -= self.held.start;
+        self.held = 0..self.held.len();
+        let bytes = self.stream.read(&mut self.bytes[self.held.end..])?;
+        self.held.end += bytes;
+        // As it came, whatever befalls it.
+        while let Some(len) = frame(&self.bytes[self.recorded..self.held.end])? {
+            network.record(&self.bytes[self.recorded + HEAD..][..len]);
+            self.recorded += HEAD + len;
         }
-        Ok((rest.len() >= len).then_some(len))
+        Ok(bytes != 0)
+    }
+
+    /// Passes on the frames that were read, up to [`FRAMES`]. `deliver` returns false if the guest has no room.
+    pub(super) fn pass_on(&mut self, network: &Network, mut deliver: impl FnMut(&[u8]) -> bool) -> Passed {
+        for _ in 0..FRAMES {
+            // What is no frame was not recorded.
+            let Ok(Some(len)) = frame(&self.bytes[self.held.start..self.recorded]) else {
+                return Passed::All;
+            };
+            if !self.pass(len, network, &mut deliver) {
+                return Passed::Full;
+            }
+            self.fate = None;
+            self.held.start += HEAD + len;
+        }
+        Passed::Some
     }
 
     /// Passes the next frame on. Returns false if the guest has no room for it.
-    fn pass_on(&mut self, len: usize, network: &Network, deliver: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+    fn pass(&mut self, len: usize, network: &Network, deliver: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let Self { bytes, held, fate, late, .. } = self;
         let frame = &mut bytes[held.start + HEAD..][..len];
         let first = fate.is_none();
@@ -210,11 +234,10 @@ impl Inward {
             Some(FrameFault::Lost) => {}
             Some(FrameFault::Reorder) if late.is_none() => *late = Some(frame.to_vec()),
             what => {
-                if first {
-                    if let Some(FrameFault::Corrupt(random)) = what {
-                        corrupt(frame, random);
-                    }
-                    network.record(frame);
+                if let Some(FrameFault::Corrupt(random)) = what
+                    && first
+                {
+                    corrupt(frame, random);
                 }
                 if !deliver(frame) {
                     return false;
@@ -230,6 +253,16 @@ impl Inward {
         }
         true
     }
+}
+
+/// Returns the length of the frame at the beginning of these bytes, if all of it is there.
+fn frame(bytes: &[u8]) -> Result<Option<usize>, Errno> {
+    let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let len = u32::from_be_bytes(*head) as usize;
+    if len > LONGEST {
+        return Err(Errno::MSGSIZE);
+    }
+    Ok((rest.len() >= len).then_some(len))
 }
 
 /// Changes a byte after a frame's header.
@@ -264,17 +297,43 @@ mod tests {
     }
 
     /// Takes in what has come, for a guest that has room for so many frames.
-    fn take(inward: &mut Inward, network: &Network, mut room: usize) -> (Result<bool, Errno>, Vec<Vec<u8>>) {
+    fn take(
+        inward: &mut Inward,
+        network: &Network,
+        mut room: usize,
+    ) -> (Result<Passed, Errno>, Vec<Vec<u8>>) {
         let mut taken = Vec::new();
-        let more = inward.take(network, &mut |frame| {
-            let fits = room > 0;
-            if fits {
-                room -= 1;
-                taken.push(frame.to_vec());
+        loop {
+            let read = inward.read(network);
+            let passed = inward.pass_on(network, |frame| {
+                let fits = room > 0;
+                if fits {
+                    room -= 1;
+                    taken.push(frame.to_vec());
+                }
+                fits
+            });
+            match read {
+                Ok(true) if passed != Passed::Full => {}
+                Ok(_) if passed == Passed::Some => {}
+                read => return (read.map(|_| passed), taken),
             }
-            fits
-        });
-        (more, taken)
+        }
+    }
+
+    /// Returns the frames in a record.
+    fn recorded(record: &mut File) -> Vec<Vec<u8>> {
+        let mut written = Vec::new();
+        record.rewind().unwrap();
+        record.read_to_end(&mut written).unwrap();
+        let (mut rest, mut frames) = (&written[24..], Vec::new());
+        while let Some((head, frame)) = rest.split_at_checked(16) {
+            let len = u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize;
+            let (frame, after) = frame.split_at(len);
+            frames.push(frame.to_vec());
+            rest = after;
+        }
+        frames
     }
 
     #[test]
@@ -285,7 +344,7 @@ mod tests {
         for part in bytes.chunks(999) {
             theirs.write_all(part).unwrap();
             let (more, mut taken) = take(&mut inward, &network, 9);
-            assert_eq!(more, Ok(true));
+            assert_eq!(more, Ok(Passed::All));
             all.append(&mut taken);
         }
         let lengths: Vec<_> = all.iter().map(Vec::len).collect();
@@ -303,9 +362,38 @@ mod tests {
     fn what_the_guest_has_no_room_for_waits_and_comes_once() {
         let (network, mut inward, mut theirs, _) = network(None);
         theirs.write_all(&[frame(60, 1), frame(60, 2), frame(60, 3)].concat()).unwrap();
-        assert_eq!(take(&mut inward, &network, 1), (Ok(false), vec![vec![1; 60]]));
-        assert_eq!(take(&mut inward, &network, 0), (Ok(false), vec![]));
-        assert_eq!(take(&mut inward, &network, 9), (Ok(true), vec![vec![2; 60], vec![3; 60]]));
+        assert_eq!(take(&mut inward, &network, 1), (Ok(Passed::Full), vec![vec![1; 60]]));
+        assert_eq!(take(&mut inward, &network, 0), (Ok(Passed::Full), vec![]));
+        assert_eq!(take(&mut inward, &network, 9), (Ok(Passed::All), vec![vec![2; 60], vec![3; 60]]));
+    }
+
+    #[test]
+    fn frames_come_in_bounded_numbers_at_a_time() {
+        let (network, mut inward, mut theirs, _) = self::network(None);
+        theirs.write_all(&frame(60, 1).repeat(FRAMES + 1)).unwrap();
+        assert_eq!(inward.read(&network), Ok(true));
+        let mut frames = 0;
+        let mut pass = || {
+            let passed = inward.pass_on(&network, |_| {
+                frames += 1;
+                true
+            });
+            (passed, frames)
+        };
+        assert_eq!((pass(), pass()), ((Passed::Some, FRAMES), (Passed::All, FRAMES + 1)));
+    }
+
+    #[test]
+    fn a_stream_that_is_broken_one_way_loses_what_waits_the_other_way() {
+        let (network, mut inward, mut theirs, _) = self::network(None);
+        let bell = Bell::new().unwrap();
+        while matches!(send(&network, 7, &bell), Started::Done(Ok(()))) {}
+        assert!(network.flush());
+        theirs.write_all(&[0xff; 4]).unwrap();
+        assert_eq!(inward.read(&network), Err(Errno::MSGSIZE));
+        // The card is told, and has its frames lost.
+        assert_eq!((network.flush(), network.is_waited_for()), (false, true));
+        assert!(matches!(send(&network, 7, &bell), Started::Done(Err(Lost))));
     }
 
     #[test]
@@ -322,11 +410,12 @@ mod tests {
     fn injected_faults_befall_frames_on_their_way_in() {
         let with = |words: &str| {
             let plan = hv_partition::faults::Plan::parse(words, &|_, _| None).unwrap();
-            let (network, mut inward, mut theirs, _) =
+            let (network, mut inward, mut theirs, mut record) =
                 network(Some(Box::leak(Box::new(Injector::new(plan)))));
             theirs.write_all(&[frame(60, 1), frame(60, 2)].concat()).unwrap();
             let (more, taken) = take(&mut inward, &network, 9);
-            assert_eq!(more, Ok(true));
+            assert_eq!(more, Ok(Passed::All));
+            assert_eq!(recorded(&mut record), [vec![1; 60], vec![2; 60]], "what came, and as it came");
             let changed = |frame: &Vec<u8>| frame[14..].iter().any(|byte| *byte != frame[0]);
             taken.iter().map(|frame| (frame[0], changed(frame))).collect::<Vec<_>>()
         };

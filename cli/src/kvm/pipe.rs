@@ -74,13 +74,18 @@ impl Stream {
         let _ = poll(&mut waited, None);
     }
 
+    /// Takes the stream for broken: nothing more comes or goes, and what waits is dropped.
+    pub(super) fn lose(&mut self, why: Errno) {
+        self.broken = Some(why);
+        self.waiting = VecDeque::new();
+    }
+
     /// Notes an error other than that there is nothing, or no room, at the moment.
     fn judge(&mut self, result: Result<usize, Errno>) -> Result<usize, Errno> {
         match result {
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => {
-                self.broken = Some(error);
-                self.waiting = VecDeque::new();
+                self.lose(error);
                 Err(error)
             }
             Ok(bytes) => Ok(bytes),

@@ -2,14 +2,11 @@
 
 use std::io;
 
-use hv_control::{ControlPort, Pipe as _, Serves, SocketsPort};
+use hv_control::{Machine, Port, Serves};
 use hv_devices::network::Received;
-use hv_wire::Place;
-use hv_wire::control::MAX_FRAME;
+use hv_partition::RawMutex;
 
-use super::devices::Ports;
-use super::hearer::Hearer;
-use super::network::{Inward, Network};
+use super::network::{Inward, Network, Passed};
 use super::pipe::{Bell, Stream};
 
 /// What wakes the threads when a device has something for them.
@@ -30,45 +27,40 @@ impl Bells {
     }
 }
 
-/// Serves the control port, until the process ends.
-pub(super) fn control<H: Serves>(stream: Stream, machine: &Ports<H>, hearer: &Hearer) -> ! {
-    let (mut port, bell) = (ControlPort::new(stream), &hearer.bells.control);
+/// Serves a port, until the process ends. `settled` is called after each round, which may have had the bus take
+/// packets.
+pub(super) fn serve<P, R, H, const REQUESTS: usize>(
+    mut port: P,
+    machine: &Machine<'_, R, H, REQUESTS>,
+    bell: &Bell,
+    settled: impl Fn(),
+) -> !
+where
+    P: Port<Pipe = Stream>,
+    R: RawMutex,
+    H: Serves,
+{
     loop {
         bell.clear();
         while port.serve(machine) {}
-        hearer.settle(|| Place::at(0));
-        let is_lost = port.is_lost();
-        wait(port.pipe(), bell, is_lost);
-    }
-}
-
-/// Serves the port of the guest's sockets, until the process ends.
-pub(super) fn sockets<H: Serves>(stream: Stream, machine: &Ports<H>, hearer: &Hearer) -> ! {
-    let (mut port, bell) = (SocketsPort::new(stream), &hearer.bells.sockets);
-    loop {
-        bell.clear();
-        while port.serve(machine) {}
-        hearer.settle(|| Place::at(0));
-        let is_lost = port.is_lost();
-        wait(port.pipe(), bell, is_lost);
+        settled();
+        let link = port.link();
+        let hears = link.hears();
+        let sends = !link.is_lost() && link.pipe().has_waiting();
+        link.pipe().wait(bell, hears, sends);
     }
 }
 
 /// Takes frames in, and sends what the socket had no room for, until the process ends.
-pub(super) fn network<H: Serves>(
+pub(super) fn network<R: RawMutex, H: Serves, const REQUESTS: usize>(
     network: &Network,
     mut inward: Inward,
-    machine: &Ports<H>,
-    hearer: &Hearer,
+    machine: &Machine<'_, R, H, REQUESTS>,
+    bell: &Bell,
+    settled: impl Fn(),
 ) -> ! {
-    let (slot, bell) = (&machine.partition.devices().network, &hearer.bells.network);
-    let mut is_lost = false;
-    let mut deliver = |frame: &[u8]| {
-        let received = machine
-            .partition
-            .with_vmbus(machine.host, |vmbus| vmbus.with(slot, |card, io| card.receive(frame, io)));
-        received != Ok(Received::Later)
-    };
+    let slot = &machine.partition.devices().network;
+    let (mut is_lost, mut passed) = (false, Passed::All);
     loop {
         bell.clear();
         let sends = network.flush();
@@ -79,19 +71,22 @@ pub(super) fn network<H: Serves>(
                 }
             });
         }
-        let hears = if is_lost { Ok(false) } else { inward.take(network, &mut deliver) };
-        hearer.settle(|| Place::at(0));
-        if let Err(why) = &hears {
+        // While the guest has no room, nothing is read.
+        let came = if is_lost || passed != Passed::All { Ok(false) } else { inward.read(network) };
+        if let Err(why) = &came {
             is_lost = true;
-            eprintln!("the network is lost: {why}");
+            machine.outside.log(format_args!("the network is lost: {why}"));
         }
-        inward.wait(bell, hears.unwrap_or(false), sends);
+        // All of them in one call of the card: the guest is interrupted once.
+        let taken = machine.partition.with_vmbus(machine.host, |vmbus| {
+            vmbus.with(slot, |card, io| {
+                inward.pass_on(network, |frame| card.receive(frame, io) != Received::Later)
+            })
+        });
+        settled();
+        passed = taken.unwrap_or(Passed::All);
+        if passed == Passed::Full || (passed == Passed::All && came == Ok(false)) {
+            inward.wait(bell, !is_lost && passed == Passed::All, sends);
+        }
     }
-}
-
-/// Waits until there is something to do for a port, which reads no more while it has no room for an answer.
-fn wait(stream: &mut Stream, bell: &Bell, is_lost: bool) {
-    let hears = !is_lost && stream.room().is_ok_and(|room| room >= MAX_FRAME);
-    let sends = !is_lost && stream.has_waiting();
-    stream.wait(bell, hears, sends);
 }

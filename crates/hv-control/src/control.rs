@@ -5,16 +5,13 @@
 //!
 //! Lock order: the port, then what the partition takes.
 
-use core::fmt::Display;
-
 use hv_partition::RawMutex;
-use hv_wire::control::{
-    Assembler, CONTROL_VERSION, FromHypervisor, MAX_FRAME, Refusal, Service, ToHypervisor,
-};
+use hv_wire::control::{CONTROL_VERSION, FromHypervisor, MAX_FRAME, Refusal, Service, ToHypervisor};
 
+use crate::link::{Link, Lost};
 use crate::machine::{Machine, Serves};
-use crate::pipe::Pipe;
-use crate::services::{Asked, Taken};
+use crate::pipe::{Pipe, Port};
+use crate::services::Asked;
 
 /// Frames that one call handles.
 const FRAMES: usize = 4;
@@ -22,48 +19,21 @@ const FRAMES: usize = 4;
 /// The control port.
 #[derive(Debug)]
 pub struct ControlPort<P> {
-    pipe: P,
-    incoming: Assembler,
-    outgoing: [u8; MAX_FRAME],
+    link: Link<P>,
     /// Name of the request to each service whose outcome is pending.
     pending: [Option<u32>; Service::ALL.len()],
-    /// The tool sent what is not a frame, or the stream is broken: the port is unusable.
-    lost: bool,
 }
 
 impl<P: Pipe> ControlPort<P> {
     /// Creates the port at the hypervisor's end of a stream.
     pub const fn new(pipe: P) -> Self {
-        Self {
-            pipe,
-            incoming: Assembler::new(),
-            outgoing: [0; MAX_FRAME],
-            pending: [None; Service::ALL.len()],
-            lost: false,
-        }
+        Self { link: Link::new(pipe), pending: [None; Service::ALL.len()] }
     }
 
-    /// Returns the stream.
-    pub const fn pipe(&mut self) -> &mut P {
-        &mut self.pipe
-    }
-
-    /// Returns true if the port is unusable.
-    pub const fn is_lost(&self) -> bool {
-        self.lost
-    }
-
-    /// Handles what the tool has sent, and sends what there is for it. Returns true if there may be more: call it
-    /// again.
-    pub fn serve<R, H, const REQUESTS: usize>(&mut self, machine: &Machine<'_, R, H, REQUESTS>) -> bool
-    where
-        R: RawMutex,
-        H: Serves,
-    {
-        self.tell(machine);
-        let more = self.hear(machine);
-        self.pipe.flush();
-        more
+    /// Has an outcome of a service answer this request.
+    #[cfg(test)]
+    pub(crate) const fn expect(&mut self, service: Service, id: u32) {
+        self.pending[service as usize] = Some(id);
     }
 
     /// Sends the tool the outcomes that devices have.
@@ -79,13 +49,11 @@ impl<P: Pipe> ControlPort<P> {
         for service in Service::ALL {
             let Some(id) = self.pending[service as usize] else { continue };
             // The largest message has room, or the next call, which comes when there is some, comes here again.
-            if !self.has_room() {
+            if !self.link.has_room(MAX_FRAME) {
                 state.note_outcome();
                 return;
             }
-            let Self { pipe, outgoing, .. } = self;
-            let taken = machine.take(service, &mut |message| send(pipe, outgoing, id, message));
-            if taken == Taken::Told {
+            if machine.take(service, &mut |message| self.link.send(|into| message.encode(id, into))) {
                 self.pending[service as usize] = None;
             }
         }
@@ -96,64 +64,57 @@ impl<P: Pipe> ControlPort<P> {
         &mut self,
         machine: &Machine<'_, R, H, REQUESTS>,
     ) -> bool {
-        if !self.lost && !self.has_room() {
+        let link = &mut self.link;
+        if !link.is_lost() && !link.has_room(MAX_FRAME) {
             return false;
         }
-        let Self { pipe, outgoing, lost, .. } = self;
-        if *lost || !machine.tell_discard(&mut |message| send(pipe, outgoing, 0, message)) {
+        if link.is_lost() || !machine.tell_discard(&mut |message| link.send(|into| message.encode(0, into))) {
             machine.discarded();
         }
         true
-    }
-
-    /// Gives the port up. Memory that the tool was to discard is not waited for: the guest could never close its
-    /// channel.
-    fn lose<R: RawMutex, H: Serves, const REQUESTS: usize>(
-        &mut self,
-        machine: &Machine<'_, R, H, REQUESTS>,
-        why: &dyn Display,
-    ) {
-        self.lost = true;
-        machine.outside.log(format_args!("the control port is lost: {why}"));
-        machine.discarded();
-    }
-
-    fn has_room(&mut self) -> bool {
-        self.pipe.room().is_ok_and(|room| room >= MAX_FRAME)
     }
 
     /// Handles frames of the tool's. Returns true if there may be more.
     fn hear<R: RawMutex, H: Serves, const REQUESTS: usize>(
         &mut self,
         machine: &Machine<'_, R, H, REQUESTS>,
-    ) -> bool {
+    ) -> Result<bool, Lost<P::Broken>> {
         for _ in 0..FRAMES {
-            if self.lost || !self.has_room() {
-                return false;
-            }
-            let Ok(space) = self.incoming.space() else {
-                self.lose(machine, &"invalid frame from the tool");
-                return false;
-            };
-            if !space.is_empty() {
-                match self.pipe.read(space) {
-                    Ok(0) => return false,
-                    Ok(bytes) => self.incoming.advance(bytes),
-                    Err(broken) => {
-                        self.lose(machine, &broken);
-                        return false;
-                    }
-                }
-            }
-            let Self { pipe, incoming, outgoing, pending, .. } = self;
-            let Some((head, body)) = incoming.frame() else { continue };
-            let answer = answer(machine, ToHypervisor::decode(&head, body), head.id, pending);
+            let Some((head, body)) = self.link.next()? else { return Ok(false) };
+            let answer = answer(machine, ToHypervisor::decode(&head, body), head.id, &mut self.pending);
             if let Some(answer) = answer {
-                send(pipe, outgoing, head.id, &answer);
+                self.link.send(|into| answer.encode(head.id, into));
             }
-            incoming.done();
         }
-        true
+        Ok(true)
+    }
+}
+
+impl<P: Pipe> Port for ControlPort<P> {
+    type Pipe = P;
+
+    fn link(&mut self) -> &mut Link<P> {
+        &mut self.link
+    }
+
+    fn serve<R, H, const REQUESTS: usize>(&mut self, machine: &Machine<'_, R, H, REQUESTS>) -> bool
+    where
+        R: RawMutex,
+        H: Serves,
+    {
+        self.link.begin();
+        self.tell(machine);
+        if self.link.is_lost() {
+            return false;
+        }
+        let more = self.hear(machine).unwrap_or_else(|lost| {
+            self.link.lose();
+            machine.outside.log(format_args!("the control port is lost: {lost}"));
+            // Memory that the tool was to discard is not waited for: the guest could never close its channel.
+            machine.discarded();
+            false
+        });
+        self.link.end(more)
     }
 }
 
@@ -194,12 +155,5 @@ fn answer<R: RawMutex, H: Serves, const REQUESTS: usize>(
             }
             Asked::Refused(why) => refused(why),
         },
-    }
-}
-
-/// Sends a message to the tool. There is room, which was asked for before.
-fn send(pipe: &mut impl Pipe, buffer: &mut [u8; MAX_FRAME], id: u32, message: &FromHypervisor<'_>) {
-    if let Some(len) = message.encode(id, buffer) {
-        let _ = pipe.write(&buffer[..len]);
     }
 }

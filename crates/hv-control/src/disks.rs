@@ -47,7 +47,8 @@ impl Table {
         let slot = self.slot(number);
         slot.base.store(base, Ordering::Relaxed);
         slot.size.store(size, Ordering::Relaxed);
-        slot.number.store(number.into(), Ordering::Relaxed);
+        // Who finds the number finds the disk.
+        slot.number.store(number.into(), Ordering::Release);
     }
 
     /// Removes a disk.
@@ -59,7 +60,7 @@ impl Table {
     #[must_use]
     pub fn get(&self, number: u16) -> Option<(u64, u64)> {
         let slot = self.slot(number);
-        (slot.number.load(Ordering::Relaxed) == u32::from(number))
+        (slot.number.load(Ordering::Acquire) == u32::from(number))
             .then(|| (slot.base.load(Ordering::Relaxed), slot.size.load(Ordering::Relaxed)))
     }
 

@@ -86,7 +86,7 @@ impl<'h, R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'h, R, H, REQUES
         let slot = &self.partition.devices().controllers[controller];
         let attached = vmbus.with(slot, |device, io| {
             device.attach(0, lun, number, unit(disk))?;
-            self.outside.while_still(&mut || disks.put(number, disk.base, disk.size));
+            disks.put(number, disk.base, disk.size);
             device.announce(io);
             Ok::<_, hv_devices::storage::AttachError>(())
         });
@@ -106,11 +106,13 @@ impl<'h, R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'h, R, H, REQUES
         let slot = &self.partition.devices().controllers[controller];
         let removed = vmbus.with(slot, |device, io| {
             let number = device.detach(0, lun)?;
-            self.outside.while_still(&mut || self.disks.remove(number));
+            self.disks.remove(number);
             device.announce(io);
             Some(())
         });
-        removed.ok().flatten().ok_or(Refusal::Absent)
+        removed.ok().flatten().ok_or(Refusal::Absent)?;
+        self.outside.transfers_ended();
+        Ok(())
     }
 
     fn resize(
@@ -132,11 +134,13 @@ impl<'h, R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'h, R, H, REQUES
                 return Err(Refusal::Invalid);
             }
             disk.resize(size);
-            self.outside.while_still(&mut || disks.put(number, base, size));
+            disks.put(number, base, size);
             device.announce(io);
             Ok(())
         });
-        resized.unwrap_or(Err(Refusal::Absent))
+        resized.unwrap_or(Err(Refusal::Absent))?;
+        self.outside.transfers_ended();
+        Ok(())
     }
 
     /// Removes the network card, in the order in which Linux' driver survives it.

@@ -46,10 +46,10 @@ pub trait Outside {
     /// Tells the user of something that went wrong.
     fn log(&self, text: fmt::Arguments<'_>);
 
-    /// Changes the table of disks while no transfer runs. Called with the lock of the disk's controller held.
-    fn while_still(&self, change: &mut dyn FnMut()) {
-        change();
-    }
+    /// Waits until every transfer has ended that runs by what the table of disks was before: then a disk's memory may
+    /// be another one's. Called with no lock but that of the port held. Nothing is to do where transfers run under the
+    /// lock of their controller.
+    fn transfers_ended(&self) {}
 }
 
 /// The machine, as the ports see it.

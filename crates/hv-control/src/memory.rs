@@ -21,6 +21,12 @@ pub(crate) struct Discarding {
 
 impl Discarding {
     pub(crate) const NONE: Self = Self { token: None, told: false };
+
+    /// Returns true if there is one.
+    #[cfg(test)]
+    pub(crate) const fn is_under_way(&self) -> bool {
+        self.token.is_some()
+    }
 }
 
 impl<R: RawMutex> State<R> {

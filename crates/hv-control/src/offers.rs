@@ -134,16 +134,13 @@ impl<'h, R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'h, R, H, REQUES
     }
 
     /// Has the guest's connections reach the tool, whose port there is, before the guest starts.
-    ///
-    /// # Panics
-    /// Never: the slot is this bus's.
     pub fn serve_sockets(&self) {
         let slot = &self.partition.devices().sockets;
         let served = self.partition.with_vmbus(self.host, |vmbus| {
             let served = vmbus.with(slot, |device, _| device.serve());
             served.and_then(|()| vmbus.place(slot))
         });
-        let Ok((device, _)) = served else { panic!("the slot of the sockets is another bus's") };
+        let Ok((device, _)) = served else { unreachable!("the slot is this bus's") };
         self.outside.offered(device, &hv_vmbus::offer(socket::VSOCK_TEMPLATE, Guid::ZERO));
     }
 }

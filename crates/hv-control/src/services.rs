@@ -29,15 +29,6 @@ pub(crate) enum Asked {
     Refused(Refusal),
 }
 
-/// Outcome of the attempt to pass an outcome on to the tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// There is none.
-    Nothing,
-    /// The tool was told.
-    Told,
-}
-
 impl<R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'_, R, H, REQUESTS> {
     /// Returns how far the guest's drivers are.
     pub(crate) fn states(&self) -> [ServiceState; Service::ALL.len()] {
@@ -178,8 +169,8 @@ impl<R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'_, R, H, REQUESTS> 
         }
     }
 
-    /// Takes the outcome of the last request to a service, if there is one, and tells it.
-    pub(crate) fn take(&self, service: Service, tell: &mut dyn FnMut(&FromHypervisor<'_>)) -> Taken {
+    /// Takes the outcome of the last request to a service, and tells it. Returns false if there is none.
+    pub(crate) fn take(&self, service: Service, tell: &mut dyn FnMut(&FromHypervisor<'_>)) -> bool {
         let services = &self.partition.devices().services;
         let told = self.partition.with_vmbus(self.host, |vmbus| match service {
             Service::Shutdown => vmbus
@@ -211,7 +202,7 @@ impl<R: RawMutex, H: Serves, const REQUESTS: usize> Machine<'_, R, H, REQUESTS> 
                 .with(&services.balloon, |device, _| device.take().map(|outcome| tell(&plain(outcome, 0)))),
             Service::TimeSync | Service::Heartbeat | Service::Video => Ok(None),
         });
-        if told == Ok(Some(())) { Taken::Told } else { Taken::Nothing }
+        told == Ok(Some(()))
     }
 }
 

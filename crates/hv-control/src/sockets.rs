@@ -10,13 +10,12 @@
 use hv_devices::sockets::{self, MAX_PAYLOAD, News, StreamId};
 use hv_partition::RawMutex;
 use hv_vmbus::{BusPort, Io, Never};
-use hv_wire::control::{
-    Assembler, DATA_HEAD, FromSockets, MAX_DATA, MAX_FRAME, SOCKET_WINDOW, ToSockets, data_head, ring_cost,
-};
+use hv_wire::control::{DATA_HEAD, FromSockets, MAX_DATA, SOCKET_WINDOW, ToSockets, data_head, ring_cost};
 
 use crate::devices::Sockets;
+use crate::link::{Link, Lost};
 use crate::machine::{Machine, Outside, Serves};
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, Port};
 
 /// Bytes from the tool that one call handles, and a frame.
 const BUDGET: usize = 32 << 10;
@@ -32,45 +31,25 @@ const _: () = assert!(ring_cost(0) == sockets::cost(0) && ring_cost(13) == socke
 /// The port of the guest's sockets.
 #[derive(Debug)]
 pub struct SocketsPort<P> {
-    pipe: P,
-    incoming: Assembler,
-    outgoing: [u8; MAX_FRAME],
-    /// The tool sent what is not a frame, or the stream is broken: the port is unusable.
-    lost: bool,
+    link: Link<P>,
 }
 
-/// Reason why the port is unusable.
-enum Lost<B> {
-    Frame,
-    Broken(B),
-}
+impl<P: Pipe> Port for SocketsPort<P> {
+    type Pipe = P;
 
-impl<P: Pipe> SocketsPort<P> {
-    /// Creates the port at the hypervisor's end of a stream.
-    pub const fn new(pipe: P) -> Self {
-        Self { pipe, incoming: Assembler::new(), outgoing: [0; MAX_FRAME], lost: false }
+    fn link(&mut self) -> &mut Link<P> {
+        &mut self.link
     }
 
-    /// Returns the stream.
-    pub const fn pipe(&mut self) -> &mut P {
-        &mut self.pipe
-    }
-
-    /// Returns true if the port is unusable.
-    pub const fn is_lost(&self) -> bool {
-        self.lost
-    }
-
-    /// Handles what the tool has sent, and sends what there is for it. Returns true if there may be more: call it
-    /// again.
-    pub fn serve<R, H, const REQUESTS: usize>(&mut self, machine: &Machine<'_, R, H, REQUESTS>) -> bool
+    fn serve<R, H, const REQUESTS: usize>(&mut self, machine: &Machine<'_, R, H, REQUESTS>) -> bool
     where
         R: RawMutex,
         H: Serves,
     {
-        if self.lost {
+        if self.link.is_lost() {
             return false;
         }
+        self.link.begin();
         let slot = &machine.partition.devices().sockets;
         let passed = machine.partition.with_vmbus(machine.host, |vmbus| {
             vmbus.with(slot, |device, io| {
@@ -79,22 +58,19 @@ impl<P: Pipe> SocketsPort<P> {
                 Ok(more)
             })
         });
-        self.pipe.flush();
-        let lost = match passed {
-            Ok(Ok(more)) => return more,
-            Ok(Err(lost)) => lost,
-            Err(_) => return false,
-        };
-        self.lost = true;
-        match lost {
-            Lost::Frame => {
-                machine.outside.log(format_args!("the sockets' port is lost: invalid frame from the tool"));
-            }
-            Lost::Broken(broken) => {
-                machine.outside.log(format_args!("the sockets' port is lost: {broken}"));
-            }
-        }
-        false
+        let more = passed.unwrap_or(Ok(false)).unwrap_or_else(|lost: Lost<P::Broken>| {
+            self.link.lose();
+            machine.outside.log(format_args!("the sockets' port is lost: {lost}"));
+            false
+        });
+        self.link.end(more)
+    }
+}
+
+impl<P: Pipe> SocketsPort<P> {
+    /// Creates the port at the hypervisor's end of a stream.
+    pub const fn new(pipe: P) -> Self {
+        Self { link: Link::new(pipe) }
     }
 
     /// Handles messages of the tool's. Returns true if there may be more.
@@ -106,28 +82,14 @@ impl<P: Pipe> SocketsPort<P> {
     ) -> Result<bool, Lost<P::Broken>> {
         let mut budget = BUDGET;
         while budget > 0 {
-            // A refusal has room, or the next call, which comes when there is some, comes here again.
-            if self.pipe.room().map_err(Lost::Broken)? < MAX_FRAME {
-                return Ok(false);
-            }
-            let space = self.incoming.space().map_err(|_| Lost::Frame)?;
-            if !space.is_empty() {
-                match self.pipe.read(space).map_err(Lost::Broken)? {
-                    0 => return Ok(false),
-                    bytes => self.incoming.advance(bytes),
-                }
-            }
-            let Some((head, body)) = self.incoming.frame() else { continue };
+            let Some((head, body)) = self.link.next()? else { return Ok(false) };
             budget = budget.saturating_sub(body.len() + LEAST);
             // A message that this hypervisor does not know belongs to none of its streams.
             let refused =
                 ToSockets::decode(&head, body).and_then(|message| obey(device, io, &message, outside));
-            if let Some(request) = refused
-                && let Some(len) = (FromSockets::Refused { request }).encode(0, &mut self.outgoing)
-            {
-                self.pipe.write(&self.outgoing[..len]).map_err(Lost::Broken)?;
+            if let Some(request) = refused {
+                self.link.send(|into| FromSockets::Refused { request }.encode(0, into));
             }
-            self.incoming.done();
         }
         Ok(true)
     }
@@ -135,9 +97,9 @@ impl<P: Pipe> SocketsPort<P> {
     /// Tells the tool the device's news, as many as the port has room for. It is called when there is
     /// room again.
     fn tell<B: BusPort>(&mut self, device: &mut Sockets, io: &mut Io<'_, B, Never>) {
-        let Self { pipe, outgoing, .. } = self;
+        let Self { link } = self;
         device.drain(io, |news| {
-            if pipe.room().is_ok_and(|room| room < LONGEST) {
+            if !link.has_room(LONGEST) {
                 return false;
             }
             let message = match news {
@@ -152,14 +114,13 @@ impl<P: Pipe> SocketsPort<P> {
                 News::Data { stream, bytes } => {
                     for part in bytes.chunks(MAX_DATA) {
                         let head = data_head(FromSockets::DATA, stream.number(), part.len() as u16);
-                        let _ = pipe.write(&head).and_then(|()| pipe.write(part));
+                        link.send_bytes(&head);
+                        link.send_bytes(part);
                     }
                     return true;
                 }
             };
-            if let Some(len) = message.encode(0, outgoing) {
-                let _ = pipe.write(&outgoing[..len]);
-            }
+            link.send(|into| message.encode(0, into));
             true
         });
     }

@@ -99,10 +99,12 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         S: Send,
         V: Send,
     {
-        self.run_as(&self.embedders, partition, boot)
+        self.run_as(&self.embedders, partition, boot, || ())
     }
 
-    /// Does the same as [`Self::run`] with hosts that decorate [the embedders](Self::embedders), one each.
+    /// Does the same as [`Self::run`] with hosts, one each, that decorate [the embedders](Self::embedders) or are
+    /// these. Calls `begin` when the partition is reset and no VP has started: other threads may serve the partition's
+    /// devices from then on.
     ///
     /// # Panics
     /// If the hosts or the partition's VPs are not as many as the machine's, or the machine has run before.
@@ -111,6 +113,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         hosts: &'h [H],
         partition: &'h Partition<'_, R, B>,
         boot: &VpContext,
+        begin: impl FnOnce(),
     ) -> RunOutcome
     where
         H: Host + BusObserver + Sync,
@@ -124,6 +127,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         assert_eq!(partition.vp_count(), vps.len(), "the partition and the machine have the same VPs");
         assert_eq!(hosts.len(), vps.len() + 1, "a host for each VP and one for other threads");
         partition.reset(&hosts[vps.len()]);
+        begin();
         self.shared.request_start(0, boot);
         thread::scope(|scope| {
             for ((vp, vcpu), host) in vps.into_iter().enumerate().zip(hosts) {

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::thread;
 
 use hv_partition::{
-    Bus, BusObserver, Config, DeviceId, HostBackend, Never, Pages, Partition, Started, Token, Vp, VpContext,
+    Bus, BusObserver, Config, DeviceId, Event, HostBackend, Never, Pages, Partition, Started, Token, Vp,
+    VpContext,
 };
 use hv_tlfs::psci;
 use hv_tlfs::register::RegisterName;
@@ -122,6 +123,44 @@ fn with(vps: usize, config: Config, test: impl FnOnce(&Guest<'_>)) -> RunOutcome
 
 fn config() -> Config {
     Config::new(FREQUENCY)
+}
+
+/// Hears of what happens to a partition as a whole.
+#[derive(Default)]
+struct Order(Mutex<Vec<&'static str>>);
+
+impl Observer for Order {
+    fn console(&self, _: u8) {}
+
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Reset => self.0.lock().unwrap().push("reset"),
+            Event::VpOnline { .. } => self.0.lock().unwrap().push("VP"),
+            _ => {}
+        }
+    }
+}
+
+impl BusObserver for Order {}
+
+impl HostBackend<Never> for Order {
+    fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
+        match *request {}
+    }
+}
+
+#[test]
+fn devices_are_served_from_the_reset_on_and_before_the_first_vp_starts() {
+    let machine = Machine::new(FakeVm::create(1), Order::default()).unwrap();
+    let states = [Vp::<RawMutex>::new()];
+    let bus: Bus<RawMutex> = Bus::new(config().vmbus);
+    let partition = Partition::new(config().hypervisor, &states, &[], &bus);
+    let begin = || {
+        machine.observer().0.lock().unwrap().push("begin");
+        machine.stop();
+    };
+    machine.run_as(machine.embedders(), &partition, &VpContext::at(ENTRY, 7), begin);
+    assert_eq!(machine.observer().0.lock().unwrap()[..2], ["reset", "begin"]);
 }
 
 #[test]
