@@ -44,19 +44,25 @@ struct Tail {
     at: Instant,
 }
 
+/// Prompt of root's shell, after its folder.
+const ROOT: &[u8] = b"# ";
+
 /// What tells that the guest reads input: its output ends in a line without an end, as that of a shell and of a login
-/// does.
+/// does; or a shell of root's that announces itself has its prompt.
 #[derive(Clone, Debug)]
 pub(super) struct Prompt(Arc<Mutex<Tail>>);
 
 impl Prompt {
-    /// Returns true if there is such a line, behind `after` if that is given, and nothing else has come for as long as
-    /// `quiet`.
+    /// Returns true if there is such a line, and nothing else has come for as long as `quiet`. With `after`, the line
+    /// that announces a shell, returns true if the shell's prompt came behind it: the kernel may print at any time, and
+    /// a line of its own changes nothing.
     pub(super) fn is_there(&self, after: Option<&str>, quiet: Duration) -> bool {
         let tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let behind = |after: &str| memchr::memmem::rfind(&tail.text, after.as_bytes());
-        let from = after.map_or(Some(0), behind).map(|from| &tail.text[from + after.map_or(0, str::len)..]);
-        from.and_then(<[u8]>::last).is_some_and(|&last| last != b'\n') && tail.at.elapsed() >= quiet
+        let Some(after) = after else {
+            return tail.text.last().is_some_and(|&last| last != b'\n') && tail.at.elapsed() >= quiet;
+        };
+        memchr::memmem::rfind(&tail.text, after.as_bytes())
+            .is_some_and(|at| memchr::memmem::find(&tail.text[at + after.len()..], ROOT).is_some())
     }
 }
 
@@ -213,6 +219,9 @@ mod tests {
             !is_there("hv: shell\r\n", Some("hv: shell\r\n"))
                 && !is_there("[    1.0] ", Some("hv: shell\r\n"))
         );
+        // The kernel prints behind the prompt, and the shell's banner comes in pieces.
+        assert!(is_there("hv: shell\r\n/ # [    9.9] rcu: a stall\r\n", Some("hv: shell\r\n")));
+        assert!(!is_there("hv: shell\r\n\r", Some("hv: shell\r\n")));
         let console = Console::start(&b"# "[..], None, None, None);
         let prompt = console.prompt();
         console.finish();
