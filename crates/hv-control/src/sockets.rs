@@ -58,7 +58,9 @@ impl<P: Pipe> Port for SocketsPort<P> {
                 Ok(more)
             })
         });
-        let more = passed.unwrap_or(Ok(false)).unwrap_or_else(|lost: Lost<P::Broken>| {
+        // Without a bus there is nothing to pass on, and nothing to come back for.
+        let Ok(passed) = passed else { return false };
+        let more = passed.unwrap_or_else(|lost: Lost<P::Broken>| {
             self.link.lose();
             machine.outside.log(format_args!("the sockets' port is lost: {lost}"));
             false
