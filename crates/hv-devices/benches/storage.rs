@@ -10,7 +10,7 @@ use hv_memory::testing::Memory;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::storage::{Operation, Packet, ScsiRequest};
 use hv_vmbus::testing;
-use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Event, Pages, Posted, Slot, Started, Token};
+use hv_vmbus::{Backend, Bus, BusPort, Config, DeviceId, Pages, Posted, Slot, Started, Token};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// First pages of the guest's and of the host's ring, and pages of each.
@@ -44,8 +44,6 @@ impl BusPort for Host {
     fn has_vp(&self, vp: u32) -> bool {
         vp == 0
     }
-
-    fn observe(&self, _: Event) {}
 }
 
 impl Backend<Request> for Host {

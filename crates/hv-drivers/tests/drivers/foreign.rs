@@ -24,10 +24,7 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{Guid, guid};
 use hv_tlfs::vp::VpIndex;
-use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Pages, Posted, Slot, Start, Started,
-    Token,
-};
+use hv_vmbus::{Backend, Bus, BusFaults, BusPort, Config, DeviceId, Pages, Posted, Slot, Started, Token};
 
 use crate::host::{InFlight, Lock};
 use crate::threads::read_all;
@@ -93,26 +90,12 @@ impl BusPort for Port {
         vp == 0
     }
 
-    fn observe(&self, _: Event) {}
-
     fn faults(&self) -> impl BusFaults {
         self
     }
 }
 
 impl BusFaults for Port {
-    fn starts(&self, _: DeviceId) -> Start {
-        Start::Now
-    }
-
-    fn is_mute(&self) -> bool {
-        false
-    }
-
-    fn rescinds(&self, _: &Guid, _: Moment) -> bool {
-        false
-    }
-
     fn refuses(&self, _: &Guid, version: u32) -> bool {
         version > NEWEST
     }

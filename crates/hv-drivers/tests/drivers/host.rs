@@ -24,8 +24,8 @@ use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::video::VRAM_BYTES;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus::{
-    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Event, Moment, Never, Pages, Posted, Slot, Start,
-    Started, Token, Work as _,
+    Backend, Bus, BusFaults, BusPort, Config, DeviceId, Moment, Never, Pages, Posted, Slot, Start, Started,
+    Token, Work as _,
 };
 
 use super::ram::Ram;
@@ -107,8 +107,6 @@ impl BusPort for Host {
     fn has_vp(&self, vp: u32) -> bool {
         vp == 0
     }
-
-    fn observe(&self, _: Event) {}
 
     fn faults(&self) -> impl BusFaults {
         self
