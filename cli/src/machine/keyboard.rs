@@ -6,6 +6,8 @@
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::process::ChildStdin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FileType;
@@ -56,6 +58,16 @@ pub(crate) fn is_piped() -> bool {
 #[derive(Debug)]
 pub(super) struct Keyboard {
     _raw: Option<Raw>,
+    /// The guest has shown no prompt yet, for which what is piped in waits.
+    waits: Arc<AtomicBool>,
+}
+
+impl Keyboard {
+    /// Returns true if there is piped input that was not typed: the guest has shown no prompt.
+    pub(super) fn is_untyped(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+            && rustix::io::ioctl_fionread(std::io::stdin()).is_ok_and(|bytes| bytes > 0)
+    }
 }
 
 impl Typing {
@@ -68,18 +80,21 @@ impl Typing {
                 rustix::io::ioctl_fionbio(&guest, true).ok()?;
                 let raw = Raw::enter(LineEnds::Terminal)?;
                 std::thread::spawn(move || keys(guest, &prompt));
-                Some(Keyboard { _raw: Some(raw) })
+                Some(Keyboard { _raw: Some(raw), waits: Arc::default() })
             }
             Self::Pipe { from, last } => {
+                let waits = Arc::new(AtomicBool::new(true));
+                let begun = Arc::clone(&waits);
                 std::thread::spawn(move || {
                     if let Begin::Prompt(after) = from {
                         while !prompt.is_there(after, QUIET) {
                             std::thread::sleep(process::POLL);
                         }
                     }
+                    begun.store(false, Ordering::Relaxed);
                     pipe(guest, last);
                 });
-                Some(Keyboard { _raw: None })
+                Some(Keyboard { _raw: None, waits })
             }
         }
     }

@@ -335,7 +335,9 @@ impl Running {
         let (end, over) = self.watch()?;
         let _ = self.child.kill();
         let _ = self.child.wait();
-        self.keyboard = None;
+        if self.keyboard.take().is_some_and(|keyboard| keyboard.is_untyped()) {
+            ui::note("What was piped in was not typed: the guest has shown no prompt");
+        }
         let Kept { text, earlier, dropped, left_out, log_failed } =
             self.console.take().map(Console::finish).unwrap_or_default();
         let complaints = self.complaints.take().map(process::Reader::finish).unwrap_or_default();

@@ -190,5 +190,17 @@ fn piped(context: &Context) -> anyhow::Result<()> {
     ensure!(writer.join().is_ok_and(|written| written.is_ok()), "the script was not read");
     ensure!(status.code() == Some(Exit::Success as i32), "it ended with {status}: {stdout}");
     ensure!(stdout.contains("42 is all\r\n"), "{stdout}");
+    untyped(context)
+}
+
+/// Checks that a script for a shell that never comes is told of.
+fn untyped(context: &Context) -> anyhow::Result<()> {
+    let script = context.folder()?.join("script");
+    std::fs::write(&script, "echo all\n")?;
+    let line = ["boot", "--quiet", "--run", "crash,shell", "--timeout", HUNG_SECONDS];
+    let done = context.command(&line)?.stdin(std::fs::File::open(&script)?).output()?;
+    let stderr = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.code() == Some(Exit::Crash as i32), "{}: {stderr}", done.status);
+    ensure!(stderr.contains("was not typed: the guest has shown no prompt"), "{stderr}");
     Ok(())
 }
