@@ -205,7 +205,7 @@ impl Inward {
                 Some(FrameFault::Reorder) if LATE_IN.keep(frame) => {}
                 what => {
                     if let Some(FrameFault::Corrupt(random)) = what {
-                        corrupt(frame, random);
+                        FrameFault::corrupt(frame, random);
                     }
                     if deliver(frame) {
                         return Ok(false);
@@ -223,15 +223,6 @@ impl Inward {
             self.receiver.done();
         }
         Ok(true)
-    }
-}
-
-/// Changes a byte after a frame's header.
-fn corrupt(frame: &mut [u8], random: u64) {
-    const HEADER: usize = 14;
-    let bytes = frame.get_mut(HEADER..).unwrap_or_default();
-    if let Some(at) = random.checked_rem(bytes.len() as u64) {
-        bytes[at as usize] ^= 0x55;
     }
 }
 
@@ -273,7 +264,7 @@ pub(crate) fn send(
     match fate {
         Some(FrameFault::Lost) => return Started::Done(Ok(())),
         Some(FrameFault::Reorder) if LATE_OUT.keep(packet) => return Started::Done(Ok(())),
-        Some(FrameFault::Corrupt(random)) => corrupt(&mut packet[NET_HEADER..], random),
+        Some(FrameFault::Corrupt(random)) => FrameFault::corrupt(&mut packet[NET_HEADER..], random),
         _ => {}
     }
     let sent = sender.send(packet);

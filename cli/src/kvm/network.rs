@@ -113,7 +113,7 @@ impl Network {
                 *late = Some(frame.to_vec());
                 return Started::Done(Ok(()));
             }
-            Some(FrameFault::Corrupt(random)) => corrupt(&mut frame[HEAD..], random),
+            Some(FrameFault::Corrupt(random)) => FrameFault::corrupt(&mut frame[HEAD..], random),
             _ => {}
         }
         let times = if fate == Some(FrameFault::Twice) { 2 } else { 1 };
@@ -237,7 +237,7 @@ impl Inward {
                 if let Some(FrameFault::Corrupt(random)) = what
                     && first
                 {
-                    corrupt(frame, random);
+                    FrameFault::corrupt(frame, random);
                 }
                 if !deliver(frame) {
                     return false;
@@ -263,15 +263,6 @@ fn frame(bytes: &[u8]) -> Result<Option<usize>, Errno> {
         return Err(Errno::MSGSIZE);
     }
     Ok((rest.len() >= len).then_some(len))
-}
-
-/// Changes a byte after a frame's header.
-fn corrupt(frame: &mut [u8], random: u64) {
-    const HEADER: usize = 14;
-    let bytes = frame.get_mut(HEADER..).unwrap_or_default();
-    if let Some(at) = random.checked_rem(bytes.len() as u64) {
-        bytes[at as usize] ^= 0x55;
-    }
 }
 
 #[cfg(test)]

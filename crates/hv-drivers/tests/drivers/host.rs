@@ -208,8 +208,7 @@ impl Host {
             }
             Some(FrameFault::Corrupt(random)) => {
                 let mut frame = frame.to_vec();
-                let at = random as usize % frame.len();
-                frame[at] ^= 0x55;
+                FrameFault::corrupt(&mut frame, random);
                 Some(pass(&frame))
             }
             Some(FrameFault::Reorder) => {

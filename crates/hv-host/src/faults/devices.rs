@@ -57,6 +57,20 @@ pub enum FrameFault {
     Reorder,
 }
 
+/// Length of the header of an Ethernet frame (IEEE 802.3).
+const ETHERNET: usize = 14;
+
+impl FrameFault {
+    /// Changes the byte of an Ethernet frame that the random number of [`Corrupt`](Self::Corrupt) selects, behind the
+    /// header: the frame still goes where it was to go. One without such bytes stays as it is.
+    pub fn corrupt(frame: &mut [u8], random: u64) {
+        let bytes = frame.get_mut(ETHERNET..).unwrap_or_default();
+        if let Some(at) = random.checked_rem(bytes.len() as u64) {
+            bytes[at as usize] ^= 0x55;
+        }
+    }
+}
+
 /// Point at which a device is rescinded.
 ///
 /// Exhaustive on purpose: an embedder asks about every point.
@@ -194,5 +208,21 @@ mod tests {
         }
         assert_eq!(changes, [(0, false), (20, true), (100, false), (120, true), (200, false), (220, true)]);
         assert_eq!(plan.fired().collect::<Vec<_>>(), [3]);
+    }
+
+    #[test]
+    fn a_corrupt_frame_differs_in_one_byte_behind_its_header() {
+        for (random, at) in [(0, 14), (45, 59), (46, 14), (u64::MAX, 14 + (u64::MAX % 46) as usize)] {
+            let mut frame = [7; 60];
+            FrameFault::corrupt(&mut frame, random);
+            let mut expected = [7; 60];
+            expected[at] ^= 0x55;
+            assert_eq!(frame, expected, "{random:#x}");
+        }
+        for len in [0, 13, 14] {
+            let mut frame = [7; 14];
+            FrameFault::corrupt(&mut frame[..len], 3);
+            assert_eq!(frame, [7; 14]);
+        }
     }
 }
