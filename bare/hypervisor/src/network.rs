@@ -18,7 +18,7 @@ use core::fmt::Write;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hv_devices::network::{Lost, MAX_FRAME, Received, Request};
-use hv_partition::faults::{Faults as _, FrameFault};
+use hv_partition::faults::{self, Faults as _, FrameFault};
 use hv_virtio::{
     Broken, DeviceMemory, NET_HEADER, NET_MEMORY, NetReceiver, NetSender, RECEIVE_FRAME, SEND_FRAME, device,
     net,
@@ -88,10 +88,11 @@ impl<const LEN: usize> Late<LEN> {
     const fn new() -> Self {
         Self { present: AtomicBool::new(false), frame: Mutex::new((0, [0; LEN])) }
     }
+}
 
-    /// Keeps a frame, which is no longer than the room for it. Returns false if there is one already.
+impl<const LEN: usize> faults::Late for &Late<LEN> {
     #[cold]
-    fn keep(&self, frame: &[u8]) -> bool {
+    fn keep(&mut self, frame: &[u8]) -> bool {
         let (len, bytes) = &mut *self.frame.lock();
         if *len > 0 || frame.len() > LEN {
             return false;
@@ -102,12 +103,11 @@ impl<const LEN: usize> Late<LEN> {
         true
     }
 
-    /// Passes the frame on, if there is one.
     #[inline]
-    fn release(&self, work: impl FnOnce(&mut [u8])) {
+    fn release(&mut self, out: impl FnOnce(&mut [u8])) {
         if self.present.swap(false, Ordering::Relaxed) {
             let (len, bytes) = &mut *self.frame.lock();
-            work(&mut bytes[..core::mem::take(len)]);
+            out(&mut bytes[..core::mem::take(len)]);
         }
     }
 }
@@ -198,26 +198,11 @@ impl Inward {
     ) -> Result<bool, Broken> {
         for _ in 0..FRAMES {
             let Some(len) = self.receiver.frame(&mut self.frame.0)? else { return Ok(false) };
-            let frame = &mut self.frame.0[..len];
             // A frame that has to wait meets its fate once.
-            match *self.fate.get_or_insert_with(|| host.plan().frame(false)) {
-                Some(FrameFault::Lost) => {}
-                Some(FrameFault::Reorder) if LATE_IN.keep(frame) => {}
-                what => {
-                    if let Some(FrameFault::Corrupt(random)) = what {
-                        FrameFault::corrupt(frame, random);
-                    }
-                    if deliver(frame) {
-                        return Ok(false);
-                    }
-                    if what == Some(FrameFault::Twice) {
-                        deliver(frame);
-                    }
-                    // For these the guest may have no room.
-                    LATE_IN.release(|late| {
-                        deliver(late);
-                    });
-                }
+            let fate = *self.fate.get_or_insert_with(|| host.plan().frame(false));
+            let frame = &mut self.frame.0[..len];
+            if !FrameFault::meet(fate, frame, 0, &mut &LATE_IN, |frame| !deliver(frame)) {
+                return Ok(false);
             }
             self.fate = None;
             self.receiver.done();
@@ -260,20 +245,12 @@ pub(crate) fn send(
     let written = room.ok().and_then(|_| request.write(ram, data, &mut packet[NET_HEADER..]).ok());
     let Some(len) = written else { return Started::Done(Err(Lost)) };
     let packet = &mut packet[..NET_HEADER + len];
-    let fate = fate();
-    match fate {
-        Some(FrameFault::Lost) => return Started::Done(Ok(())),
-        Some(FrameFault::Reorder) if LATE_OUT.keep(packet) => return Started::Done(Ok(())),
-        Some(FrameFault::Corrupt(random)) => FrameFault::corrupt(&mut packet[NET_HEADER..], random),
-        _ => {}
-    }
-    let sent = sender.send(packet);
-    // For these there may be no room.
-    if fate == Some(FrameFault::Twice) {
-        let _ = sender.send(packet);
-    }
-    LATE_OUT.release(|late| {
-        let _ = sender.send(late);
+    let mut sent = None;
+    FrameFault::meet(fate(), packet, NET_HEADER, &mut &LATE_OUT, |packet| {
+        let outcome = sender.send(packet);
+        sent.get_or_insert(outcome);
+        true
     });
-    Started::Done(if sent == Ok(true) { Ok(()) } else { Err(Lost) })
+    // One that is lost or late is taken for sent.
+    Started::Done(if sent.unwrap_or(Ok(true)) == Ok(true) { Ok(()) } else { Err(Lost) })
 }

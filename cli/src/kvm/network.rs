@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hv_control::Pipe as _;
 use hv_devices::network::{Lost, MAX_FRAME};
 use hv_partition::Started;
-use hv_partition::faults::{Faults as _, FrameFault, Injector};
+use hv_partition::faults::{self, Faults as _, FrameFault, Injector};
 use rustix::io::Errno;
 
 use super::accounts::lock;
@@ -39,12 +39,32 @@ pub(super) struct Network {
     injector: Option<&'static Injector>,
 }
 
+/// A frame that a fault holds back, to follow the next one.
+#[derive(Debug, Default)]
+struct Late(Option<Vec<u8>>);
+
+impl faults::Late for Late {
+    fn keep(&mut self, frame: &[u8]) -> bool {
+        let free = self.0.is_none();
+        if free {
+            self.0 = Some(frame.to_vec());
+        }
+        free
+    }
+
+    fn release(&mut self, out: impl FnOnce(&mut [u8])) {
+        if let Some(mut frame) = self.0.take() {
+            out(&mut frame);
+        }
+    }
+}
+
 /// What sends frames.
 struct Outward {
     stream: Stream,
     frame: Vec<u8>,
     /// A frame that a fault holds back, to follow the next one.
-    late: Option<Vec<u8>>,
+    late: Late,
 }
 
 impl Network {
@@ -63,7 +83,7 @@ impl Network {
             file.write_all(&CAPTURE.map(u32::to_le_bytes).concat())?;
         }
         let stream = Stream::new(socket)?;
-        let outward = Mutex::new(Outward { stream, frame: vec![0; HEAD + MAX_FRAME], late: None });
+        let outward = Mutex::new(Outward { stream, frame: vec![0; HEAD + MAX_FRAME], late: Late::default() });
         let capture = capture.map(Mutex::new);
         Ok((Self { outward, waiting: AtomicBool::new(false), capture, injector }, inward))
     }
@@ -106,23 +126,14 @@ impl Network {
         outward.frame[..HEAD].copy_from_slice(&(len as u32).to_be_bytes());
         let Outward { stream, frame, late } = outward;
         let frame = &mut frame[..HEAD + len];
-        let fate = self.fate(true);
-        match fate {
-            Some(FrameFault::Lost) => return Started::Done(Ok(())),
-            Some(FrameFault::Reorder) if late.is_none() => {
-                *late = Some(frame.to_vec());
-                return Started::Done(Ok(()));
-            }
-            Some(FrameFault::Corrupt(random)) => FrameFault::corrupt(&mut frame[HEAD..], random),
-            _ => {}
-        }
-        let times = if fate == Some(FrameFault::Twice) { 2 } else { 1 };
-        let late = late.take();
-        for frame in std::iter::repeat_n(&*frame, times).chain(late.as_deref()) {
+        let mut broken = false;
+        FrameFault::meet(self.fate(true), frame, HEAD, late, |frame| {
             self.record(&frame[HEAD..]);
-            if stream.write(frame).is_err() {
-                return Started::Done(Err(Lost));
-            }
+            broken |= stream.write(frame).is_err();
+            true
+        });
+        if broken {
+            return Started::Done(Err(Lost));
         }
         stream.flush();
         if stream.has_waiting() {
@@ -159,7 +170,7 @@ pub(super) struct Inward {
     recorded: usize,
     /// Outcome of the current frame, once that is known.
     fate: Option<Option<FrameFault>>,
-    late: Option<Vec<u8>>,
+    late: Late,
 }
 
 /// How far frames were passed on.
@@ -176,7 +187,7 @@ pub(super) enum Passed {
 impl Inward {
     fn new(stream: Stream) -> Self {
         let bytes = vec![0; HEAD + LONGEST];
-        Self { stream, bytes, held: 0..0, recorded: 0, fate: None, late: None }
+        Self { stream, bytes, held: 0..0, recorded: 0, fate: None, late: Late::default() }
     }
 
     /// Waits until there is something to do: something has come, if `hears`; there is room for what waits, if `sends`.
@@ -228,30 +239,9 @@ impl Inward {
     fn pass(&mut self, len: usize, network: &Network, deliver: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         let Self { bytes, held, fate, late, .. } = self;
         let frame = &mut bytes[held.start + HEAD..][..len];
-        let first = fate.is_none();
         // A frame that has to wait meets its fate once.
-        match *fate.get_or_insert_with(|| network.fate(false)) {
-            Some(FrameFault::Lost) => {}
-            Some(FrameFault::Reorder) if late.is_none() => *late = Some(frame.to_vec()),
-            what => {
-                if let Some(FrameFault::Corrupt(random)) = what
-                    && first
-                {
-                    FrameFault::corrupt(frame, random);
-                }
-                if !deliver(frame) {
-                    return false;
-                }
-                // For these the guest may have no room.
-                if what == Some(FrameFault::Twice) {
-                    deliver(frame);
-                }
-                if let Some(late) = late.take() {
-                    deliver(&late);
-                }
-            }
-        }
-        true
+        let fate = *fate.get_or_insert_with(|| network.fate(false));
+        FrameFault::meet(fate, frame, 0, late, |frame| deliver(frame))
     }
 }
 

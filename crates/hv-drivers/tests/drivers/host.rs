@@ -62,6 +62,27 @@ hv_vmbus::devices! {
 /// A request that waits for its end, with the parts of guest memory that its data lie in.
 pub(crate) type InFlight = (Token, Request, Vec<(u64, u64)>);
 
+/// A frame that a fault keeps until the next one.
+#[derive(Default)]
+struct Kept(Mutex<Option<Vec<u8>>>);
+
+impl faults::Late for &Kept {
+    fn keep(&mut self, frame: &[u8]) -> bool {
+        let mut kept = self.0.lock().unwrap();
+        let free = kept.is_none();
+        if free {
+            *kept = Some(frame.to_vec());
+        }
+        free
+    }
+
+    fn release(&mut self, out: impl FnOnce(&mut [u8])) {
+        if let Some(mut frame) = self.0.lock().unwrap().take() {
+            out(&mut frame);
+        }
+    }
+}
+
 /// The partition, and the back end of the disks.
 pub(crate) struct Host {
     pub(crate) ram: &'static Ram,
@@ -79,7 +100,7 @@ pub(crate) struct Host {
     /// Injected faults.
     pub(crate) plan: Injector,
     /// Frames that a fault keeps until the next one: for the guest, and from it.
-    kept: [Mutex<Option<Vec<u8>>>; 2],
+    kept: [Kept; 2],
     pub(crate) messages: Mutex<VecDeque<Vec<u8>>>,
 }
 
@@ -198,26 +219,13 @@ impl Backend<network::Request> for Host {
 impl Host {
     /// Passes a frame on, with the fault that the plan has for it.
     fn with_fault<T>(&self, from_guest: bool, frame: &[u8], mut pass: impl FnMut(&[u8]) -> T) -> Option<T> {
-        let kept = &self.kept[usize::from(from_guest)];
-        let passed = match self.plan.frame(from_guest) {
-            None => Some(pass(frame)),
-            Some(FrameFault::Lost) => None,
-            Some(FrameFault::Twice) => {
-                pass(frame);
-                Some(pass(frame))
-            }
-            Some(FrameFault::Corrupt(random)) => {
-                let mut frame = frame.to_vec();
-                FrameFault::corrupt(&mut frame, random);
-                Some(pass(&frame))
-            }
-            Some(FrameFault::Reorder) => {
-                *kept.lock().unwrap() = Some(frame.to_vec());
-                return None;
-            }
-        };
-        let kept = kept.lock().unwrap().take();
-        kept.map(|frame| pass(&frame)).or(passed)
+        let (mut frame, mut passed) = (frame.to_vec(), None);
+        let mut kept = &self.kept[usize::from(from_guest)];
+        FrameFault::meet(self.plan.frame(from_guest), &mut frame, 0, &mut kept, |frame| {
+            passed = Some(pass(frame));
+            true
+        });
+        passed
     }
 
     /// Does what a request asks for.

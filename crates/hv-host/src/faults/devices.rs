@@ -60,11 +60,60 @@ pub enum FrameFault {
 /// Length of the header of an Ethernet frame (IEEE 802.3).
 const ETHERNET: usize = 14;
 
+/// Keeps the one frame that a fault holds back.
+pub trait Late {
+    /// Keeps a frame. Returns false if there is one already, or no room.
+    fn keep(&mut self, frame: &[u8]) -> bool;
+
+    /// Passes the kept frame to `out`, if there is one, and keeps it no longer.
+    fn release(&mut self, out: impl FnOnce(&mut [u8]));
+}
+
 impl FrameFault {
-    /// Changes the byte of an Ethernet frame that the random number of [`Corrupt`](Self::Corrupt) selects, behind the
-    /// header: the frame still goes where it was to go. One without such bytes stays as it is.
-    pub fn corrupt(frame: &mut [u8], random: u64) {
-        let bytes = frame.get_mut(ETHERNET..).unwrap_or_default();
+    /// Passes a packet on through `out` as the fate of its frame says; the frame begins after `lead` bytes. `out`
+    /// returns false if it has no room: then this returns false, the packet is as it was, and the caller passes it
+    /// again later, with the same fate. A second copy, and a frame that was late, are lost if they find no room.
+    #[inline]
+    pub fn meet(
+        fate: Option<Self>,
+        packet: &mut [u8],
+        lead: usize,
+        late: &mut impl Late,
+        mut out: impl FnMut(&mut [u8]) -> bool,
+    ) -> bool {
+        let passed = match fate {
+            None => out(packet),
+            Some(Self::Lost) => return true,
+            Some(Self::Reorder) if late.keep(packet) => return true,
+            Some(Self::Reorder) => out(packet),
+            Some(Self::Twice) => {
+                let passed = out(packet);
+                if passed {
+                    out(packet);
+                }
+                passed
+            }
+            Some(Self::Corrupt(random)) => {
+                Self::corrupt(packet, lead, random);
+                let passed = out(packet);
+                if !passed {
+                    Self::corrupt(packet, lead, random);
+                }
+                passed
+            }
+        };
+        if passed {
+            late.release(|late| {
+                out(late);
+            });
+        }
+        passed
+    }
+
+    /// Changes the byte of a frame that a random number selects, behind the header: the frame still goes where it was
+    /// to go. One without such bytes stays as it is. A second call undoes the first.
+    fn corrupt(packet: &mut [u8], lead: usize, random: u64) {
+        let bytes = packet.get_mut(lead + ETHERNET..).unwrap_or_default();
         if let Some(at) = random.checked_rem(bytes.len() as u64) {
             bytes[at as usize] ^= 0x55;
         }
@@ -210,19 +259,84 @@ mod tests {
         assert_eq!(plan.fired().collect::<Vec<_>>(), [3]);
     }
 
+    #[derive(Default)]
+    struct Kept(Option<([u8; 60], usize)>);
+
+    impl Late for Kept {
+        fn keep(&mut self, frame: &[u8]) -> bool {
+            let free = self.0.is_none() && frame.len() <= 60;
+            if free {
+                let mut bytes = [0; 60];
+                bytes[..frame.len()].copy_from_slice(frame);
+                self.0 = Some((bytes, frame.len()));
+            }
+            free
+        }
+
+        fn release(&mut self, out: impl FnOnce(&mut [u8])) {
+            if let Some((mut bytes, len)) = self.0.take() {
+                out(&mut bytes[..len]);
+            }
+        }
+    }
+
+    /// Passes frames with these fates, and returns the first bytes of those that came, and whether they were intact.
+    fn pass(fates: &[Option<FrameFault>]) -> [Option<(u8, bool)>; 8] {
+        let (mut late, mut came, mut count) = (Kept::default(), [None; 8], 0);
+        for (number, fate) in (1..).zip(fates) {
+            let mut frame = [number; 60];
+            let passed = FrameFault::meet(*fate, &mut frame, 0, &mut late, |frame| {
+                came[count] = Some((frame[0], frame.iter().all(|byte| *byte == frame[0])));
+                count += 1;
+                true
+            });
+            assert!(passed);
+        }
+        came
+    }
+
+    #[test]
+    fn each_fate_is_what_it_says() {
+        use FrameFault::{Corrupt, Lost, Reorder, Twice};
+        let some = |came: &[(u8, bool)]| {
+            let mut all = [None; 8];
+            all.iter_mut().zip(came).for_each(|(to, from)| *to = Some(*from));
+            all
+        };
+        assert_eq!(pass(&[None, Some(Lost), None]), some(&[(1, true), (3, true)]));
+        assert_eq!(pass(&[Some(Twice), None]), some(&[(1, true), (1, true), (2, true)]));
+        assert_eq!(pass(&[Some(Reorder), None, None]), some(&[(2, true), (1, true), (3, true)]));
+        assert_eq!(pass(&[Some(Reorder), Some(Reorder), None]), some(&[(2, true), (1, true), (3, true)]));
+        assert_eq!(pass(&[Some(Reorder), Some(Lost), Some(Twice)]), some(&[(3, true), (3, true), (1, true)]));
+        assert_eq!(pass(&[Some(Corrupt(5)), None]), some(&[(1, false), (2, true)]));
+    }
+
+    #[test]
+    fn a_frame_that_found_no_room_is_passed_again_as_it_was() {
+        for fate in [None, Some(FrameFault::Twice), Some(FrameFault::Corrupt(9))] {
+            let (mut frame, mut late, mut outs) = ([7; 60], Kept::default(), 0);
+            assert!(late.keep(&[1; 60]));
+            let passed = FrameFault::meet(fate, &mut frame, 0, &mut late, |_| {
+                outs += 1;
+                false
+            });
+            assert!(!passed && outs == 1 && frame == [7; 60] && late.0.is_some(), "{fate:?}");
+        }
+    }
+
     #[test]
     fn a_corrupt_frame_differs_in_one_byte_behind_its_header() {
+        let corrupt = |len: usize, lead: usize, random: u64| {
+            let mut packet = [7; 72];
+            FrameFault::corrupt(&mut packet[..len], lead, random);
+            packet.iter().position(|byte| *byte != 7)
+        };
         for (random, at) in [(0, 14), (45, 59), (46, 14), (u64::MAX, 14 + (u64::MAX % 46) as usize)] {
-            let mut frame = [7; 60];
-            FrameFault::corrupt(&mut frame, random);
-            let mut expected = [7; 60];
-            expected[at] ^= 0x55;
-            assert_eq!(frame, expected, "{random:#x}");
+            assert_eq!(corrupt(60, 0, random), Some(at), "{random:#x}");
+            assert_eq!(corrupt(72, 12, random), Some(12 + at), "{random:#x}");
         }
         for len in [0, 13, 14] {
-            let mut frame = [7; 14];
-            FrameFault::corrupt(&mut frame[..len], 3);
-            assert_eq!(frame, [7; 14]);
+            assert_eq!(corrupt(len, 0, 3), None);
         }
     }
 }

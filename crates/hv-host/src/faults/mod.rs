@@ -18,7 +18,7 @@ use hv_tlfs::hypercall::HypercallCode;
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 
-pub use devices::{Extent, Failing, FrameFault, RescindPoint, StartFault};
+pub use devices::{Extent, Failing, FrameFault, Late, RescindPoint, StartFault};
 pub use language::{BadPlan, FORMS, Name};
 
 /// Maximum number of rules in a plan.
