@@ -185,7 +185,7 @@ fn explain(kind: Kind, value: u128) -> anyhow::Result<String> {
         Kind::IcStatus => return constant("ic-status", 32, value),
         Kind::ScsiStatus => return constant("scsi-status", 8, value),
         Kind::SenseKey => return constant("sense-key", 4, value),
-        Kind::NtStatus => return constant("vmbus-status", 32, value),
+        Kind::NtStatus => return constant("nt-status", 32, value),
         Kind::SrbStatus => return srb_status(value),
         Kind::PipeHeader => return pipe_header(value),
         Kind::Version => return Ok(hypervisor_version(value)),

@@ -37,7 +37,9 @@ pub(crate) struct Agent {
 /// Outcome of such a run.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The machine's end.
+    /// The machine's end, whatever rules were broken.
+    pub(crate) end: Exit,
+    /// The exit code of such a run.
     pub(crate) exit: Exit,
     /// The same in words.
     pub(crate) reason: String,
@@ -158,6 +160,7 @@ pub(crate) fn run_agent(
     let summary = summarize(&mut ran, &mut kept);
     kept.report(&summary)?;
     Ok(Ended {
+        end: summary.end(),
         exit: summary.outcome(),
         reason: summary.explanation().to_owned(),
         console: ran.outcome.console,

@@ -266,7 +266,7 @@ impl Line {
             serde_json::from_value(serde_json::Value::Object(object)).map_err(|error| {
                 let why = error.to_string();
                 match name {
-                    Some(name) if !why.starts_with("unknown variant") => {
+                    Some(name) if !why.starts_with(&format!("unknown variant `{name}`")) => {
                         format!("the request {} is invalid: {why}", ui::one_line(&name))
                     }
                     _ => format!("the request is unknown: {why}"),
@@ -393,6 +393,8 @@ mod tests {
         let why = |line: &str| Line::read(line.as_bytes()).unwrap_err();
         let bad = why(r#"{"request":"mouse","x":70000,"y":1}"#);
         assert!(bad.starts_with("the request mouse is invalid: invalid value: integer `70000`"), "{bad}");
+        let bad = why(r#"{"request":"net","link":"sideways"}"#);
+        assert!(bad.starts_with("the request net is invalid: unknown variant `sideways`"), "{bad}");
         let unknown = why(r#"{"request":"fly"}"#);
         assert!(unknown.starts_with("the request is unknown: unknown variant `fly`"), "{unknown}");
     }

@@ -214,7 +214,7 @@ impl Live {
         let unit = if mode == Some(Mode::ReadWrite) { PAGE } else { BLOCK };
         if size == 0 || !size.is_multiple_of(unit) {
             return Err(Denied::Invalid(format!(
-                "{size} bytes are not a size of the disk {name}: expected a multiple of {unit}"
+                "{size} bytes are not a size of the disk {name}: expected a multiple of {unit}, and not 0"
             )));
         }
         let memory = disk.memory.clone();

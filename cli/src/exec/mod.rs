@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use rustix::io::Errno;
 
 use crate::boot::{self, Agent, Ended};
 use crate::exit::Exit;
@@ -211,7 +212,7 @@ fn run_in_guest(
     }
     let lines = reasons(outcome, &ended, progress, (&name, &paths));
     lines.iter().for_each(|line| ui::note(line));
-    let code = if ended.written { code(outcome, ended.exit) } else { FAILED };
+    let code = if ended.written { code(outcome, ended.end, ended.exit == Exit::Strict) } else { FAILED };
     let verdict = verdict(outcome, code, &lines);
     Ok(Ran { code, kernel: ended.kernel, verdict })
 }
@@ -286,9 +287,15 @@ fn reasons(
         }
         (Some(Outcome::NotShared(which, error)), _) => {
             let path = paths.get(which as usize).map_or_else(String::new, |path| path.display().to_string());
+            // Without FUSE there is no such file system, or no device.
+            let hint = match Errno::from_raw_os_error(error) {
+                Errno::NODEV | Errno::NOENT => {
+                    "; its kernel needs CONFIG_FUSE_FS, built in or as the module fuse (give --tree or --modules)"
+                }
+                _ => "",
+            };
             vec![format!(
-                "hv exec: the guest cannot mount the folder of --dir at {}: {}; its kernel needs CONFIG_FUSE_FS, built in or as the \
-                 module fuse (give --tree or --modules)",
+                "hv exec: the guest cannot mount the folder of --dir at {}: {}{hint}",
                 ui::one_line(&path),
                 std::io::Error::from_raw_os_error(error)
             )]
@@ -316,16 +323,16 @@ fn reasons(
     }
 }
 
-/// Returns the exit code for the end of the command and that of the machine.
-fn code(outcome: Option<Outcome>, machine: Exit) -> u8 {
+/// Returns the exit code for the end of the command and that of the machine, in a run that has `broken` a rule or not.
+fn code(outcome: Option<Outcome>, machine: Exit, broken: bool) -> u8 {
     match (outcome, machine) {
         (_, Exit::Interrupted) => Exit::Interrupted as u8,
         (_, Exit::Crash) => CRASH,
         (None, Exit::Timeout) => TIMEOUT,
         (None, Exit::Usage) => FAILED,
         (None, _) => LOST,
-        (Some(outcome), machine) => match outcome.code() {
-            0 if machine == Exit::Strict => STRICT,
+        (Some(outcome), _) => match outcome.code() {
+            0 if broken => STRICT,
             code => code,
         },
     }

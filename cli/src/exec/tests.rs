@@ -14,7 +14,7 @@ use super::*;
 
 #[test]
 fn the_code_is_the_commands_if_it_ended() {
-    let ended = |outcome| code(Some(outcome), Exit::Success);
+    let ended = |outcome| code(Some(outcome), Exit::Success, false);
     assert_eq!(ended(Outcome::Exited(0)), 0);
     assert_eq!(ended(Outcome::Exited(77)), 77);
     assert_eq!(ended(Outcome::Killed(9)), 137);
@@ -25,19 +25,23 @@ fn the_code_is_the_commands_if_it_ended() {
 
 #[test]
 fn the_machines_end_counts_where_the_command_has_none() {
-    assert_eq!(code(None, Exit::Success), LOST);
-    assert_eq!(code(None, Exit::Machine), LOST);
-    assert_eq!(code(None, Exit::Timeout), TIMEOUT);
-    assert_eq!(code(None, Exit::Crash), CRASH);
-    assert_eq!(code(None, Exit::Usage), FAILED);
-    assert_eq!(code(None, Exit::Interrupted), 130);
-    assert_eq!(code(Some(Outcome::Exited(0)), Exit::Crash), CRASH);
+    assert_eq!(code(None, Exit::Success, false), LOST);
+    assert_eq!(code(None, Exit::Machine, false), LOST);
+    assert_eq!(code(None, Exit::Timeout, false), TIMEOUT);
+    assert_eq!(code(None, Exit::Crash, false), CRASH);
+    assert_eq!(code(None, Exit::Usage, false), FAILED);
+    assert_eq!(code(None, Exit::Interrupted, false), 130);
+    assert_eq!(code(Some(Outcome::Exited(0)), Exit::Crash, false), CRASH);
 }
 
 #[test]
 fn a_broken_rule_fails_a_command_that_succeeded() {
-    assert_eq!(code(Some(Outcome::Exited(0)), Exit::Strict), STRICT);
-    assert_eq!(code(Some(Outcome::Exited(3)), Exit::Strict), 3);
+    assert_eq!(code(Some(Outcome::Exited(0)), Exit::Success, true), STRICT);
+    assert_eq!(code(Some(Outcome::Exited(3)), Exit::Success, true), 3);
+    // The machine's own end says more.
+    assert_eq!(code(None, Exit::Crash, true), CRASH);
+    assert_eq!(code(None, Exit::Timeout, true), TIMEOUT);
+    assert_eq!(code(None, Exit::Success, true), LOST);
 }
 
 #[test]

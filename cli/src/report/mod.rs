@@ -168,6 +168,9 @@ pub(crate) struct Summary {
     tag: Option<String>,
     #[serde(skip)]
     outcome: Exit,
+    /// The run's end, whatever rules were broken.
+    #[serde(skip)]
+    end: Exit,
 }
 
 /// The extent of the check against the rules, and its result.
@@ -274,8 +277,8 @@ impl Summary {
     pub(crate) fn new(outcome: &Outcome, known: &Known) -> Self {
         let report = &*outcome.report;
         let vps = &outcome.vps;
-        let (outcome_exit, explanation) = judge(outcome);
-        let exit = match outcome_exit {
+        let (end, explanation) = judge(outcome);
+        let exit = match end {
             Exit::Success => "power-off",
             Exit::Reset => "reset",
             Exit::Crash => "crash",
@@ -295,9 +298,9 @@ impl Summary {
         let mut warnings = warnings::all(report, vps, &places);
         warnings.extend(warnings::plan(&faults, vps));
         warnings.extend(places.misfit());
-        let (outcome_exit, explanation) = match broken(outcome_exit, &findings, known.fails_from) {
+        let (outcome_exit, explanation) = match broken(end, &findings, known.fails_from) {
             Some(broken) => (Exit::Strict, format!("{explanation}; {broken}")),
-            None => (outcome_exit, explanation),
+            None => (end, explanation),
         };
         Self {
             schema: SCHEMA,
@@ -335,6 +338,7 @@ impl Summary {
             timings: None,
             tag: None,
             outcome: outcome_exit,
+            end,
         }
     }
 
@@ -387,6 +391,11 @@ impl Summary {
     /// Returns the exit code for the run.
     pub(crate) const fn outcome(&self) -> Exit {
         self.outcome
+    }
+
+    /// Returns the exit code for the run's end, whatever rules were broken.
+    pub(crate) const fn end(&self) -> Exit {
+        self.end
     }
 
     /// Returns a short explanation of why the run ended.

@@ -173,7 +173,7 @@ fn subject(what: &What, start: &Bytes<'_>, fields: &mut Vec<(&'static str, Value
     if is_storage(class) && length as usize >= BODY {
         let (operation, status) = (start.u32(0), start.u32(8));
         if packet_type == PacketType::COMPLETION {
-            fields.push(text("status", names::name("vmbus-status", status.into())));
+            fields.push(text("status", names::name("nt-status", status.into())));
             // A request's structure begins with its own length.
             if start.u16(BODY) == 52 {
                 let srb = start.u8(BODY + 2);

@@ -64,9 +64,10 @@ pub(super) fn rescind(port: &ControlPort, device: DeviceName, left: Duration) ->
 pub(super) fn net(port: &ControlPort, link: NetLink, left: Duration) -> Result<Given, Failure> {
     match port.ask(&ToHypervisor::Link { up: link == NetLink::Up }, left) {
         Ok(Answer::Outcome { outcome: 0, .. }) => Ok(Given::Done {}),
-        Ok(Answer::Refused(_)) => {
-            Err(Failure::new(Reason::Absent, "the guest has no network card: start it with --net user"))
-        }
+        Ok(Answer::Refused(_)) => Err(Failure::new(
+            Reason::Absent,
+            "the machine has no network card: it was taken away, or not asked for; start the machine with --net user",
+        )),
         Ok(_) => Err(unknown_answer()),
         Err(why) => Err(unanswered(why)),
     }

@@ -81,7 +81,7 @@ open_enum! {
 }
 
 constants! {
-    table STATUSES, kind "vmbus-status", from "OpenVMM, vmbus_core", impl NtStatus;
+    table STATUSES, kind "nt-status", from "OpenVMM, vmbus_core", impl NtStatus;
 
     /// Done.
     SUCCESS = 0, "STATUS_SUCCESS";
