@@ -1,6 +1,6 @@
 //! `hv abi --json`.
 
-use hv_tlfs::abi::{Constant, Field, Function, Struct};
+use hv_tlfs::abi::{Class, Constant, Field, Function, Struct};
 use serde::Serialize;
 
 use super::plain;
@@ -12,6 +12,7 @@ struct Abi {
     schema: u32,
     constants: Vec<JsonConstant>,
     structs: Vec<JsonStruct>,
+    classes: Vec<JsonClass>,
     functions: Vec<JsonFunction>,
 }
 
@@ -48,6 +49,15 @@ struct JsonField {
     doc: String,
 }
 
+/// A class of devices on VMBus.
+#[derive(Serialize)]
+struct JsonClass {
+    name: &'static str,
+    guid: &'static str,
+    doc: String,
+    sources: Vec<&'static str>,
+}
+
 /// A function or function-like macro of the 2018 patch.
 #[derive(Serialize)]
 struct JsonFunction {
@@ -63,6 +73,7 @@ pub(super) fn print(found: &Found) -> anyhow::Result<String> {
         schema: 1,
         constants: found.constants.iter().chain(&found.related).copied().map(constant).collect(),
         structs: found.structs.iter().copied().map(structure).collect(),
+        classes: found.classes.iter().copied().map(class).collect(),
         functions: found.functions.iter().map(|row| function(row)).collect(),
     };
     Ok(serde_json::to_string_pretty(&abi)? + "\n")
@@ -100,6 +111,15 @@ fn field(row: &'static Field) -> JsonField {
         bit_offset: row.bits.map(|(low, _)| low),
         bit_width: row.bits.map(|(_, width)| width),
         doc: plain::text(row.doc),
+    }
+}
+
+fn class(row: &'static Class) -> JsonClass {
+    JsonClass {
+        name: row.name,
+        guid: row.guid,
+        doc: plain::text(row.doc),
+        sources: row.sources.iter().collect(),
     }
 }
 
@@ -144,7 +164,8 @@ mod tests {
     fn json_has_as_many_rows_as_the_text() {
         let found = search::find(None, None);
         let value: serde_json::Value = serde_json::from_str(&super::print(&found).unwrap()).unwrap();
-        let rows = ["constants", "structs", "functions"].map(|list| value[list].as_array().unwrap().len());
+        let rows = ["constants", "structs", "classes", "functions"]
+            .map(|list| value[list].as_array().unwrap().len());
         assert_eq!(rows.iter().sum::<usize>(), found.len());
         assert!(rows.iter().all(|&rows| rows > 0), "{rows:?}");
     }

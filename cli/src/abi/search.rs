@@ -1,11 +1,13 @@
 //! Search in the table by name, text, number and kind.
 
-use hv_tlfs::abi::{self, Constant, Function, Struct};
+use hv_tlfs::abi::{self, Class, Constant, Function, Struct};
 
 use super::number;
 
 /// Kind of structures, bit words and enumeration types.
 const STRUCT: &str = "struct";
+/// Kind of the classes of devices on VMBus.
+const CLASS: &str = "device-class";
 /// Kind of functions, function-like macros and header guards of the 2018 patch.
 const FUNCTION: &str = "function";
 
@@ -14,6 +16,7 @@ const FUNCTION: &str = "function";
 pub(super) struct Found {
     pub(super) constants: Vec<&'static Constant>,
     pub(super) structs: Vec<&'static Struct>,
+    pub(super) classes: Vec<&'static Class>,
     pub(super) functions: Vec<&'static Function>,
     /// Constants whose names have the word that was looked for, beside a type that is called so.
     pub(super) related: Vec<&'static Constant>,
@@ -25,13 +28,13 @@ impl Found {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.constants.len() + self.structs.len() + self.functions.len()
+        self.constants.len() + self.structs.len() + self.classes.len() + self.functions.len()
     }
 }
 
 /// Returns all kinds, sorted.
 pub(super) fn kinds() -> Vec<&'static str> {
-    let mut kinds: Vec<_> = abi::constants().map(|row| row.kind).chain([STRUCT, FUNCTION]).collect();
+    let mut kinds: Vec<_> = abi::constants().map(|row| row.kind).chain([STRUCT, CLASS, FUNCTION]).collect();
     kinds.sort_unstable();
     kinds.dedup();
     kinds
@@ -43,6 +46,7 @@ pub(super) fn find(text: Option<&str>, kind: Option<&str>) -> Found {
     let all = Found {
         constants: abi::constants().filter(|row| of_kind(row.kind)).collect(),
         structs: abi::structs().filter(|_| of_kind(STRUCT)).collect(),
+        classes: abi::classes().filter(|_| of_kind(CLASS)).collect(),
         functions: abi::functions().filter(|_| of_kind(FUNCTION)).collect(),
         related: Vec::new(),
     };
@@ -134,6 +138,7 @@ fn narrow(all: &Found, test: impl Fn(&[&str], &str) -> bool) -> Found {
             test(&names[..=row.aliases.len() + 1], "")
                 || test(&[], &format!("{} {}", names.join(" "), row.doc))
         }),
+        classes: keep(&all.classes, |row| test(&[row.name, row.guid], &row.doc.to_string())),
         functions: keep(&all.functions, |row| test(&[row.name], row.doc)),
         related: Vec::new(),
     }
@@ -162,6 +167,22 @@ mod tests {
         assert_eq!(names(&find(Some("hv_register_sipp"), None)), ["HV_REGISTER_SIMP"]);
         assert_eq!(names(&find(Some("HvRegisterSipp"), None)), ["HV_REGISTER_SIMP"]);
         assert_eq!(names(&find(Some("union hv_port_id"), None)), ["hv_port_id"]);
+    }
+
+    #[test]
+    fn a_class_of_devices_is_found_by_its_name_and_its_guid() {
+        let guid = "ba6163d9-04a1-4d29-b605-72e2ffb1dc7f";
+        for text in [
+            "HV_SCSI_GUID",
+            guid,
+            "BA6163D9-04A1-4D29-B605-72E2FFB1DC7F",
+            "{ba6163d9-04a1-4d29-b605-72e2ffb1dc7f}",
+        ] {
+            let found = find(Some(text), None);
+            assert_eq!(found.classes.iter().map(|row| row.guid).collect::<Vec<_>>(), [guid], "{text}");
+            assert_eq!(found.len(), 1, "{text}");
+        }
+        assert_eq!(find(None, Some("device-class")).len(), abi::classes().count());
     }
 
     #[test]

@@ -42,6 +42,11 @@ fn brief(out: &mut String, found: &Found) -> std::fmt::Result {
         let first = plain::summary(row.doc);
         writeln!(out, "{}", wrap::cut(&format!("{:name$}  {:4} bytes  {first}", row.name, row.size)))?;
     }
+    let name = found.classes.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    for row in &found.classes {
+        let first = plain::summary(row.doc);
+        writeln!(out, "{}", wrap::cut(&format!("{:name$}  {}  {first}", row.name, row.guid)))?;
+    }
     let name = found.functions.iter().map(|row| row.name.len()).max().unwrap_or(0);
     for row in &found.functions {
         writeln!(out, "{}", wrap::cut(&format!("{:name$}  {}", row.name, row.doc)))?;
@@ -59,6 +64,12 @@ fn full(out: &mut String, found: &Found) -> std::fmt::Result {
     for row in &found.structs {
         blank(out)?;
         structure(out, row)?;
+    }
+    for row in &found.classes {
+        blank(out)?;
+        writeln!(out, "{} = {}, a class of devices on VMBus", row.name, row.guid)?;
+        meaning(out, row.doc)?;
+        provenance(out, &[], row.sources)?;
     }
     for row in &found.functions {
         blank(out)?;

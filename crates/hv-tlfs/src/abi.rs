@@ -97,6 +97,19 @@ pub struct Struct {
     pub fields: &'static [Field],
 }
 
+/// A class of devices on VMBus: the GUID of their interface.
+#[derive(Clone, Copy, Debug)]
+pub struct Class {
+    /// The C name.
+    pub name: &'static str,
+    /// The GUID in its text form, lower case.
+    pub guid: &'static str,
+    /// The meaning of the class.
+    pub doc: Doc,
+    /// The sources of the definition.
+    pub sources: Sources,
+}
+
 /// A field of a structure.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
@@ -223,6 +236,11 @@ pub const fn chapters() -> &'static [Chapter] {
 /// Iterates over all constants.
 pub fn constants() -> impl Iterator<Item = &'static Constant> {
     CHAPTERS.iter().flat_map(Chapter::constants)
+}
+
+/// Iterates over the classes of devices on VMBus.
+pub fn classes() -> impl Iterator<Item = &'static Class> {
+    crate::vmbus::guid::CLASSES.iter()
 }
 
 /// Iterates over all structures, bit words and enumeration types.

@@ -73,6 +73,13 @@ macro_rules! interfaces {
         /// ones are appended.
         pub const INTERFACES: &[(Guid, &str, &str)] = &[$(($NAME, $text, $cname)),+];
 
+        pub(crate) const CLASSES: &[crate::abi::Class] = &[$(crate::abi::Class {
+            name: $cname,
+            guid: $text,
+            doc: crate::abi::Doc(&[$($doc),+]),
+            sources: crate::abi::Sources("Linux 6.12, include/linux/hyperv.h"),
+        }),+];
+
         /// The names of the constants, for `Debug`.
         const NAMES: &[(Guid, &str)] = &[$(($NAME, stringify!($NAME))),+];
     };
