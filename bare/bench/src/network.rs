@@ -44,10 +44,10 @@ const ARP: [u8; 42] = {
 const WINDOW: u64 = 40_000;
 
 static RINGS: Rings = rings();
-/// Sections of the receive buffer that the card keeps for answers.
-const SECTIONS: usize = 16;
-/// The receive buffer: the card keeps [`SECTIONS`] of it for answers, and two of those are used.
+/// The receive buffer: the card keeps 16 sections of it for answers, and two of those are used.
 static RECEIVE: [Page; 14] = [const { Page::new() }; 14];
+/// Sections of it at most: each has room for a frame of the usual length.
+const SECTIONS: usize = size_of::<[Page; 14]>() / 1514;
 static BUFFER: Page = Page::new();
 
 pub(crate) fn run(bench: &Bench, bus: &Bus<'_>) {

@@ -160,13 +160,7 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     inward.receiver.acknowledge();
     let partition = &host.cpu.hypervisor.partition;
     let slot = &BUS.devices().network;
-    if WAITING.swap(false, Ordering::AcqRel) {
-        partition.with_vmbus(host, |vmbus| {
-            if let Ok((id, _)) = vmbus.place(slot) {
-                vmbus.resume(id);
-            }
-        });
-    }
+    resume(host);
     // All of them in one call of the card: the guest is interrupted once.
     let taken = partition.with_vmbus(host, |vmbus| {
         vmbus.with(slot, |card, io| {
@@ -183,8 +177,24 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
         Ok(Ok(false)) | Err(_) => {}
         Ok(Err(broken)) => {
             let _ = writeln!(Log, "the network is lost: {broken}");
+            // The device was reset: what it has been sent never comes back.
+            if let Some(outward) = OUTWARD.get() {
+                outward.lock().sender.lose(broken);
+            }
+            resume(host);
             NETWORK.begin(0);
         }
+    }
+}
+
+/// Has the guest's card send what waits for room, if it does.
+fn resume(host: &FaultyEmbedder<'_>) {
+    if WAITING.swap(false, Ordering::AcqRel) {
+        host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
+            if let Ok((id, _)) = vmbus.place(&BUS.devices().network) {
+                vmbus.resume(id);
+            }
+        });
     }
 }
 

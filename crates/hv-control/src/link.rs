@@ -76,11 +76,15 @@ impl<P: Pipe> Link<P> {
 
     /// Returns true if there is room for a message with this many bytes.
     pub(crate) fn has_room(&mut self, bytes: usize) -> bool {
-        let has = !self.lost && self.pipe.room().is_ok_and(|room| room >= bytes);
+        !self.lost && self.room_for(bytes).unwrap_or(false)
+    }
+
+    fn room_for(&mut self, bytes: usize) -> Result<bool, P::Broken> {
+        let has = self.pipe.room()? >= bytes;
         if !has {
             self.missed = self.missed.max(bytes);
         }
-        has
+        Ok(has)
     }
 
     /// Returns the next frame of the tool's, if it is complete and there is room for an answer.
@@ -89,8 +93,7 @@ impl<P: Pipe> Link<P> {
             // The last call returned it.
             self.incoming.done();
         }
-        if self.pipe.room().map_err(Lost::Broken)? < MAX_FRAME {
-            self.missed = self.missed.max(MAX_FRAME);
+        if !self.room_for(MAX_FRAME).map_err(Lost::Broken)? {
             return Ok(None);
         }
         while self.incoming.frame().is_none() {

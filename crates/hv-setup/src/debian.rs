@@ -9,7 +9,7 @@ use anyhow::ensure;
 use sha2::{Digest as _, Sha256};
 
 use super::apt::Apt;
-use super::cache::Cache;
+use super::cache::{Cache, Lock};
 use crate::output::Folder;
 use crate::{process, system};
 
@@ -92,17 +92,8 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// Debian has no such package, or the download fails.
     pub fn download(&self, groups: &[&[&str]]) -> anyhow::Result<Vec<Packages>> {
-        let name = self.folder();
         let lock = self.cache.lock()?;
-        let apt = Apt::set_up(self.cache, &lock, &name, Some(&sources("deb", &self.lines, &keys())))?;
-        self.cache.hold(&name);
-        let stamp = self.cache.entry(&name).join(FETCHED);
-        if !is_fresh(&stamp) {
-            // Without the lists of a source they are not those of today.
-            if apt.fetch_lists("base-files")? {
-                Folder::make(&self.cache.entry(&name))?.write(FETCHED, b"")?;
-            }
-        }
+        let apt = self.apt(&lock, self.folder(), "deb", "base-files")?;
         let mut all = Vec::new();
         let mut resolved = Vec::new();
         for group in groups {
@@ -132,10 +123,20 @@ impl<'a> Archive<'a> {
     /// Debian has no such package, or the download fails.
     pub fn source(&self, package: &str, folder: &Path) -> anyhow::Result<PathBuf> {
         let lock = self.cache.lock()?;
-        let name = format!("{}-source", self.folder());
-        let apt = Apt::set_up(self.cache, &lock, &name, Some(&sources("deb-src", &self.lines, &keys())))?;
-        apt.fetch_lists(package)?;
-        apt.source(package, folder)
+        self.apt(&lock, format!("{}-source", self.folder()), "deb-src", package)?.source(package, folder)
+    }
+
+    /// Returns apt with lists of today, for packages of a kind, in the cache's folder called `name`. If a source does
+    /// not respond, the package `needed` must still come from another one.
+    fn apt<'b>(&'b self, lock: &'b Lock, name: String, kind: &str, needed: &str) -> anyhow::Result<Apt<'b>> {
+        let apt = Apt::set_up(self.cache, lock, &name, Some(&sources(kind, &self.lines, &keys())))?;
+        self.cache.hold(&name);
+        let folder = self.cache.entry(&name);
+        // Without the lists of a source they are not those of today.
+        if !is_fresh(&folder.join(FETCHED)) && apt.fetch_lists(needed)? {
+            Folder::make(&folder)?.write(FETCHED, b"")?;
+        }
+        Ok(apt)
     }
 
     /// Returns the name of its folder in the cache: one for each release and mirror.

@@ -137,6 +137,11 @@ impl<R: Registers> NetSender<R> {
         outcome
     }
 
+    /// Takes the device for broken, as the receiver has found it: nothing that was sent comes back.
+    pub const fn lose(&mut self, why: Broken) {
+        self.broken = Some(why);
+    }
+
     /// Returns true if a frame can be sent now, whatever its length. If not, the device interrupts when one can.
     ///
     /// # Errors

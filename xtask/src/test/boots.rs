@@ -47,9 +47,12 @@ pub(super) fn steps() -> Vec<Step> {
             crash(&booted, false)
         }));
     }
-    steps.push(Step::new("crash/6.12/deterministic", |context| {
-        crash(&context.boot(&["--vps", "4", "--run", "crash", "--strict", "--deterministic"])?, true)
-    }));
+    for stock in ["6.12", "6.1", "16k"] {
+        steps.push(Step::new(format!("crash/{stock}/deterministic"), move |context| {
+            let line = ["--stock", stock, "--vps", "4", "--run", "crash", "--strict", "--deterministic"];
+            crash(&context.boot(&line)?, true)
+        }));
+    }
     steps.push(Step::new("reset", |context| {
         let booted = context.boot(&["--run", "reset", "--strict"])?;
         booted.ended(Exit::Reset, "reset")?;

@@ -88,7 +88,7 @@ impl Context {
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> anyhow::Result<Command> {
         let mut arguments: Vec<_> = arguments.iter().map(|word| word.as_ref().to_owned()).collect();
         let runs = arguments.first().is_some_and(|word| word == "boot" || word == "exec");
-        if runs && !arguments.iter().any(|word| word == "--timeout") {
+        if runs && !arguments.iter().take_while(|word| *word != "--").any(|word| word == "--timeout") {
             arguments.splice(1..1, ["--timeout", HUNG_SECONDS].map(OsString::from));
         }
         Ok(self.apart(&self.hv, &arguments))

@@ -48,7 +48,8 @@ struct Head {
 pub enum Received {
     /// The guest has it.
     Delivered,
-    /// It was dropped: the guest does not want it, or cannot receive, or neither direction has room.
+    /// It was dropped: the guest does not want it, or cannot receive, or has no section free that could become free
+    /// before its own frames are taken.
     Dropped,
     /// There is no room. [`note::ROOM`] is observed when there is, or when the guest no longer receives anything; until
     /// then the back end keeps the frame, or drops it. If it takes no frame of the guest's meanwhile
@@ -73,7 +74,7 @@ impl Network {
         // A guest with fewer channels than its table names receives on the first one.
         let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
         let channel = channel.unwrap_or(Channel::PRIMARY);
-        let Some(section) = self.receive.take(false) else { return self.later(io) };
+        let Some(section) = self.receive.take(false) else { return self.without_section(io) };
         let mut head = Head { bytes: [0; HEADERS + INFOS * INFO], len: 0 };
         let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), &mut head, io);
         let Some(len) = written else {
@@ -93,9 +94,10 @@ impl Network {
                 }
                 Received::Delivered
             }
+            // The ring has room as soon as the guest reads, whatever it sends.
             Err(SendError::Full) => {
                 self.receive.put_back(section);
-                self.later(io)
+                self.later()
             }
             Err(_) => {
                 self.receive.put_back(section);
@@ -104,13 +106,19 @@ impl Network {
         }
     }
 
-    /// Has a frame wait for room, or drops it if the room may wait for it.
-    fn later<P: Backend<Request>>(&mut self, io: &Io<'_, P, Request>) -> Received {
-        self.counts.no_buffer += 1;
+    /// Has a frame wait for a section, or drops it if sections may wait for it: their completions come behind what the
+    /// guest sends.
+    fn without_section<P: Backend<Request>>(&mut self, io: &Io<'_, P, Request>) -> Received {
         if io.awaits_back_end() {
+            self.counts.no_buffer += 1;
             return Received::Dropped;
         }
+        self.later()
+    }
+
+    fn later(&mut self) -> Received {
         self.hungry = true;
+        self.counts.no_buffer += 1;
         Received::Later
     }
 

@@ -155,6 +155,22 @@ fn frames_wait_for_room_in_the_ring() {
 }
 
 #[test]
+fn frames_that_the_ring_has_no_room_for_wait_also_while_the_back_end_is_full() {
+    let mut guest = Guest::opened();
+    guest.connect_with(Version::V61, 1514, 256);
+    while guest.arrive(&frame(60)) == Received::Delivered {}
+    guest.host.full.set(true);
+    guest.start(1, false, &listed(&packet_message(&frame(64), &[])));
+    assert_eq!(guest.arrive(&frame(60)), Received::Later);
+    // The guest reads, whatever it sends.
+    guest.host.notes.take();
+    while guest.take(1).is_some() {}
+    guest.bus.signal(0x2001, &guest.host).unwrap();
+    assert!(guest.host.notes.take().contains(&(note::ROOM, 0)));
+    assert_eq!(guest.arrive(&frame(60)), Received::Delivered);
+}
+
+#[test]
 fn the_filter_decides_what_arrives() {
     let mut guest = Guest::new();
     let to = |address: [u8; 6]| {

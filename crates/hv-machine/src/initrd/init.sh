@@ -75,6 +75,11 @@ poke() {
     done
 }
 
+# Whether a driver of VMBus has taken a device.
+has_device() {
+    [ -n "$(ls -d "/sys/bus/vmbus/drivers/$1/"*-* 2>/dev/null)" ]
+}
+
 network() {
     tries=0 missing= limit=100
     ip link set lo up
@@ -84,7 +89,7 @@ network() {
         done
         card=
         # One that its driver has taken will be there, however slow the machine is.
-        [ -n "$(ls -d /sys/bus/vmbus/drivers/hv_netvsc/*-* 2>/dev/null)" ] && limit=600
+        has_device hv_netvsc && limit=600
         tries=$((tries + 1))
         sleep 0.1
     done
@@ -122,12 +127,12 @@ hand_over() {
         [ -b "$device" ] && break
         # The others follow one another, and the first one comes if a driver has their controller, however slow the
         # machine is.
-        there=$(ls /sys/class/block)
+        there=$(ls /sys/class/block 2>/dev/null)
         [ "$there" = "$seen" ] || tries=0
         seen=$there limit=100
         case $there in
             *sd* | *sr*) ;;
-            *) [ -n "$(ls -d /sys/bus/vmbus/drivers/hv_storvsc/*-* 2>/dev/null)" ] && limit=600 ;;
+            *) has_device hv_storvsc && limit=600 ;;
         esac
         tries=$((tries + 1))
         sleep 0.1

@@ -171,6 +171,14 @@ fn a_device_that_lies_is_given_up() {
         assert_eq!(device.status(), 0, "a device that was given up is reset");
         assert!(!receiver.acknowledge());
     }
+    // What the receiver finds is true of the sender too, whose frames never come back.
+    let (device, _, mut sender) = card();
+    while sender.send(&mut packet(60)) == Ok(true) {}
+    sender.lose(Broken::Buffer(9));
+    assert_eq!(sender.has_room(), Err(Broken::Buffer(9)));
+    assert_eq!(sender.send(&mut packet(60)), Err(Broken::Buffer(9)));
+    drop(device);
+
     let (device, _, mut sender) = card();
     sender.send(&mut packet(60)).unwrap();
     device.lie(Lie::Buffer(3));

@@ -79,7 +79,8 @@ fn rescind(context: &Context) -> anyhow::Result<()> {
         "{}\
          is_stuck() {{ grep -q rndis_filter_halt_device /proc/[0-9]*/wchan; }}\n\
          while ! is_stuck && [ -e /sys/class/net/eth0 ]; do ping -c 1 -W 1 {HOST}; done >/dev/null 2>&1\n\
-         is_stuck && echo 'hv: removal stuck' || echo 'hv: card gone'\n\
+         is_stuck && echo 'hv: removal stuck'\n\
+         [ -e /sys/class/net/eth0 ] && echo 'hv: card there'\n\
          ping -c 1 -W 1 {HOST} || echo 'hv: no answer'\n\
          echo b >/proc/sysrq-trigger\n",
         quiet()
@@ -88,8 +89,10 @@ fn rescind(context: &Context) -> anyhow::Result<()> {
     let rule = "rescind=network@100";
     let booted = context.boot(&["--net", "user", "--initrd", &initrd, "--vps", "2", "--inject", rule])?;
     booted.ended(Exit::Reset, "reset")?;
-    let ends = ["hv: removal stuck", "hv: card gone"].map(|end| booted.console.contains(end));
-    booted.check(ends[0] != ends[1], "the removal is stuck, or the card is gone")?;
+    let [stuck, there, unreachable] = ["hv: removal stuck", "hv: card there", "Network is unreachable"]
+        .map(|text| booted.console.contains(text));
+    booted.check(stuck == there, "the card is there if its removal is stuck, and else gone")?;
+    booted.check(stuck != unreachable, "the network is unreachable if the card is gone")?;
     booted.says("hv: no answer")?;
     fired(&booted, 0)
 }

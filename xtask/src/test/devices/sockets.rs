@@ -122,7 +122,7 @@ fn run(context: &Context, stock: Stock, name: &str, size: Size, options: &[&str]
     ] {
         ensure!(console.contains(&text), "the console does not say {text:?}:\n{console}");
     }
-    for bad in ["WARNING", "BUG", "Traceback"] {
+    for bad in ["WARNING", "BUG", "Traceback", "hv: connection lost"] {
         ensure!(!console.contains(bad), "the console says {bad:?}:\n{console}");
     }
     ensure!(!host.folder.join("vsock").exists(), "hv has left its socket");
@@ -144,7 +144,7 @@ fn guest(context: &Context, stock: Stock, size: Size) -> anyhow::Result<PathBuf>
     let Size { count, at_a_time, blocks, .. } = size;
     let script = format!(
         "socat VSOCK-LISTEN:{SOCAT},fork EXEC:/bin/cat &\n\
-         until {SEND}; do :; done\n\
+         until {SEND} 2>why; do cat why; grep -q 'timed out' why || echo 'hv: connection lost'; done\n\
          /usr/bin/python3.11 -I -S /guest.py {count} {at_a_time} {blocks}"
     );
     // The C library looks for the last one when a thread ends.
