@@ -14,6 +14,7 @@ mod blocks;
 #[cfg(feature = "embedded-storage")]
 mod bytes;
 mod cdb;
+mod done;
 mod initialize;
 mod reply;
 mod submit;
@@ -37,6 +38,7 @@ pub use reply::{Failure, Sense};
 pub use submit::Refused;
 
 use crate::aligned::Aligned;
+use done::Done;
 use initialize::State;
 use reply::Reply;
 
@@ -203,7 +205,7 @@ pub struct Controller<'t, D: Dma, C, T, const DEPTH: usize> {
     max_transfer: u32,
     max_channels: u16,
     /// Completions that arrived while a function blocked.
-    done: [Option<Completion<T, D>>; DEPTH],
+    done: Done<Completion<T, D>, DEPTH>,
     /// The request that a function blocks for, and its answer.
     own: u32,
     answer: Option<Reply>,
@@ -233,7 +235,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
             version: 0,
             max_transfer: 0,
             max_channels: 0,
-            done: [const { None }; DEPTH],
+            done: Done::new(),
             own: 0,
             answer: None,
             bounce: None,
@@ -292,7 +294,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
     /// The channel is dead, or the initialization has failed: [`close`](Self::close) the controller.
     pub fn poll(&mut self) -> Result<Option<Completion<T, D>>, Error> {
         loop {
-            if let Some(done) = self.done.iter_mut().find_map(Option::take) {
+            if let Some(done) = self.done.pop() {
                 return Ok(Some(done));
             }
             if !self.advance()? {
@@ -347,9 +349,7 @@ impl<'t, D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'t, D, C, T, DEPT
                     self.changed = true;
                 }
                 let completion = Completion { tag, outcome: reply.outcome(asked), data };
-                if let Some(free) = self.done.iter_mut().find(|done| done.is_none()) {
-                    *free = Some(completion);
-                }
+                self.done.push(completion);
             }
         }
     }

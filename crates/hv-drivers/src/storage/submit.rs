@@ -46,12 +46,12 @@ impl<D: Dma, C: Conduit, T, const DEPTH: usize> Controller<'_, D, C, T, DEPTH> {
         data: Option<Buffer<D>>,
     ) -> Result<(), Refused<T, D>> {
         let asked = data.as_ref().map_or(0, |data| data.len);
-        let waiting = self.done.iter().flatten().count();
+        let waiting = self.done.count();
         let error = match self.state {
             State::Failed(error) => Some(error),
             State::Ready if asked > self.max_transfer => Some(Error::TooLong(self.max_transfer)),
-            // So that each completion has a place while a function blocks.
-            State::Ready if self.queue.in_flight() + waiting >= DEPTH => {
+            // So that each completion has a place while a function blocks. Else the queue says so.
+            State::Ready if waiting > 0 && self.queue.in_flight() + waiting >= DEPTH => {
                 Some(Error::Client(hv_vmbus_client::Error::InUse))
             }
             State::Ready => None,

@@ -198,6 +198,23 @@ pub(crate) fn a_function_that_blocks_keeps_what_else_ends_meanwhile() {
 }
 
 #[test]
+pub(crate) fn what_ends_while_functions_block_is_returned_in_its_order() {
+    let (world, client, mut controller, disk) = one_disk();
+    world.host.hold.store(true, Ordering::Relaxed);
+    let mut ends = || if world.end_one(0) { Ok(()) } else { never() };
+    (0..7).for_each(|tag| controller.submit_flush(tag, &disk).unwrap());
+    controller.read(&disk, 3, &mut [0; 512], &mut ends).unwrap();
+    controller.submit_flush(7, &disk).unwrap();
+    let refused = controller.submit_flush(8, &disk).unwrap_err();
+    assert_eq!(refused.error, Error::Client(hv_vmbus_client::Error::InUse), "seven wait, one is in flight");
+    (0..3).for_each(|tag| assert_eq!(controller.poll().unwrap().map(|done| done.tag), Some(tag)));
+    controller.read(&disk, 3, &mut [0; 512], &mut ends).unwrap();
+    let tags: Vec<_> = std::iter::from_fn(|| controller.poll().unwrap()).map(|done| done.tag).collect();
+    assert_eq!(tags, [3, 4, 5, 6, 7]);
+    close(world, client, controller);
+}
+
+#[test]
 pub(crate) fn memory_of_a_wait_that_was_given_up_comes_back_later() {
     let (world, client, mut controller, disk) = one_disk();
     world.host.hold.store(true, Ordering::Relaxed);
