@@ -11,6 +11,7 @@ use hv_guest::partition::Partition;
 use hv_guest::synic::{SintIndex, Synic};
 use hv_guest::vp_map::VpMap;
 use hv_tlfs::guest_id::GuestOsId;
+use hv_tlfs::synic::EVENT_FLAGS_COUNT;
 use hv_tlfs::vp::VpIndex;
 use hv_vmbus_client::{Channel, Client, Contact, Error, Lent, Offer, Open, Wait, Wake, deliver};
 use rt::{Hardware, MAX_CPUS, arch, cpu, irq, time, vps};
@@ -127,6 +128,8 @@ pub struct Os<'s, 'p> {
     synic: &'s Synic<'p, Either>,
     /// Ticks of the counter that one wait takes at most.
     limit: Option<u64>,
+    /// Event flags that are looked at: those of the channels that the client knows are below.
+    flags: Cell<usize>,
     /// Something has come since the last [`idle`](Self::idle).
     woken: Cell<bool>,
 }
@@ -136,7 +139,7 @@ impl<'s, 'p> Os<'s, 'p> {
     #[must_use]
     pub fn new(synic: &'s Synic<'p, Either>) -> Self {
         time::on_timer(|_| time::stop());
-        Self { synic, limit: None, woken: Cell::new(false) }
+        Self { synic, limit: None, flags: Cell::new(EVENT_FLAGS_COUNT), woken: Cell::new(false) }
     }
 
     /// Gives each wait up after this time, with [`Error::TimedOut`], so that a signal that is lost ends in an error.
@@ -167,7 +170,13 @@ impl<'s, 'p> Os<'s, 'p> {
 
     /// Gives the client the host's messages that have come.
     pub fn deliver<W: Wake>(&self, client: &mut Client<'_, Either, W>) -> bool {
-        deliver(self.synic, SintIndex::VMBUS, client)
+        let any = deliver(self.synic, SintIndex::VMBUS, client);
+        if any {
+            // A flag is a channel's number, and set once the channel is open, which is after its offer.
+            let flags = client.offers().map(|offer| offer.channel().0 as usize + 1);
+            self.flags.set(flags.max().unwrap_or(0));
+        }
+        any
     }
 
     /// Waits until something has come, on behalf of one device, whose ring the caller has just looked at.
@@ -190,7 +199,7 @@ impl<'s, 'p> Os<'s, 'p> {
     fn sleep(&self, deadline: Option<u64>) {
         let mut signalled = false;
         // A flag that stays set raises no further interrupt.
-        self.synic.take_events(SintIndex::VMBUS, |_| signalled = true);
+        self.synic.take_events_below(SintIndex::VMBUS, self.flags.get(), |_| signalled = true);
         if !signalled {
             deadline.into_iter().for_each(time::arm);
             arch::wfi();

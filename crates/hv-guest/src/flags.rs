@@ -34,19 +34,25 @@ impl Flags {
 
     /// Clears all flags and passes those that were set to `each`.
     #[inline]
-    pub(crate) fn take_all(&self, mut each: impl FnMut(u16)) {
+    pub(crate) fn take_all(&self, each: impl FnMut(u16)) {
+        self.take_below(64 * EVENT_FLAGS_WORDS, each);
+    }
+
+    /// Clears the flags below `limit`, rounded up to whole cells, and passes those that were set to `each`.
+    #[inline]
+    pub(crate) fn take_below(&self, limit: usize, mut each: impl FnMut(u16)) {
         let mut each_of = |first: u16, mut set: u64| {
             while set != 0 {
                 each(first + set.trailing_zeros() as u16);
                 set &= set - 1;
             }
         };
-        for (i, half) in (0_u16..).zip(&self.head) {
+        for (i, half) in (0_u16..).zip(self.head.iter().take(limit.div_ceil(32))) {
             if half.load(Ordering::Relaxed) != 0 {
                 each_of(i * 32, u64::from(half.swap(0, Ordering::Acquire)));
             }
         }
-        for (i, word) in (1_u16..).zip(&self.rest) {
+        for (i, word) in (1_u16..).zip(self.rest.iter().take(limit.div_ceil(64).saturating_sub(1))) {
             if word.load(Ordering::Relaxed) != 0 {
                 each_of(i * 64, word.swap(0, Ordering::Acquire));
             }

@@ -321,6 +321,13 @@ impl<'a, C: Conduit> Synic<'a, C> {
         sint.of(self.pages.events.flags()).take_all(each);
     }
 
+    /// Does the same for the flags below `limit`, and up to 63 above it, for an OS that knows which flags can be set: a
+    /// flag that is not looked at stays set, and raises no further interrupt.
+    #[inline]
+    pub fn take_events_below(&self, sint: SintIndex, limit: usize, each: impl FnMut(u16)) {
+        sint.of(self.pages.events.flags()).take_below(limit, each);
+    }
+
     /// Returns the pages, for another CPU to look at after a crash.
     #[must_use]
     pub fn pages(&self) -> SynicPages {

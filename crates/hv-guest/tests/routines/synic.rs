@@ -134,6 +134,24 @@ fn event_flags_are_taken_once_lowest_first() {
 }
 
 #[test]
+fn event_flags_beyond_the_limit_stay_set() {
+    on_each_vp(|guest, n| {
+        let synic = guest.synic(n);
+        for (limit, taken) in [(0, 0), (1, 1), (32, 1), (33, 3), (64, 3), (65, 4), (2048, 5), (usize::MAX, 5)]
+        {
+            let flags = [31, 32, 63, 64, 2047];
+            flags.iter().for_each(|flag| assert_eq!(guest.bed.signal(n, 2, *flag), Ok(true)));
+            let mut below = Vec::new();
+            synic.take_events_below(SINT, limit, |flag| below.push(flag));
+            assert_eq!(below, flags[..taken], "{limit}");
+            let mut rest = Vec::new();
+            synic.take_events(SINT, |flag| rest.push(flag));
+            assert_eq!(rest, flags[taken..], "{limit}");
+        }
+    });
+}
+
+#[test]
 fn disabling_leaves_reset_state_and_gives_pages_and_vp_back() {
     on_each_vp(|guest, n| {
         let synic = guest.synic(n);
