@@ -18,7 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use zerocopy::FromBytes;
 
-use crate::files::{flags, has_set_id, itself};
+use crate::files::{self, flags, has_set_id, itself};
 use crate::handles::Handle;
 use crate::{Answer, Done, MAX_WRITE, O_EXCL, Share, name, named, take, text};
 
@@ -108,9 +108,9 @@ impl Share {
         let entry = self.files.enter(&place, folder, name)?;
         let file = match made {
             Some(file) => file,
-            None => self.files.file(entry.nodeid, flags(asked.flags))?,
+            None => self.contents(entry.nodeid, flags(asked.flags))?,
         };
-        let fh = self.handles.add(Handle::File(file))?;
+        let fh = self.handles.add(Handle::File { file, node: entry.nodeid })?;
         self.reply.put(&entry);
         self.reply.put(&fuse_open_out { fh, ..Default::default() });
         Ok(Answer::Reply)
@@ -139,10 +139,8 @@ impl Share {
 
     fn set_attributes(&mut self, node: u64, asked: fuse_setattr_in) -> Done {
         let has = |bits| asked.valid & bits != 0;
-        // An open file can be changed, whatever its name leads to by now.
-        let open =
-            if has(FATTR_FH) { Some(rustix::io::dup(self.handles.get(asked.fh)?.file())?) } else { None };
-        let place = open.map_or_else(|| self.files.reach(node), Ok)?;
+        let place =
+            if has(FATTR_FH) { files::again(self.handles.get(asked.fh)?.file())? } else { self.place(node)? };
         if has(FATTR_SIZE) {
             self.truncate(node, &asked)?;
         }
@@ -178,17 +176,17 @@ impl Share {
             return Err(Errno::FBIG);
         }
         if asked.valid & FATTR_FH != 0 {
-            let Handle::File(file) = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
+            let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
             return rustix::fs::ftruncate(file, asked.size);
         }
         const WRITE_ONLY: u32 = 0o1;
-        rustix::fs::ftruncate(self.files.file(node, flags(WRITE_ONLY))?, asked.size)
+        rustix::fs::ftruncate(self.contents(node, flags(WRITE_ONLY))?, asked.size)
     }
 
     fn write(&mut self, body: &[u8]) -> Done {
         let (asked, data) = split::<fuse_write_in>(body)?;
         let data = data.get(..asked.size as usize).filter(|_| asked.size <= MAX_WRITE).ok_or(Errno::INVAL)?;
-        let Handle::File(file) = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
+        let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
         let mut done = 0;
         while done < data.len() {
             let offset = asked.offset.checked_add(done as u64).ok_or(Errno::INVAL)?;
@@ -206,7 +204,7 @@ impl Share {
     }
 
     fn allocate(&mut self, asked: fuse_fallocate_in) -> Done {
-        let Handle::File(file) = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
+        let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
         let mode = FallocateFlags::from_bits_retain(asked.mode);
         rustix::fs::fallocate(file, mode, asked.offset, asked.length)?;
         Ok(Answer::Reply)

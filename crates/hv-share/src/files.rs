@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -61,7 +61,7 @@ impl Files {
     /// # Errors
     /// `ESTALE`: the file is no longer where it was; others as of open(2).
     pub(crate) fn reach(&self, number: u64) -> Result<OwnedFd, Errno> {
-        let mut place = rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?;
+        let mut place = again(self.root.as_fd())?;
         for (name, file) in self.nodes.way(number)? {
             let next = match rustix::fs::openat(&place, OsStr::from_bytes(name), PLACE, Mode::empty()) {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
@@ -95,27 +95,6 @@ impl Files {
         Ok(fuse_entry_out { nodeid: number, entry_valid: VALID, attr_valid, attr, ..Default::default() })
     }
 
-    /// Opens a file: one with contents, since opening another may have effects, or wait.
-    ///
-    /// # Errors
-    /// It is not a regular file, or a program with set-id bits that is to be written: its new contents would have the
-    /// rights of the old; others as of open(2).
-    pub(crate) fn file(&self, number: u64, flags: OFlags) -> Result<OwnedFd, Errno> {
-        let place = self.reach(number)?;
-        let stat = rustix::fs::fstat(&place)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {}
-            FileType::Directory => return Err(Errno::ISDIR),
-            FileType::Symlink => return Err(Errno::LOOP),
-            _ => return Err(Errno::ACCESS),
-        }
-        if flags.intersects(OFlags::RWMODE) && has_set_id(stat.st_mode) {
-            return Err(Errno::PERM);
-        }
-        // The very file that was looked at, whatever its name is by now.
-        rustix::fs::openat(CWD, itself(&place), flags, Mode::empty())
-    }
-
     /// Opens a folder to read it.
     pub(crate) fn folder(&self, number: u64) -> Result<OwnedFd, Errno> {
         rustix::fs::openat(self.reach(number)?, ".", FOLDER, Mode::empty())
@@ -134,6 +113,31 @@ impl Files {
     pub(crate) fn statistics(&self) -> Result<StatVfs, Errno> {
         rustix::fs::fstatvfs(self.root.as_fd())
     }
+}
+
+/// Opens the file at a place: one with contents, since opening another may have effects, or wait.
+///
+/// # Errors
+/// It is not a regular file, or a program with set-id bits that is to be written: its new contents would have the
+/// rights of the old; others as of open(2).
+pub(crate) fn open(place: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let stat = rustix::fs::fstat(place)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(Errno::ISDIR),
+        FileType::Symlink => return Err(Errno::LOOP),
+        _ => return Err(Errno::ACCESS),
+    }
+    if flags.intersects(OFlags::RWMODE) && has_set_id(stat.st_mode) {
+        return Err(Errno::PERM);
+    }
+    // The very file that was looked at, whatever its name is by now.
+    rustix::fs::openat(CWD, itself(place), flags, Mode::empty())
+}
+
+/// Opens an open file's place once more.
+pub(crate) fn again(file: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(file, 0)
 }
 
 /// Returns the name of an open file that leads to this very file, though it was opened as a place.

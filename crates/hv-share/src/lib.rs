@@ -29,6 +29,7 @@ mod tests;
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -43,6 +44,7 @@ use polyfuse_kernel::{
     fuse_in_header, fuse_init_in, fuse_init_out, fuse_kstatfs, fuse_open_in, fuse_open_out, fuse_read_in,
     fuse_release_in, fuse_statfs_out,
 };
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zerocopy::FromBytes;
 
@@ -254,12 +256,25 @@ impl Share {
 
     fn attributes(&mut self, node: u64, asked: fuse_getattr_in) -> Done {
         let of_handle = asked.getattr_flags & FUSE_GETATTR_FH != 0;
-        // An open file has attributes, whatever its name leads to by now.
         let stat = match self.handles.get(asked.fh) {
             Ok(handle) if of_handle => rustix::fs::fstat(handle.file())?,
-            _ => rustix::fs::fstat(self.files.reach(node)?)?,
+            _ => rustix::fs::fstat(self.place(node)?)?,
         };
         self.told(&stat)
+    }
+
+    /// Opens the place of a file, to look at it or to change its attributes; of one that the guest has open, whatever
+    /// its name leads to by now. Linux names the handle in few requests about an open file (fs/fuse/dir.c,
+    /// `fuse_getattr` and `fuse_do_setattr`).
+    fn place(&self, node: u64) -> Result<OwnedFd, Errno> {
+        self.files.reach(node).or_else(|error| files::again(self.handles.of(node).ok_or(error)?))
+    }
+
+    /// Opens a file with contents. One that has lost its name is opened only if the guest has it open for as much: it
+    /// may no longer be in the folder.
+    fn contents(&self, node: u64, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let open = |error| files::again(self.handles.open_as(node, flags).ok_or(error)?);
+        files::open(&self.files.reach(node).or_else(open)?, flags)
     }
 
     /// Replies with a file's attributes.
@@ -273,8 +288,8 @@ impl Share {
         if asked.flags & (O_ACCMODE | O_TRUNC) != 0 && !self.is_writable() {
             return Err(Errno::ROFS);
         }
-        let file = self.files.file(node, files::flags(asked.flags))?;
-        self.opened(Handle::File(file))
+        let file = self.contents(node, files::flags(asked.flags))?;
+        self.opened(Handle::File { file, node })
     }
 
     fn opened(&mut self, handle: Handle) -> Done {
@@ -284,7 +299,7 @@ impl Share {
     }
 
     fn read(&mut self, asked: fuse_read_in) -> Done {
-        let Handle::File(file) = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
+        let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
         let room = self.reply.room(asked.size)?;
         let mut filled = 0;
         while filled < room.len() {

@@ -71,7 +71,7 @@ impl Locks {
     /// # Errors
     /// `EAGAIN`: one is; others as of flock(2) and fcntl(2).
     fn set(&mut self, handles: &Handles, asked: &Asked) -> Result<(), Errno> {
-        let Handle::File(file) = handles.get(asked.fh)? else { return Err(Errno::BADF) };
+        let Handle::File { file, .. } = handles.get(asked.fh)? else { return Err(Errno::BADF) };
         if asked.whole {
             let operation = match asked.kind {
                 READ => FlockOperation::NonBlockingLockShared,
@@ -104,7 +104,7 @@ impl Locks {
 
     /// Returns the lock that is in the way of one, if any.
     fn in_the_way(&mut self, handles: &Handles, asked: &Asked) -> Result<fuse_file_lock, Errno> {
-        let Handle::File(file) = handles.get(asked.fh)? else { return Err(Errno::BADF) };
+        let Handle::File { file, .. } = handles.get(asked.fh)? else { return Err(Errno::BADF) };
         let mut range = range(asked)?;
         let id = (FileId::from(&rustix::fs::fstat(file)?), asked.owner);
         call(self.owner(id, file)?, FcntlArg::F_OFD_GETLK(&mut range))?;
@@ -126,7 +126,7 @@ impl Share {
             }
             FUSE_FLUSH => {
                 let asked: fuse_flush_in = take(body)?;
-                let Handle::File(file) = self.handles.get(asked.fh)? else { return Err(Errno::BADF) };
+                let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::BADF) };
                 let id = (FileId::from(&rustix::fs::fstat(file)?), asked.lock_owner);
                 self.locks.owners.remove(&id);
                 Ok(Answer::Reply)

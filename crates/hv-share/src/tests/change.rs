@@ -122,12 +122,49 @@ fn attributes_are_set() {
         .set(node, FATTR_SIZE | FATTR_FH | FATTR_MODE, |asked| (asked.fh, asked.mode) = (fh, 0o600))
         .unwrap();
     assert_eq!((attr.size, attr.mode, attr.nlink), (0, 0o100_600, 0));
-    assert_eq!(guest.set(node, FATTR_SIZE, |_| {}).err(), Some(Errno::STALE));
     // Room for contents, and a hole.
     guest.write(fh, 0, &[1; 8192]).unwrap();
     let hole = fuse_fallocate_in { fh, offset: 0, length: 4096, mode: 3, padding: 0 };
     guest.ask(FUSE_FALLOCATE, node, hole.as_bytes()).unwrap();
     assert_eq!(guest.read(FUSE_READ, fh, 4095, 2).unwrap(), [0, 1]);
+}
+
+/// Linux names no handle when a program asks for attributes of a file that it has open, or sets them.
+#[test]
+fn what_is_open_needs_no_name() {
+    let mut guest = Guest::writer();
+    for replaced in [false, true] {
+        let (node, fh) = guest.create(ROOT, "open", BOTH, 0o640).unwrap();
+        guest.write(fh, 0, b"open").unwrap();
+        if replaced {
+            fs::write(guest.path("other"), "other").unwrap();
+            fs::rename(guest.path("other"), guest.path("open")).unwrap();
+        } else {
+            guest.ask(FUSE_UNLINK, ROOT, b"open\0").unwrap();
+        }
+        let attr = guest.attributes(node).unwrap();
+        assert_eq!((attr.size, attr.mode, attr.nlink), (4, 0o100_640, 0));
+        assert_eq!(guest.set(node, FATTR_MODE, |asked| asked.mode = 0o600).unwrap().mode, 0o100_600);
+        let owner = attr.uid;
+        assert_eq!(guest.set(node, FATTR_UID, |asked| asked.uid = owner).unwrap().uid, owner);
+        assert_eq!(guest.set(node, FATTR_MTIME, |asked| asked.mtime = 9).unwrap().mtime, 9);
+        assert_eq!(guest.set(node, FATTR_SIZE, |asked| asked.size = 2).unwrap().size, 2);
+        let again = guest.open(FUSE_OPEN, node).unwrap();
+        assert_eq!(guest.read(FUSE_READ, again, 0, 9).unwrap(), b"op");
+        // One that is open to read is not opened to write: it may have left the folder.
+        guest.close(fh).unwrap();
+        assert_eq!(guest.open_with(FUSE_OPEN, node, BOTH), Err(Errno::STALE));
+        assert_eq!(guest.set(node, FATTR_SIZE, |_| {}).err(), Some(Errno::STALE));
+        assert_eq!(guest.attributes(node).unwrap().size, 2);
+        guest.close(again).unwrap();
+        assert_eq!(guest.attributes(node).err(), Some(Errno::STALE));
+    }
+    assert_eq!(fs::read(guest.path("open")).unwrap(), b"other");
+    // A folder that is open, too.
+    let node = guest.walk("folder/deep").unwrap();
+    guest.open(FUSE_OPENDIR, node).unwrap();
+    fs::remove_dir(guest.path("folder/deep")).unwrap();
+    assert_eq!(guest.attributes(node).unwrap().mode & 0o170_000, 0o040_000);
 }
 
 #[test]
