@@ -20,7 +20,7 @@ use zerocopy::FromBytes;
 
 use crate::files::{self, flags, has_set_id, itself};
 use crate::handles::Handle;
-use crate::{Answer, Done, MAX_WRITE, O_EXCL, Share, name, named, take, text};
+use crate::{Answer, Done, MAX_WRITE, O_EXCL, O_TRUNC, Share, name, named, take, text};
 
 /// Permissions, without the type of a file.
 const PERMISSIONS: u32 = 0o7777;
@@ -108,7 +108,12 @@ impl Share {
         let entry = self.files.enter(&place, folder, name)?;
         let file = match made {
             Some(file) => file,
-            None => self.contents(entry.nodeid, flags(asked.flags))?,
+            None => {
+                // Linux truncates no file that it has asked to be created (fs/namei.c, `do_open`).
+                let mut there = flags(asked.flags);
+                there.set(OFlags::TRUNC, asked.flags & O_TRUNC != 0);
+                self.contents(entry.nodeid, there)?
+            }
         };
         let fh = self.handles.add(Handle::File { file, node: entry.nodeid })?;
         self.reply.put(&entry);

@@ -128,7 +128,7 @@ pub(crate) fn open(place: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
         FileType::Symlink => return Err(Errno::LOOP),
         _ => return Err(Errno::ACCESS),
     }
-    if flags.intersects(OFlags::RWMODE) && has_set_id(stat.st_mode) {
+    if flags.intersects(OFlags::RWMODE | OFlags::TRUNC) && has_set_id(stat.st_mode) {
         return Err(Errno::PERM);
     }
     // The very file that was looked at, whatever its name is by now.

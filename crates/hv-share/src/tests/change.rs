@@ -10,7 +10,7 @@ use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 
 use super::{Guest, SECRET, hostile, send};
 use crate::nodes::ROOT;
-use crate::{Access, MAX_WRITE, O_APPEND, O_EXCL};
+use crate::{Access, MAX_WRITE, O_APPEND, O_EXCL, O_TRUNC};
 
 const WRITE_ONLY: u32 = 1;
 const BOTH: u32 = 2;
@@ -71,6 +71,9 @@ fn files_are_made_and_written() {
     assert_eq!(guest.create(ROOT, "new", BOTH | O_EXCL, 0o600), Err(Errno::EXIST));
     assert_eq!(guest.create(ROOT, "new", BOTH, 0o600).unwrap().0, node);
     assert_eq!(fs::metadata(guest.path("new")).unwrap().len(), 20);
+    // One that the host has made meanwhile, to be emptied.
+    assert_eq!(guest.create(ROOT, "new", WRITE_ONLY | O_TRUNC, 0o600).unwrap().0, node);
+    assert_eq!(fs::metadata(guest.path("new")).unwrap().len(), 0);
     // Both append behind what the other has written.
     let end = guest.open_with(FUSE_OPEN, node, WRITE_ONLY | O_APPEND).unwrap();
     fs::write(guest.path("new"), "host;").unwrap();
@@ -234,7 +237,9 @@ fn a_writer_gains_no_rights() {
     fs::set_permissions(guest.path("file"), fs::Permissions::from_mode(0o4755)).unwrap();
     assert_eq!(guest.contents("file").unwrap(), b"contents");
     assert_eq!(guest.open_with(FUSE_OPEN, node, BOTH), Err(Errno::PERM));
-    assert_eq!(guest.create(ROOT, "file", BOTH, 0o600), Err(Errno::PERM));
+    for flags in [BOTH, O_TRUNC] {
+        assert_eq!(guest.create(ROOT, "file", flags, 0o600), Err(Errno::PERM));
+    }
     assert_eq!(guest.set(node, FATTR_SIZE, |_| {}).err(), Some(Errno::PERM));
     assert!(!guest.path("rights").exists() && !guest.path("null").exists());
 }
