@@ -181,17 +181,25 @@ impl Share {
             return Err(Errno::FBIG);
         }
         if asked.valid & FATTR_FH != 0 {
-            let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
-            return rustix::fs::ftruncate(file, asked.size);
+            return rustix::fs::ftruncate(self.written(asked.fh)?, asked.size);
         }
         const WRITE_ONLY: u32 = 0o1;
         rustix::fs::ftruncate(self.contents(node, flags(WRITE_ONLY))?, asked.size)
     }
 
+    /// Returns an open file whose contents are to be changed.
+    ///
+    /// # Errors
+    /// `EPERM`: the host has given it a set-id bit since it was opened, which Linux takes from no file that root writes.
+    fn written(&self, fh: u64) -> Result<&OwnedFd, Errno> {
+        let Handle::File { file, .. } = self.handles.get(fh)? else { return Err(Errno::ISDIR) };
+        if has_set_id(rustix::fs::fstat(file)?.st_mode) { Err(Errno::PERM) } else { Ok(file) }
+    }
+
     fn write(&mut self, body: &[u8]) -> Done {
         let (asked, data) = split::<fuse_write_in>(body)?;
         let data = data.get(..asked.size as usize).filter(|_| asked.size <= MAX_WRITE).ok_or(Errno::INVAL)?;
-        let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
+        let file = self.written(asked.fh)?;
         let mut done = 0;
         while done < data.len() {
             let offset = asked.offset.checked_add(done as u64).ok_or(Errno::INVAL)?;
@@ -209,9 +217,8 @@ impl Share {
     }
 
     fn allocate(&mut self, asked: fuse_fallocate_in) -> Done {
-        let Handle::File { file, .. } = self.handles.get(asked.fh)? else { return Err(Errno::ISDIR) };
         let mode = FallocateFlags::from_bits_retain(asked.mode);
-        rustix::fs::fallocate(file, mode, asked.offset, asked.length)?;
+        rustix::fs::fallocate(self.written(asked.fh)?, mode, asked.offset, asked.length)?;
         Ok(Answer::Reply)
     }
 

@@ -233,8 +233,13 @@ fn a_writer_gains_no_rights() {
         let asked = fuse_mknod_in { mode: device, rdev: 0x103, ..Default::default() };
         assert_eq!(guest.make(FUSE_MKNOD, ROOT, asked.as_bytes(), "null").err(), Some(Errno::PERM));
     }
-    // A program that has rights already is read, and not written.
+    // A program that has rights already is read, and not written; nor is one that gets them while it is open.
+    let fh = guest.open_with(FUSE_OPEN, node, BOTH).unwrap();
     fs::set_permissions(guest.path("file"), fs::Permissions::from_mode(0o4755)).unwrap();
+    assert_eq!(guest.write(fh, 0, b"x"), Err(Errno::PERM));
+    assert_eq!(guest.set(node, FATTR_SIZE | FATTR_FH, |asked| asked.fh = fh).err(), Some(Errno::PERM));
+    let longer = fuse_fallocate_in { fh, offset: 0, length: 4096, mode: 0, padding: 0 };
+    assert_eq!(guest.ask(FUSE_FALLOCATE, node, longer.as_bytes()), Err(Errno::PERM));
     assert_eq!(guest.contents("file").unwrap(), b"contents");
     assert_eq!(guest.open_with(FUSE_OPEN, node, BOTH), Err(Errno::PERM));
     for flags in [BOTH, O_TRUNC] {
