@@ -190,7 +190,7 @@ impl Share {
     /// Returns an open file whose contents are to be changed.
     ///
     /// # Errors
-    /// `EPERM`: the host has given it a set-id bit since it was opened, which Linux takes from no file that root writes.
+    /// `EPERM`: the host has given it a set-id bit since it was opened. Linux takes that from no file that root writes.
     fn written(&self, fh: u64) -> Result<&OwnedFd, Errno> {
         let Handle::File { file, .. } = self.handles.get(fh)? else { return Err(Errno::ISDIR) };
         if has_set_id(rustix::fs::fstat(file)?.st_mode) { Err(Errno::PERM) } else { Ok(file) }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use polyfuse_kernel::{fuse_attr, fuse_entry_out};
-use rustix::fs::{CWD, FileType, FsWord, Mode, OFlags, Stat, StatVfs};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfs};
 use rustix::io::Errno;
 
 use crate::nodes::{FileId, Nodes};
@@ -18,16 +18,43 @@ const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC
 /// Opens a folder to read it.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// File systems that show the kernel and its processes: procfs, sysfs, debugfs and tracefs (Linux,
-/// include/uapi/linux/magic.h).
-const KERNELS_OWN: [FsWord; 4] = [0x9fa0, 0x6265_6572, 0x6462_6720, 0x7472_6163];
+/// What a step does not pass: mounts, also of one file of the same file system, and links.
+const RESOLVE: ResolveFlags = ResolveFlags::NO_XDEV
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::BENEATH);
+
+/// File systems that show or set the kernel, its processes and the firmware, and have no files else (Linux,
+/// include/uapi/linux/magic.h, where no other file is named).
+const KERNELS_OWN: [u32; 20] = [
+    0x0000_9fa0, // procfs
+    0x6265_6572, // sysfs
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0x0765_5821, // resctrl
+    0x6265_6570, // configfs: fs/configfs/mount.c
+    0x7363_6673, // securityfs
+    0xf97c_ff8c, // selinuxfs
+    0x4341_5d53, // smackfs
+    0xde5e_81e4, // efivarfs
+    0x6165_676c, // pstore
+    0xcafe_4a11, // bpf
+    0x4249_4e4d, // binfmt_misc
+    0x6c6f_6f70, // binder
+    0xabba_1974, // xenfs
+    0x0000_1cd1, // devpts
+    0x6573_5543, // fusectl: fs/fuse/control.c
+    0x6e66_7364, // nfsd: fs/nfsd/nfsctl.c
+];
 
 /// The folder's files.
 #[derive(Debug)]
 pub(crate) struct Files {
     root: OwnedFd,
-    /// Device of the file system that the folder is in.
-    device: u64,
+    /// Number of the folder's mount, on a host without openat2(2): before Linux 5.6, or where a filter forbids it.
+    pub(crate) mount: Option<u64>,
     /// Seconds that the guest believes a file's attributes.
     pub(crate) valid: u64,
     pub(crate) nodes: Nodes,
@@ -38,22 +65,27 @@ impl Files {
         // The user's own path may be a link.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
-        if KERNELS_OWN.contains(&rustix::fs::fstatfs(&root)?.f_type) {
+        if KERNELS_OWN.contains(&(rustix::fs::fstatfs(&root)?.f_type as u32)) {
             return Err(io::Error::other("a file system of the kernel's own, with no files for a guest"));
         }
-        let device = rustix::fs::fstat(&root)?.st_dev;
-        Ok(Self { root, device, valid, nodes: Nodes::new() })
+        let mount = match rustix::fs::openat2(&root, ".", PLACE, Mode::empty(), RESOLVE) {
+            Err(Errno::NOSYS | Errno::PERM) => Some(mount(&root)?),
+            place => place.map(|_| None)?,
+        };
+        Ok(Self { root, mount, valid, nodes: Nodes::new() })
     }
 
-    /// Judges what a step has opened: a folder of another file system is not entered. It may be procfs, in which a
-    /// guest would find the memory of this process. What is not a folder may have another device in one file system
-    /// (overlayfs).
+    /// Opens a name in a folder as what it is. What is mounted there is not part of the folder: it may be procfs, in
+    /// which a guest would find the memory of this process.
     ///
     /// # Errors
-    /// `EXDEV`.
-    fn judge(&self, stat: &Stat) -> Result<(), Errno> {
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_folder && stat.st_dev != self.device { Err(Errno::XDEV) } else { Ok(()) }
+    /// `EXDEV`: something is mounted there; others as of open(2).
+    fn step(&self, folder: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+        let Some(own) = self.mount else {
+            return rustix::fs::openat2(folder, name, PLACE, Mode::empty(), RESOLVE);
+        };
+        let file = rustix::fs::openat(folder, name, PLACE, Mode::empty())?;
+        if mount(&file)? == own { Ok(file) } else { Err(Errno::XDEV) }
     }
 
     /// Opens the place of a file: it can be looked at, and not read.
@@ -63,15 +95,13 @@ impl Files {
     pub(crate) fn reach(&self, number: u64) -> Result<OwnedFd, Errno> {
         let mut place = again(self.root.as_fd())?;
         for (name, file) in self.nodes.way(number)? {
-            let next = match rustix::fs::openat(&place, OsStr::from_bytes(name), PLACE, Mode::empty()) {
+            let next = match self.step(&place, OsStr::from_bytes(name)) {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
                 next => next?,
             };
-            let stat = rustix::fs::fstat(&next)?;
-            if FileId::from(&stat) != file {
+            if FileId::from(&rustix::fs::fstat(&next)?) != file {
                 return Err(Errno::STALE);
             }
-            self.judge(&stat)?;
             place = next;
         }
         Ok(place)
@@ -87,9 +117,7 @@ impl Files {
         number: u64,
         name: &OsStr,
     ) -> Result<fuse_entry_out, Errno> {
-        let file = rustix::fs::openat(folder, name, PLACE, Mode::empty())?;
-        let stat = rustix::fs::fstat(&file)?;
-        self.judge(&stat)?;
+        let stat = rustix::fs::fstat(self.step(folder, name)?)?;
         let number = self.nodes.enter(number, name.as_bytes(), FileId::from(&stat))?;
         let (attr_valid, attr) = (self.valid, attributes(&stat));
         Ok(fuse_entry_out { nodeid: number, entry_valid: VALID, attr_valid, attr, ..Default::default() })
@@ -133,6 +161,14 @@ pub(crate) fn open(place: &OwnedFd, flags: OFlags) -> Result<OwnedFd, Errno> {
     }
     // The very file that was looked at, whatever its name is by now.
     rustix::fs::openat(CWD, itself(place), flags, Mode::empty())
+}
+
+/// Returns the number of the mount through which a file was opened (proc(5), `/proc/pid/fdinfo/`).
+pub(crate) fn mount(file: &OwnedFd) -> Result<u64, Errno> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()));
+    let text = text.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let number = text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+    number.ok_or(Errno::NOTSUP)
 }
 
 /// Opens an open file's place once more.

@@ -6,8 +6,8 @@
 //! enemy:
 //!
 //! - It leaves the folder by no path: a name is one component and neither `.` nor `..`, and each step opens one name in
-//!   a folder that is open already, without following links. A link's text goes to the guest, which follows it in its
-//!   own tree.
+//!   a folder that is open already, without following links or entering a mount. A link's text goes to the guest, which
+//!   follows it in its own tree.
 //! - It leaves it by no race: what a step has opened must be the very file that the number was given for, by device and
 //!   inode.
 //! - It opens nothing but files and folders: opening a device may move it, and opening a pipe may wait.

@@ -20,7 +20,13 @@ impl Guest {
         Self::with(Access::ReadWrite)
     }
 
-    fn create(&mut self, folder: u64, name: &str, flags: u32, mode: u32) -> Result<(u64, u64), Errno> {
+    pub(super) fn create(
+        &mut self,
+        folder: u64,
+        name: &str,
+        flags: u32,
+        mode: u32,
+    ) -> Result<(u64, u64), Errno> {
         let asked = fuse_create_in { flags, mode: 0o100_000 | mode, ..Default::default() };
         let reply = self.ask(FUSE_CREATE, folder, &[asked.as_bytes(), name.as_bytes(), &[0]].concat())?;
         let (entry, rest) = fuse_entry_out::read_from_prefix(&reply).unwrap();
