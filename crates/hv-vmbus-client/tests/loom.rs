@@ -34,7 +34,7 @@ impl Memory {
         })
     }
 
-    fn word(&self, offset: usize) -> &AtomicU32 {
+    fn header(&self, offset: usize) -> &AtomicU32 {
         &self.words[if offset == 64 { 4 } else { offset / 4 }]
     }
 
@@ -49,11 +49,21 @@ impl Area for Memory {
     }
 
     fn load(&self, offset: usize) -> u32 {
-        self.word(offset).load(Ordering::Acquire)
+        self.header(offset).load(Ordering::Acquire)
     }
 
     fn store(&self, offset: usize, value: u32) {
-        self.word(offset).store(value, Ordering::Release);
+        self.header(offset).store(value, Ordering::Release);
+    }
+
+    fn word(&self, page: usize, offset: usize) -> u64 {
+        let mut word = [0; 8];
+        self.read(page, offset, &mut word);
+        u64::from_ne_bytes(word)
+    }
+
+    fn put(&self, page: usize, offset: usize, word: u64) {
+        self.write(page, offset, &word.to_ne_bytes());
     }
 
     fn read(&self, page: usize, offset: usize, into: &mut [u8]) {

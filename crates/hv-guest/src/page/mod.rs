@@ -252,12 +252,14 @@ impl Page {
         }
     }
 
-    /// Reads the eight bytes at `offset`, a multiple of eight within the page, each cell once.
+    /// Reads the eight bytes at `offset`, a multiple of eight within the page, each cell once. Else the offset is
+    /// rounded down, and beyond the page there are zeros.
     ///
     /// Most parameters are words, and bare-metal targets make no unaligned word accesses: there, eight bytes at an
     /// arbitrary offset are many times slower.
     #[inline]
-    fn load_word(&self, offset: usize) -> u64 {
+    #[must_use]
+    pub fn load_word(&self, offset: usize) -> u64 {
         let Some(block) = self.0.get(offset / BLOCK) else { return 0 };
         match (offset % BLOCK / 8).checked_sub(1).and_then(|n| block.rest.get(n)) {
             Some(cell) => cell.load(Ordering::Relaxed),
@@ -269,9 +271,10 @@ impl Page {
         }
     }
 
-    /// Replaces the eight bytes at `offset`, a multiple of eight within the page.
+    /// Replaces the eight bytes at `offset`, a multiple of eight within the page. Else the offset is rounded down, and
+    /// what is beyond the page is dropped.
     #[inline]
-    fn store_word(&self, offset: usize, word: u64) {
+    pub fn store_word(&self, offset: usize, word: u64) {
         let Some(block) = self.0.get(offset / BLOCK) else { return };
         match (offset % BLOCK / 8).checked_sub(1).and_then(|n| block.rest.get(n)) {
             Some(cell) => cell.store(word, Ordering::Relaxed),

@@ -77,6 +77,28 @@ fn what_does_not_fit_is_not_written() {
 }
 
 #[test]
+fn single_words_are_where_their_bytes_are() {
+    let page = Page::new();
+    for offset in [0, 8, 16, 248, 256, SIZE - 8] {
+        page.clear();
+        page.store_word(offset + 7, 0x0807_0605_0403_0201);
+        let mut all = [0; SIZE];
+        page.read(0, &mut all);
+        assert_eq!(u64::from_ne_bytes(all[offset..][..8].try_into().unwrap()), 0x0807_0605_0403_0201);
+        assert!(all[..offset].iter().chain(&all[offset + 8..]).all(|byte| *byte == 0));
+        assert_eq!(page.load_word(offset + 3), 0x0807_0605_0403_0201, "{offset}");
+    }
+    page.clear();
+    for beyond in [SIZE, SIZE + 8, usize::MAX] {
+        page.store_word(beyond, u64::MAX);
+        assert_eq!(page.load_word(beyond), 0);
+    }
+    let mut all = [7; SIZE];
+    page.read(0, &mut all);
+    assert_eq!(all, [0; SIZE]);
+}
+
+#[test]
 fn halves_are_where_their_bytes_are() {
     let page = Page::new();
     for offset in [0, 4, 8, 12, 252, 256, 260, SIZE - 4] {

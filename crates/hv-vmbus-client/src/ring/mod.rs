@@ -44,6 +44,10 @@ pub trait Area {
     fn load(&self, offset: usize) -> u32;
     /// Stores a word of the header, with release.
     fn store(&self, offset: usize, value: u32);
+    /// Reads the word of data at `offset`, a multiple of 8, of page `page`.
+    fn word(&self, page: usize, offset: usize) -> u64;
+    /// Writes a word of data at `offset`, a multiple of 8, of page `page`.
+    fn put(&self, page: usize, offset: usize, word: u64);
     /// Copies data out of page `page`.
     fn read(&self, page: usize, offset: usize, into: &mut [u8]);
     /// Copies data into page `page`.
@@ -66,6 +70,18 @@ impl Area for [Page] {
     fn store(&self, offset: usize, value: u32) {
         if let Some(page) = self.first() {
             page.store_u32(offset, value);
+        }
+    }
+
+    #[inline]
+    fn word(&self, page: usize, offset: usize) -> u64 {
+        self.get(page).map_or(0, |page| page.load_word(offset))
+    }
+
+    #[inline]
+    fn put(&self, page: usize, offset: usize, word: u64) {
+        if let Some(page) = self.get(page) {
+            page.store_word(offset, word);
         }
     }
 
@@ -96,6 +112,8 @@ const PENDING_SEND_SIZE: usize = offset_of!(RingHeader, pending_send_size);
 const FEATURES: usize = offset_of!(RingHeader, features);
 
 const PAGE: u32 = SIZE as u32;
+/// Bytes of a word.
+const WORD: u32 = size_of::<u64>() as u32;
 /// Bytes of a packet's descriptor.
 const DESCRIPTOR: u32 = size_of::<hv_tlfs::vmbus::PacketDescriptor>() as u32;
 
@@ -197,6 +215,17 @@ impl Geometry {
             // A part is at most a page long.
             at = self.advance(at, part as u32);
         }
+    }
+
+    /// Reads a word. Packets are whole words, at multiples of 8: none crosses a page.
+    #[inline]
+    fn word<A: Area + ?Sized>(self, area: &A, at: u32) -> u64 {
+        area.word((at / PAGE) as usize + 1, (at % PAGE) as usize)
+    }
+
+    #[inline]
+    fn put<A: Area + ?Sized>(self, area: &A, at: u32, word: u64) {
+        area.put((at / PAGE) as usize + 1, (at % PAGE) as usize, word);
     }
 
     fn read<A: Area + ?Sized>(self, area: &A, at: u32, into: &mut [u8]) {

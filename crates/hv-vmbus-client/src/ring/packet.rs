@@ -1,9 +1,9 @@
 //! A packet from the host.
 
 use hv_tlfs::vmbus::{PACKET_FLAG_COMPLETION_REQUESTED, PacketDescriptor, PacketType, TransferPageRange};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
+use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Area, DESCRIPTOR, Geometry};
+use super::{Area, DESCRIPTOR, Geometry, WORD};
 
 /// A packet in the ring. The descriptor was read once and judged; what follows it is read from front to back, each byte
 /// once, since the host may change it meanwhile.
@@ -12,7 +12,7 @@ pub struct Packet<'r, A: ?Sized> {
     area: &'r A,
     geometry: Geometry,
     descriptor: PacketDescriptor,
-    /// Where the next byte between descriptor and payload is, and how many there are.
+    /// Where the next word between descriptor and payload is, and how many bytes there are.
     header: (u32, u32),
     /// Where the next byte of payload is, and how many there are.
     payload: (u32, u32),
@@ -57,7 +57,13 @@ impl<'r, A: Area + ?Sized> Packet<'r, A> {
 
     /// Reads the next bytes of the payload, and returns how many there were.
     pub fn read(&mut self, into: &mut [u8]) -> usize {
-        take(self.area, self.geometry, &mut self.payload, into)
+        let (at, left) = self.payload;
+        let len = into.len().min(left as usize);
+        if let Some(into) = into.get_mut(..len) {
+            self.geometry.read(self.area, at, into);
+        }
+        self.payload = (self.geometry.advance(at, len as u32), left - len as u32);
+        len
     }
 
     /// Reads a value from the payload; `None`, and nothing is read, if that is shorter.
@@ -77,22 +83,16 @@ impl<'r, A: Area + ?Sized> Packet<'r, A> {
         if self.kind() != PacketType::DATA_USING_TRANSFER_PAGES {
             return None;
         }
-        let mut words = [0_u32; 2];
-        if take(self.area, self.geometry, &mut self.header, words.as_mut_bytes()) < size_of_val(&words) {
-            return None;
-        }
-        Some(TransferRanges { page_set: words[0] as u16, left: words[1], packet: self })
+        let word = u64::from_le(self.header_word()?);
+        Some(TransferRanges { page_set: word as u16, left: (word >> 32) as u32, packet: self })
     }
-}
 
-/// Reads the next bytes of a part of the packet.
-fn take<A: Area + ?Sized>(area: &A, geometry: Geometry, from: &mut (u32, u32), into: &mut [u8]) -> usize {
-    let len = into.len().min(from.1 as usize);
-    if let Some(into) = into.get_mut(..len) {
-        geometry.read(area, from.0, into);
+    /// Reads the next word between descriptor and payload.
+    fn header_word(&mut self) -> Option<u64> {
+        let (at, len) = self.header;
+        self.header = (self.geometry.advance(at, WORD), len.checked_sub(WORD)?);
+        Some(self.geometry.word(self.area, at))
     }
-    *from = (geometry.advance(from.0, len as u32), from.1 - len as u32);
-    len
 }
 
 /// The ranges of a packet of transfer pages: at most as many as the packet says, and as its length has room for.
@@ -116,9 +116,6 @@ impl<A: Area + ?Sized> Iterator for TransferRanges<'_, '_, A> {
 
     fn next(&mut self) -> Option<TransferPageRange> {
         self.left = self.left.checked_sub(1)?;
-        let mut range = TransferPageRange::new_zeroed();
-        let packet = &mut *self.packet;
-        let len = take(packet.area, packet.geometry, &mut packet.header, range.as_mut_bytes());
-        (len == size_of::<TransferPageRange>()).then_some(range)
+        self.packet.header_word().map(|word| zerocopy::transmute!(word))
     }
 }

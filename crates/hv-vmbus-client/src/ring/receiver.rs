@@ -1,10 +1,10 @@
 //! The guest's position in the ring from the host.
 
 use hv_tlfs::vmbus::{PACKET_TRAILER_SIZE, PacketDescriptor};
-use zerocopy::{FromZeros, IntoBytes};
 
 use super::{
-    Area, DESCRIPTOR, Geometry, INTERRUPT_MASK, PENDING_SEND_SIZE, Packet, READ_INDEX, RingError, WRITE_INDEX,
+    Area, DESCRIPTOR, Geometry, INTERRUPT_MASK, PENDING_SEND_SIZE, Packet, READ_INDEX, RingError, WORD,
+    WRITE_INDEX,
 };
 
 /// What is to be done after room went back to the host.
@@ -109,12 +109,13 @@ impl Receiver {
 
     /// Reads a descriptor, once, and judges it.
     fn descriptor<A: Area + ?Sized>(&self, area: &A, available: u32) -> Result<PacketDescriptor, RingError> {
-        let mut descriptor = PacketDescriptor::new_zeroed();
         let room = available.saturating_sub(PACKET_TRAILER_SIZE);
         if room < DESCRIPTOR {
             return Err(RingError::Length { len: 0, available });
         }
-        self.geometry.read(area, self.next, descriptor.as_mut_bytes());
+        let places = [self.next, self.geometry.advance(self.next, WORD)];
+        let descriptor: PacketDescriptor =
+            zerocopy::transmute!(places.map(|at| self.geometry.word(area, at)));
         let (len, offset) = (descriptor.len(), descriptor.data_offset());
         if len < DESCRIPTOR || len > room {
             return Err(RingError::Length { len, available });

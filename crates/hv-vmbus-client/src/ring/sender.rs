@@ -5,10 +5,9 @@ use core::fmt;
 use hv_tlfs::vmbus::{
     PACKET_FLAG_COMPLETION_REQUESTED, PACKET_TRAILER_SIZE, PacketDescriptor, PacketType, RingFeatures,
 };
-use zerocopy::{FromBytes, IntoBytes};
 
 use super::{
-    Area, DESCRIPTOR, FEATURES, Geometry, INTERRUPT_MASK, PENDING_SEND_SIZE, READ_INDEX, RingError,
+    Area, DESCRIPTOR, FEATURES, Geometry, INTERRUPT_MASK, PENDING_SEND_SIZE, READ_INDEX, RingError, WORD,
     WRITE_INDEX,
 };
 use crate::Data;
@@ -205,7 +204,7 @@ impl Sender {
             flags: packet.flags,
             transaction_id: packet.transaction,
         };
-        let mut writer = Writer::new(area, self.geometry, self.next);
+        let mut writer = Writer { area, geometry: self.geometry, at: self.next };
         let words: [u64; DESCRIPTOR as usize / 8] = zerocopy::transmute!(descriptor);
         words.into_iter().for_each(|word| writer.word(word));
         if packet.kind == PacketType::DATA_USING_GPA_DIRECT {
@@ -213,7 +212,6 @@ impl Sender {
         }
         writer.payload(packet.payload);
         writer.word((u64::from(self.next) << 32).to_le());
-        writer.flush();
         let end = writer.at;
 
         if core::mem::take(&mut self.waiting) {
@@ -247,54 +245,25 @@ impl Sender {
     }
 }
 
-/// Words that are written to the ring at a time: a storage request with one range of a page has 14.
-const WORDS: usize = 16;
-
-/// Writer of a packet from front to back, in words.
+/// Writer of a packet from front to back.
 struct Writer<'a, A: ?Sized> {
     area: &'a A,
     geometry: Geometry,
     at: u32,
-    words: [u64; WORDS],
-    /// Words that are not in the ring yet.
-    count: usize,
 }
 
 impl<'a, A: Area + ?Sized> Writer<'a, A> {
-    fn new(area: &'a A, geometry: Geometry, at: u32) -> Self {
-        Self { area, geometry, at, words: [0; WORDS], count: 0 }
-    }
-
-    #[inline]
     fn word(&mut self, word: u64) {
-        if self.count == WORDS {
-            self.flush();
-        }
-        if let Some(place) = self.words.get_mut(self.count) {
-            *place = word;
-            self.count += 1;
-        }
-    }
-
-    #[inline(never)]
-    fn flush(&mut self) {
-        let bytes = self.words.get(..self.count).unwrap_or_default().as_bytes();
-        self.geometry.write(self.area, self.at, bytes);
-        // The packet fits in the ring, and so does each part of it.
-        self.at = self.geometry.advance(self.at, bytes.len() as u32);
-        self.count = 0;
+        self.geometry.put(self.area, self.at, word);
+        self.at = self.geometry.advance(self.at, WORD);
     }
 
     /// Writes the payload, with zeros up to a multiple of 8.
     fn payload(&mut self, payload: &[u8]) {
         let (whole, rest) = payload.split_at(payload.len() & !7);
-        // Where memory accesses must be aligned, words are several times as fast as bytes.
-        match <[u64]>::ref_from_bytes(whole) {
-            Ok(words) => words.iter().for_each(|word| self.word(*word)),
-            Err(_) => {
-                whole.as_chunks::<8>().0.iter().for_each(|chunk| self.word(u64::from_ne_bytes(*chunk)));
-            }
-        }
+        self.geometry.write(self.area, self.at, whole);
+        // The packet fits in the ring, and so does each part of it.
+        self.at = self.geometry.advance(self.at, whole.len() as u32);
         if !rest.is_empty() {
             let mut last = [0; 8];
             last.iter_mut().zip(rest).for_each(|(place, byte)| *place = *byte);
