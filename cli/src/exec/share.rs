@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hv_share::{Access, Share};
+use hv_share::{Access, Limits, Share};
 use hv_wire::control::{MAX_SHARE_READ, MAX_SHARE_REQUEST, MAX_SHARES};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -22,6 +22,8 @@ const OWN_FILES: u64 = 512;
 const WANTED_FILES: u64 = 4096;
 /// Files of a folder that the guest may have open at once at most.
 const HANDLES: u64 = 1024;
+/// Bytes of memory for the files that the guest's kernel knows in all folders at most.
+const MEMORY: usize = 128 << 20;
 /// How long a request of the guest's for a lock that it waits for is left before the lock is tried again.
 const LOCK_RETRY: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 /// How long a folder waits for a descriptor for its next connection.
@@ -113,10 +115,11 @@ pub(super) fn open(dirs: &[Dir]) -> anyhow::Result<Vec<Opened>> {
         // Locks take as many descriptors as open files, in folders that have them.
         handles(dirs.len() + dirs.iter().filter(|dir| dir.access == Access::ReadWrite).count())
     };
+    let limits = Limits { handles, memory: MEMORY / dirs.len().max(1) };
     let mut all: Vec<Opened> = Vec::new();
     for Dir { folder, path, access } in dirs {
         let explain = || format!("--dir {}: cannot read the folder", folder.display());
-        let share = Share::open(folder, handles, *access).with_context(explain)?;
+        let share = Share::open(folder, *access, limits).with_context(explain)?;
         let path = match path {
             Some(path) => path.clone(),
             None => folder.canonicalize().with_context(explain)?,
@@ -276,7 +279,8 @@ mod tests {
         std::fs::write(folder.path().join("file"), "").unwrap();
         let socket = folder.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
-        let share = Share::open(folder.path(), 8, Access::ReadOnly).unwrap();
+        let limits = Limits { handles: 8, memory: 1 << 20 };
+        let share = Share::open(folder.path(), Access::ReadOnly, limits).unwrap();
         Opened { share, path: "/x".into() }.serve(listener);
         // struct fuse_in_header, and a name.
         let mut look_up = [0; 45];

@@ -88,6 +88,7 @@ impl Share {
         make: impl FnOnce(&OwnedFd, &OsStr) -> Result<(), Errno>,
     ) -> Done {
         let name = name(body)?;
+        self.files.nodes.has_room(name.as_encoded_bytes())?;
         let place = self.files.reach(folder)?;
         make(&place, name)?;
         let entry = self.files.enter(&place, folder, name)?;
@@ -97,6 +98,9 @@ impl Share {
 
     /// Makes a file and opens it; opens the one that is there, unless the guest wants none to be there.
     fn create(&mut self, folder: u64, asked: fuse_create_in, name: &OsStr) -> Done {
+        // Before there is a file of which the guest does not know.
+        self.handles.has_room()?;
+        self.files.nodes.has_room(name.as_encoded_bytes())?;
         let place = self.files.reach(folder)?;
         let create = flags(asked.flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let made =
@@ -106,16 +110,14 @@ impl Share {
                 Err(error) => return Err(error),
             };
         let entry = self.files.enter(&place, folder, name)?;
-        let file = match made {
-            Some(file) => file,
-            None => {
-                // Linux truncates no file that it has asked to be created (fs/namei.c, `do_open`).
-                let mut there = flags(asked.flags);
-                there.set(OFlags::TRUNC, asked.flags & O_TRUNC != 0);
-                self.contents(entry.nodeid, there)?
-            }
-        };
-        let fh = self.handles.add(Handle::File { file, node: entry.nodeid })?;
+        let node = entry.nodeid;
+        // Linux truncates no file that it has asked to be created (fs/namei.c, `do_open`).
+        let mut there = flags(asked.flags);
+        there.set(OFlags::TRUNC, asked.flags & O_TRUNC != 0);
+        let file = made.map_or_else(|| self.contents(node, there), Ok);
+        let opened = file.and_then(|file| self.handles.add(Handle::File { file, node }));
+        // A number of which the guest is not told is none that it could forget.
+        let fh = opened.inspect_err(|_| self.files.nodes.forget(node, 1))?;
         self.reply.put(&entry);
         self.reply.put(&fuse_open_out { fh, ..Default::default() });
         Ok(Answer::Reply)
@@ -131,6 +133,7 @@ impl Share {
     fn rename(&mut self, from: u64, to: u64, names: &[u8], flags: RenameFlags) -> Done {
         let (old, rest) = named(names)?;
         let new = name(rest)?;
+        self.files.nodes.has_room(new.as_encoded_bytes())?;
         let (from_folder, to_folder) = (self.files.reach(from)?, self.files.reach(to)?);
         rustix::fs::renameat_with(&from_folder, old, &to_folder, new, flags)?;
         let (old, new) = ((from, old.as_encoded_bytes()), (to, new.as_encoded_bytes()));

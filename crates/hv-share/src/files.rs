@@ -61,7 +61,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    pub(crate) fn open(path: &Path, valid: u64) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, valid: u64, memory: usize) -> io::Result<Self> {
         // The user's own path may be a link.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())?;
@@ -72,7 +72,7 @@ impl Files {
             Err(Errno::NOSYS | Errno::PERM) => Some(mount(&root)?),
             place => place.map(|_| None)?,
         };
-        Ok(Self { root, mount, valid, nodes: Nodes::new() })
+        Ok(Self { root, mount, valid, nodes: Nodes::new(memory) })
     }
 
     /// Opens a name in a folder as what it is. What is mounted there is not part of the folder: it may be procfs, in

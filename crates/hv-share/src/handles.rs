@@ -50,14 +50,20 @@ impl Handles {
         Self { open: HashMap::new(), next: 1, most }
     }
 
+    /// Judges whether one more may be open.
+    ///
+    /// # Errors
+    /// `ENFILE`.
+    pub(crate) fn has_room(&self) -> Result<(), Errno> {
+        if self.open.len() >= self.most { Err(Errno::NFILE) } else { Ok(()) }
+    }
+
     /// Gives something its number.
     ///
     /// # Errors
     /// `ENFILE`: too many are open.
     pub(crate) fn add(&mut self, handle: Handle) -> Result<u64, Errno> {
-        if self.open.len() >= self.most {
-            return Err(Errno::NFILE);
-        }
+        self.has_room()?;
         let number = self.next;
         self.next += 1;
         self.open.insert(number, handle);

@@ -11,7 +11,7 @@
 //! - It leaves it by no race: what a step has opened must be the very file that the number was given for, by device and
 //!   inode.
 //! - It opens nothing but files and folders: opening a device may move it, and opening a pipe may wait.
-//! - It makes the host grow by no request: numbers, open files and the length of a reply are bounded.
+//! - It makes the host grow by no request: the memory of numbers, open files and the length of a reply are bounded.
 //! - It changes nothing in a folder that is read-only: each request to change something is refused with `EROFS`.
 //! - It gains no rights by what it writes to a folder that it may change: it makes no device and no set-id program, and
 //!   writes to none (`change`). Locks of guest and host programs exclude each other (`locks`).
@@ -101,6 +101,16 @@ pub enum Access {
     ReadWrite,
 }
 
+/// What a guest may take of this process for a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Files that it may have open at once. In a folder that it may change, locks take as many descriptors again at
+    /// most.
+    pub handles: usize,
+    /// Bytes of memory for the numbers and names of the files that its kernel knows.
+    pub memory: usize,
+}
+
 /// A folder that is given to a guest.
 #[derive(Debug)]
 pub struct Share {
@@ -112,17 +122,17 @@ pub struct Share {
 }
 
 impl Share {
-    /// Opens the folder, of which the guest may have `handles` files open at once. In one that it may change, locks
-    /// take as many descriptors again at most.
+    /// Opens the folder.
     ///
     /// # Errors
     /// It is not a folder, or cannot be read.
-    pub fn open(path: &Path, handles: usize, access: Access) -> io::Result<Self> {
+    pub fn open(path: &Path, access: Access, limits: Limits) -> io::Result<Self> {
+        let valid = if access == Access::ReadOnly { VALID } else { 0 };
         Ok(Self {
             access,
-            files: Files::open(path, if access == Access::ReadOnly { VALID } else { 0 })?,
-            handles: Handles::new(handles),
-            locks: Locks::new(handles),
+            files: Files::open(path, valid, limits.memory)?,
+            handles: Handles::new(limits.handles),
+            locks: Locks::new(limits.handles),
             reply: Reply::default(),
         })
     }
@@ -135,7 +145,7 @@ impl Share {
 
     /// Forgets all numbers and closes all files: another kernel begins.
     pub fn restart(&mut self) {
-        self.files.nodes = nodes::Nodes::new();
+        self.files.nodes.clear();
         self.handles.close_all();
         self.locks.release_all();
     }

@@ -1,8 +1,8 @@
 //! The numbers of files: what the guest's kernel knows of the folder.
 //!
 //! A number stands for a name in a folder with a number, and for the file that had this name when the number was given.
-//! No file is open for it, so the guest's kernel may know as many files as it likes. Numbers are given once: one that
-//! was forgotten leads to nothing.
+//! No file is open for it, so the guest's kernel may know as many files as there is memory for. Numbers are given once:
+//! one that was forgotten leads to nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +13,19 @@ use rustix::io::Errno;
 /// The number of the folder itself (Linux, include/uapi/linux/fuse.h, `FUSE_ROOT_ID`).
 #[doc(alias = "FUSE_ROOT_ID")]
 pub(crate) const ROOT: u64 = 1;
-/// Numbers at most: each has a name, and Linux has some KiB of its own memory for each.
-const MOST: usize = 1 << 20;
+/// Bytes that a number takes at most, without its name: both tables' entries, at the least that a table is filled, and
+/// the allocation of the name.
+pub(crate) const NODE: usize = 256;
+// 48 bytes are the counts of an `Arc`, and what the allocator adds.
+const _: () =
+    assert!(entry(size_of::<(u64, Node)>()) + entry(size_of::<((u64, Arc<[u8]>), u64)>()) + 48 <= NODE);
+
+/// Returns the bytes that an entry of a table takes at most: a place has one byte more, and a table that has just grown
+/// has 7 entries in 16 places.
+const fn entry(bytes: usize) -> usize {
+    (bytes + 1) * 16 / 7
+}
+
 /// Folders on the way to a file at most: a path has 4,096 bytes in Linux, and each folder two of them at least.
 const DEEPEST: usize = 2048;
 
@@ -47,11 +58,28 @@ pub(crate) struct Nodes {
     /// The newest number of each name.
     by_name: HashMap<(u64, Arc<[u8]>), u64>,
     next: u64,
+    /// Bytes that all of them take.
+    bytes: usize,
+    most: usize,
 }
 
 impl Nodes {
-    pub(crate) fn new() -> Self {
-        Self { by_number: HashMap::new(), by_name: HashMap::new(), next: ROOT + 1 }
+    /// Creates room for numbers that take this many bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { by_number: HashMap::new(), by_name: HashMap::new(), next: ROOT + 1, bytes: 0, most }
+    }
+
+    /// Forgets all: another kernel begins.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.most);
+    }
+
+    /// Judges whether there is room for one more number, or for a longer name of one.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(crate) fn has_room(&self, name: &[u8]) -> Result<(), Errno> {
+        if self.bytes + NODE + name.len() > self.most { Err(Errno::NOMEM) } else { Ok(()) }
     }
 
     /// Returns the number of the file of a name, a new one if another file had the name, and counts that the guest was
@@ -68,12 +96,13 @@ impl Nodes {
             node.known = node.known.saturating_add(1);
             return Ok(number);
         }
-        if self.by_number.len() >= MOST {
-            return Err(Errno::NOMEM);
-        }
+        self.has_room(name)?;
         let number = self.next;
         self.next += 1;
+        self.bytes += NODE + name.len();
         self.by_number.insert(number, Node { folder, name: Arc::clone(&key.1), file, known: 1 });
+        // The table would keep the key that it has, whose name is the old number's.
+        self.by_name.remove(&key);
         self.by_name.insert(key, number);
         Ok(number)
     }
@@ -85,6 +114,7 @@ impl Nodes {
         if node.known == 0
             && let Some(node) = self.by_number.remove(&number)
         {
+            self.bytes -= NODE + node.name.len();
             let key = (node.folder, node.name);
             if self.by_name.get(&key) == Some(&number) {
                 self.by_name.remove(&key);
@@ -120,6 +150,7 @@ impl Nodes {
 
     fn put(&mut self, number: u64, name: (u64, Arc<[u8]>)) {
         if let Some(node) = self.by_number.get_mut(&number) {
+            self.bytes = self.bytes - node.name.len() + name.1.len();
             (node.folder, node.name) = name.clone();
             self.by_name.insert(name, number);
         }
@@ -146,6 +177,11 @@ impl Nodes {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         assert!(self.by_name.len() <= self.by_number.len());
+        let names: usize = self.by_number.values().map(|node| node.name.len()).sum();
+        assert_eq!(self.bytes, self.by_number.len() * NODE + names);
+        let is_once =
+            |(key, number): (&(u64, Arc<[u8]>), &u64)| Arc::ptr_eq(&key.1, &self.by_number[number].name);
+        assert!(self.by_name.iter().all(is_once), "a name that is counted once is kept twice");
         self.by_number.len()
     }
 }

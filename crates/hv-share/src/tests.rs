@@ -1,14 +1,15 @@
 //! Guests, friendly and hostile, against a folder with a secret beside it.
 
+mod bounds;
 mod change;
 mod locks;
 mod mounts;
+mod races;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use polyfuse_kernel::*;
 use proptest::prelude::*;
@@ -16,9 +17,11 @@ use rustix::io::Errno;
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use crate::nodes::ROOT;
-use crate::{Access, Invalid, MAX_READ, MAX_REPLY, MAX_REQUEST, Share, name};
+use crate::{Access, Invalid, Limits, MAX_READ, MAX_REPLY, MAX_REQUEST, Share, name};
 
 const SECRET: &str = "SECRET of the host";
+
+const LIMITS: Limits = Limits { handles: 16, memory: 1 << 20 };
 
 /// A guest of a folder; beside the folder is `secret`.
 struct Guest {
@@ -48,7 +51,7 @@ impl Guest {
         fs::write(dir.path().join("secret"), SECRET).unwrap();
         symlink("../secret", root.join("link")).unwrap();
         symlink(dir.path(), root.join("up")).unwrap();
-        let share = Share::open(&root, 16, access).unwrap();
+        let share = Share::open(&root, access, LIMITS).unwrap();
         Self { dir, share, unique: 0 }
     }
 
@@ -323,43 +326,6 @@ fn nothing_is_changed() {
 }
 
 #[test]
-fn the_host_does_not_grow() {
-    let mut guest = Guest::new();
-    let node = guest.walk("file").unwrap();
-    let mut open: Vec<u64> = (0..16).map(|_| guest.open(FUSE_OPEN, node).unwrap()).collect();
-    assert_eq!(guest.open(FUSE_OPEN, node), Err(Errno::NFILE));
-    guest.close(open[3]).unwrap();
-    assert_eq!(guest.close(open[3]), Err(Errno::BADF));
-    open[3] = guest.open(FUSE_OPEN, node).unwrap();
-    open.into_iter().for_each(|fh| guest.close(fh).unwrap());
-    // However often a file is looked up, it has one number.
-    let known = guest.share.files.nodes.len();
-    (0..100).for_each(|_| assert_eq!(guest.walk("file").unwrap(), node));
-    assert_eq!(guest.share.files.nodes.len(), known);
-    let forgotten = [
-        fuse_forget_one { nodeid: node, nlookup: 100 },
-        fuse_forget_one { nodeid: 7_777, nlookup: 1 },
-        fuse_forget_one { nodeid: ROOT, nlookup: u64::MAX },
-    ];
-    let body = [[3_u32, 0].as_bytes(), forgotten.as_bytes()].concat();
-    assert_eq!(guest.share.answer(&request(FUSE_BATCH_FORGET, 0, 0, &body)), Ok(None));
-    assert_eq!(guest.share.files.nodes.len(), known);
-    guest.tell(FUSE_FORGET, node, &fuse_forget_in { nlookup: u64::MAX });
-    assert_eq!(guest.share.files.nodes.len(), known - 1);
-    assert_eq!(guest.attributes(node).err(), Some(Errno::STALE));
-    // The count may lie about the list.
-    for count in [0, 4, u32::MAX] {
-        let body = [[count, 0].as_bytes(), forgotten.as_bytes()].concat();
-        assert_eq!(guest.share.answer(&request(FUSE_BATCH_FORGET, 0, 0, &body)), Ok(None));
-    }
-    // A folder that was forgotten leads nowhere, whatever is left in it.
-    let other = guest.walk("folder/other").unwrap();
-    let folder = guest.walk("folder").unwrap();
-    guest.tell(FUSE_FORGET, folder, &fuse_forget_in { nlookup: 2 });
-    assert_eq!(guest.attributes(other).err(), Some(Errno::STALE));
-}
-
-#[test]
 fn a_request_of_another_length_is_none() {
     let mut share = Guest::new().share;
     let whole = request(FUSE_GETATTR, 1, ROOT, &[0; 16]);
@@ -368,29 +334,6 @@ fn a_request_of_another_length_is_none() {
         assert_eq!(share.answer(bytes), Err(Invalid));
     }
     assert_eq!(share.answer(&request(FUSE_GETATTR, 1, ROOT, &vec![0; MAX_REQUEST])), Err(Invalid));
-}
-
-/// While the host exchanges a folder for a link to the secret's folder, a guest reads by all ways that it has.
-#[test]
-fn no_race_leads_out() {
-    let mut guest = Guest::new();
-    let root = guest.path("");
-    fs::create_dir(root.join("real")).unwrap();
-    fs::write(root.join("real/secret"), "mine").unwrap();
-    symlink("..", root.join("bait")).unwrap();
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let exchange = rustix::fs::RenameFlags::EXCHANGE;
-                let (from, to) = (root.join("real"), root.join("bait"));
-                rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, exchange).unwrap();
-            }
-        });
-        let read: Vec<Vec<u8>> = (0..20_000).filter_map(|_| guest.contents("real/secret").ok()).collect();
-        over.store(true, Ordering::Relaxed);
-        assert!(!read.is_empty() && read.iter().all(|contents| contents == b"mine"));
-    });
 }
 
 /// Generates a request of a hostile guest: an opcode, a number, a handle, and values that matter, in any order.

@@ -34,13 +34,13 @@ impl Guest {
         Ok((entry.nodeid, opened.fh))
     }
 
-    fn write(&mut self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+    pub(super) fn write(&mut self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
         let asked = fuse_write_in { fh, offset, size: data.len() as u32, ..Default::default() };
         let out: fuse_write_out = self.get(FUSE_WRITE, 0, &[asked.as_bytes(), data].concat())?;
         Ok(out.size)
     }
 
-    fn set(
+    pub(super) fn set(
         &mut self,
         node: u64,
         valid: u32,
@@ -52,13 +52,19 @@ impl Guest {
         self.get::<fuse_attr_out>(FUSE_SETATTR, node, asked.as_bytes()).map(|out| out.attr)
     }
 
-    fn rename(&mut self, from: (u64, &str), to: (u64, &str), flags: u32) -> Result<(), Errno> {
+    pub(super) fn rename(&mut self, from: (u64, &str), to: (u64, &str), flags: u32) -> Result<(), Errno> {
         let asked = fuse_rename2_in { newdir: to.0, flags, padding: 0 };
         let names = [from.1.as_bytes(), &[0], to.1.as_bytes(), &[0]].concat();
         self.ask(FUSE_RENAME2, from.0, &[asked.as_bytes(), &names].concat()).map(drop)
     }
 
-    fn make(&mut self, opcode: u32, folder: u64, head: &[u8], name: &str) -> Result<fuse_entry_out, Errno> {
+    pub(super) fn make(
+        &mut self,
+        opcode: u32,
+        folder: u64,
+        head: &[u8],
+        name: &str,
+    ) -> Result<fuse_entry_out, Errno> {
         self.get(opcode, folder, &[head, name.as_bytes(), &[0]].concat())
     }
 }

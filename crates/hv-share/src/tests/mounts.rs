@@ -7,7 +7,7 @@ use std::process::Command;
 use polyfuse_kernel::*;
 use rustix::io::Errno;
 
-use super::{Guest, SECRET};
+use super::{Guest, LIMITS, SECRET};
 use crate::files::mount;
 use crate::nodes::ROOT;
 use crate::{Access, O_TRUNC, Share};
@@ -63,7 +63,7 @@ fn both_ways(guest: &mut Guest, judge: impl Fn(&mut Guest)) {
 #[test]
 fn no_other_file_system_is_entered() {
     let mut guest = Guest::new();
-    guest.share = Share::open(Path::new("/"), 16, Access::ReadWrite).unwrap();
+    guest.share = Share::open(Path::new("/"), Access::ReadWrite, LIMITS).unwrap();
     for own in ["proc", "sys"] {
         assert_eq!(guest.look_up(ROOT, own).err(), Some(Errno::XDEV), "{own}");
     }
@@ -103,7 +103,7 @@ fn what_is_mounted_in_the_folder_is_not_entered() {
 #[test]
 fn the_kernels_own_file_systems_are_refused() {
     let refuse = |path: &Path| {
-        let refused = Share::open(path, 16, Access::ReadOnly).unwrap_err();
+        let refused = Share::open(path, Access::ReadOnly, LIMITS).unwrap_err();
         assert!(refused.to_string().contains("the kernel's own"), "{}: {refused}", path.display());
     };
     ["/proc", "/sys"].iter().for_each(|path| refuse(Path::new(path)));
