@@ -76,6 +76,8 @@ fn station(mac: [u8; 6]) -> Result<[u8; 6], Error> {
 
 impl<D: Dma, C: Conduit> Card<'_, D, C> {
     /// Sends the packets that are next, up to one that the host answers, or that has to wait for room.
+    // Seldom: not part of what each packet passes through.
+    #[inline(never)]
     pub(super) fn send_steps(&mut self) -> Result<(), Error> {
         while let State::Send(step) = self.state {
             self.send_step(step)?;
@@ -237,6 +239,7 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     }
 
     /// Handles the host's completion of the packet of a step.
+    #[inline(never)]
     pub(super) fn step_completed(&mut self, step: Step, payload: &[u8]) {
         if self.state != State::Await(step) {
             return;

@@ -10,12 +10,13 @@ use hv_tlfs::vmbus::{PacketType, TransferPageRange};
 use hv_vmbus_client::{Dma, Event};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::initialize::State;
 use super::message::{self, HEADER};
-use super::{Card, Checksums, ETHERNET_HEADER, Error, PACKET, Tag, packet};
+use super::{Card, Checksums, ETHERNET_HEADER, Error, PACKET, Tag};
 use crate::aligned::Aligned;
 
-/// Bytes of the answer to a packet of messages: it is not padded (Linux 6.12, drivers/net/hyperv/netvsc.c).
-const ANSWER: usize = size_of::<NvspHeader>() + size_of::<SendRndisPacketComplete>();
+/// The answer to a packet of messages: it is not padded (Linux 6.12, drivers/net/hyperv/netvsc.c).
+const ANSWER: Aligned<[u32; 2]> = Aligned([NvspType::SEND_RNDIS_PACKET_COMPLETE.0, NvspStatus::SUCCESS.0]);
 /// Bytes that a completion takes in the ring, with some to spare.
 const COMPLETION: u32 = 64;
 /// Ranges of a packet at most: Hyper-V sends no more.
@@ -28,6 +29,16 @@ const INFOS: usize = 256;
 const TAG_TYPE: [u8; 2] = [0x81, 0];
 const TAG_AT: usize = 12;
 const TAG: usize = 4;
+
+/// What a message begins with, if it has a frame, as whole words: read at once. Of another message the header alone is
+/// looked at; the rest is read when it is known to be one.
+#[derive(FromBytes, IntoBytes)]
+#[repr(C)]
+struct Head {
+    header: MessageHeader,
+    packet: PacketMessage,
+    behind: u32,
+}
 
 /// A packet whose messages are being taken.
 pub(super) struct Arrived {
@@ -73,7 +84,9 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
         if !self.settle()? {
             return Ok(false);
         }
-        self.send_steps()?;
+        if let State::Send(_) = self.state {
+            self.send_steps()?;
+        }
         let mut payload = Aligned([0; PACKET]);
         let Arrived { ranges, count, next, .. } = &mut self.arrived;
         (*count, *next) = (0, 0);
@@ -111,11 +124,8 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     /// packets, so a host that continues to fill both rings would hold a call that commits and reads on forever.
     fn settle(&mut self) -> Result<bool, Error> {
         let Some(transaction) = self.arrived.transaction else { return Ok(true) };
-        let body = SendRndisPacketComplete { status: NvspStatus::SUCCESS };
-        let answer = packet(NvspType::SEND_RNDIS_PACKET_COMPLETE, &body);
-        let answer = answer.0.get(..ANSWER).unwrap_or(&answer.0);
         loop {
-            match self.queue.complete(transaction, answer) {
+            match self.queue.complete(transaction, ANSWER.0.as_bytes()) {
                 // A signal that failed does not take the packet out of the ring.
                 Ok(()) | Err(hv_vmbus_client::Error::Post(_)) => {
                     self.arrived.transaction = None;
@@ -152,14 +162,14 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
     fn message(&mut self, range: TransferPageRange, into: &mut [u8]) -> Option<usize> {
         let (at, room) = (range.byte_offset as usize, range.byte_count);
         let end = u64::from(range.byte_offset) + u64::from(room);
-        let header: MessageHeader = self.read(at);
+        let Head { header, packet, .. } = self.read(at);
         // After the buffer there are zeros, which are too short for a message.
         if end > self.receive_len() || header.length > room || (header.length as usize) < HEADER {
             self.counts.receive_drops += 1;
             return None;
         }
         if header.message_type == MessageType::PACKET {
-            let len = self.frame(at, header.length, into);
+            let len = self.frame(at, header.length, &packet, into);
             if len.is_none() {
                 self.counts.receive_drops += 1;
                 // It was about a frame that was dropped.
@@ -167,20 +177,26 @@ impl<D: Dma, C: Conduit> Card<'_, D, C> {
             }
             return len;
         }
-        let mut bytes = Aligned([0; CONTROL]);
-        let len = (header.length as usize - HEADER).min(CONTROL);
-        let body = bytes.0.get_mut(..len)?;
-        self.buffers.receive.read(at + HEADER, body);
-        self.control_message(header.message_type, body);
+        self.control_at(at, header);
         None
     }
 
+    /// Reads a control message, and takes it.
+    // Seldom: not part of what each frame passes through.
+    #[inline(never)]
+    fn control_at(&mut self, at: usize, header: MessageHeader) {
+        let mut bytes = Aligned([0; CONTROL]);
+        let len = (header.length as usize).saturating_sub(HEADER);
+        let (body, _) = bytes.0.split_at_mut(len.min(CONTROL));
+        self.buffers.receive.read(at + HEADER, body);
+        self.control_message(header.message_type, body);
+    }
+
     /// Copies the frame of the message at an offset of the receive buffer, with its VLAN tag where it has one.
-    fn frame(&mut self, at: usize, length: u32, into: &mut [u8]) -> Option<usize> {
-        let packet = (length as usize >= message::PACKET).then(|| self.read::<PacketMessage>(at + HEADER))?;
-        let (offset, len) = message::frame(length, &packet)?;
+    fn frame(&mut self, at: usize, length: u32, packet: &PacketMessage, into: &mut [u8]) -> Option<usize> {
+        let (offset, len) = message::frame(length, packet)?;
         let mut tag = None;
-        if let Some((offset, len)) = message::infos(length, &packet) {
+        if let Some((offset, len)) = message::infos(length, packet) {
             let mut infos = Aligned([0; INFOS]);
             // Behind what is read there may be a tag, without which the frame belongs to another network.
             let infos = infos.0.get_mut(..len)?;
