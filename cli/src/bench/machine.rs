@@ -88,7 +88,7 @@ impl Setup {
         if let Some(disks) = &disks {
             (orders.disk_count, orders.disks, ..) = disks.boot();
         }
-        let ram = load::ram(&image, &orders)?;
+        let ram = load::ram(&image, &orders, false)?;
         ram.write(DIRECT_START, &trampoline(&image))?;
         let settings = Settings {
             emulator: Some(Emulator {
@@ -108,7 +108,7 @@ impl Setup {
             typing: Typing::Nothing,
             silence: None,
         };
-        let collect = |region| Collector::start(ram.share()?, region, TRACE_LIMIT);
+        let collect = |region| Collector::start(ram.clone(), region, TRACE_LIMIT);
         // Stopped when it is dropped: what it has collected is of no interest.
         let _collector = trace.map(collect).transpose()?;
         let outcome = Running::start(&settings, ram, None, None, None)?.wait()?;

@@ -7,7 +7,7 @@ use super::keep::Keep;
 use crate::control::Server;
 use crate::disks::Disks;
 use crate::input::Named;
-use crate::machine::{self, Emulator, Ram, Saved, Settings, Sink};
+use crate::machine::{self, Emulator, Layout, Ram, Saved, Settings, Sink};
 use crate::machines::Entry;
 use crate::net::Capture;
 use crate::report::{self, About, Kernel, Known};
@@ -106,13 +106,13 @@ impl Plan {
 }
 
 /// Returns what the report needs to know about the guest: its kernel, command line and symbols, the rules of its fault
-/// plan, and the machine with `ram_size` bytes of RAM.
+/// plan, and the machine with this RAM.
 pub(super) fn known(
     args: &Args,
     settings: &Settings,
     (kernel, command_line, symbols): (Kernel, String, Later),
     rules: Vec<String>,
-    ram_size: u64,
+    layout: Layout,
 ) -> Known {
     Known {
         firmware: args.firmware.into(),
@@ -126,7 +126,7 @@ pub(super) fn known(
             accel: settings.accel(),
             qemu: settings.emulator.as_ref().map(|emulator| report::Qemu {
                 version: emulator.qemu.version.clone(),
-                command: machine::command_line(settings, emulator, ram_size),
+                command: machine::command_line(settings, emulator, layout),
             }),
             memory_bytes: args.memory,
         },

@@ -19,7 +19,7 @@ use crate::disks::Chosen;
 use crate::input::Named;
 use crate::machine::load::ram;
 use crate::machine::platform::{CPU, longest};
-use crate::machine::{Accel, Backing, Emulator, Settings};
+use crate::machine::{Accel, Backing, Emulator, Layout, Settings};
 use crate::machines::{Entry, Machines};
 use crate::net::{self, Capture, Network};
 use crate::report::Kernel;
@@ -138,9 +138,9 @@ impl Ready {
         };
         let hardware = (emulator, disks.backings()?, network);
         let settings = settings(&args, hardware, (&image, kernel.version.is_some()));
-        let ram = ram(&image, &boot_info)?;
+        let ram = ram(&image, &boot_info, settings.monitor)?;
         let cached =
-            args.warm.then(|| cached(&args, &settings, &image, &boot_info, ram.size())).transpose()?;
+            args.warm.then(|| cached(&args, &settings, &image, &boot_info, ram.layout())).transpose()?;
         let saved_with = match (args.unsaved(), &hypervisor, &settings.emulator) {
             (None, Some(hypervisor), Some(Emulator { qemu, cpu, .. })) => {
                 let versions = Versions::current(hypervisor.path(), qemu)?;
@@ -155,7 +155,7 @@ impl Ready {
             symbols => symbols.into(),
         };
         let guest = (kernel, command_line, symbols);
-        let known = known(&args, &settings, guest, orders.rules, ram.size());
+        let known = known(&args, &settings, guest, orders.rules, ram.layout());
         let sink = console::sink(&args);
         Ok(Plan {
             settings,
@@ -254,10 +254,10 @@ fn cached(
     settings: &Settings,
     image: &Image,
     orders: &BootInfo,
-    ram_size: u64,
+    layout: Layout,
 ) -> anyhow::Result<Cached> {
-    let inputs = Inputs { settings, ram_size, image, firmware: args.firmware.into(), orders };
-    Ok(Cached::new(Cache::open()?, inputs.key()?, ram_size))
+    let inputs = Inputs { settings, layout, image, firmware: args.firmware.into(), orders };
+    Ok(Cached::new(Cache::open()?, inputs.key()?, layout.size()))
 }
 
 #[cfg(test)]

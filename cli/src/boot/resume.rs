@@ -81,7 +81,7 @@ impl Ready {
         let Self { judged, hypervisor, qemu, versions } = self;
         let Judged { args, folder, control, entry, orders, symbols, network, capture } = judged;
         let saved = folder.machine()?;
-        let ram = saved.ram.share()?;
+        let ram = saved.ram.clone();
         let (explain, about) = (folder.explain(), folder.about);
         let disks = about.disks.go_on(folder.disks).context(explain)?;
         let settings = Settings {
@@ -91,7 +91,7 @@ impl Ready {
         };
         let video = place::has_screen(&args).then(|| place::video_base(&args, None));
         let guest = (about.kernel, about.command_line, symbols.into());
-        let known = known(&args, &settings, guest, orders.rules, about.ram_size);
+        let known = known(&args, &settings, guest, orders.rules, ram.layout());
         let sink = console::sink(&args);
         Ok(Plan {
             settings,

@@ -74,8 +74,8 @@ pub(super) fn start(plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
     if plan.agent.is_none() {
         ui::note(&plan.announcement());
     }
-    let shared = plan.ram.share()?;
-    let collect = |trace: &Recording| Collector::start(shared.share()?, trace.region, trace.limit);
+    let shared = plan.ram.clone();
+    let collect = |trace: &Recording| Collector::start(shared.clone(), trace.region, trace.limit);
     let collector = plan.trace.as_ref().map(collect).transpose()?;
     // A line is recorded when this program reads it, which no two runs do at the same time of the guest's.
     let console = collector.as_ref().filter(|_| !plan.settings.deterministic);
@@ -91,7 +91,7 @@ pub(super) fn start(plan: Plan, kept: &mut Keep) -> anyhow::Result<Ran> {
         let live = Arc::clone(&live);
         move || live.trim()
     })?;
-    let memory = Arc::new(Memory::new(shared.share()?, plan.known.about.memory_bytes, plan.video));
+    let memory = Arc::new(Memory::new(shared.clone(), plan.known.about.memory_bytes, plan.video));
     let backings = &plan.settings.backings;
     let saver = start::saver(&mut running, backings, &plan.known.about, plan.saved_with);
     let saver = Arc::new(Saver::new(saver));

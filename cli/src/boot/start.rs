@@ -55,11 +55,10 @@ pub(super) fn saver(
 ) -> Result<What, String> {
     let (versions, options) = saved_with?;
     let without = || WITHOUT_PORT.to_owned();
-    let failed = |error: anyhow::Error| format!("{error:#}");
     let console = running.printed_so_far().ok_or_else(without)?;
     Ok(What {
         monitor: running.monitor().ok_or_else(without)?,
-        ram: running.ram().map_err(failed)?,
+        ram: running.ram(),
         console: Box::new(console),
         backings: backings.to_vec(),
         versions,
@@ -105,7 +104,7 @@ pub(super) fn warm(settings: &Settings, ram: Ram, snapshot: Cached) -> anyhow::R
     }
     let mut running = Running::start(settings, ram, None, None, None)?;
     let monitor = running.monitor().context("a machine that is to be saved has a monitor")?;
-    let (ram, console) = (running.ram()?, running.printed_so_far());
+    let (ram, console) = (running.ram(), running.printed_so_far());
     let result = started.clone();
     let action = move |sent: &[u8], port: &UnixStream| {
         let console = || console.map_or_else(Vec::new, |console| console());

@@ -195,13 +195,7 @@ fn disk() -> anyhow::Result<Backing> {
     let file = File::from(rustix::fs::memfd_create("hv-disk", rustix::fs::MemfdFlags::CLOEXEC)?);
     let bytes: Vec<u8> = (0..DISK).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
     file.write_all_at(&bytes, 0)?;
-    Ok(Backing {
-        file: Arc::new(file),
-        name: "DISK".to_owned(),
-        size: DISK,
-        read_only: false,
-        private: false,
-    })
+    Ok(Backing { file: Arc::new(file), name: "DISK".to_owned(), size: DISK, read_only: false, private: None })
 }
 
 /// Returns the machine of a shape, with every device that has cases.
@@ -288,7 +282,7 @@ fn orders(image: &Image, vps: u32) -> BootInfo {
 /// Runs the guest to its end.
 fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
     let orders = orders(&image, settings.vps);
-    let ram = load::ram(&image, &orders)?;
+    let ram = load::ram(&image, &orders, false)?;
     let outcome = Running::start(settings, ram, None, None, None)?.wait()?;
     if outcome.end == End::Interrupted {
         bail!(crate::interrupt::Interrupted);

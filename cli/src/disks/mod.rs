@@ -83,7 +83,7 @@ impl Chosen {
             name: saved::WINDOW.into(),
             size: room,
             read_only: false,
-            private: false,
+            private: None,
         });
         let live = all.iter().map(Disk::live).collect::<BTreeMap<_, _>>();
         let live = Arc::new(Live::new(live, window, uuid));
@@ -141,7 +141,7 @@ impl Disks {
                 name: "PADDING".into(),
                 size: rest,
                 read_only: false,
-                private: false,
+                private: None,
             });
         }
         Ok(backings)
@@ -178,7 +178,7 @@ impl Disk {
             name: format!("DISK{number}"),
             size: image.region,
             read_only: mode == Mode::ReadOnly,
-            private: false,
+            private: None,
         };
         Ok(Self { path, mode: (!dvd).then_some(mode), boot, backing })
     }

@@ -2,9 +2,14 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use rustix::io::FdFlags;
+
+use super::private::Own;
+use crate::interrupt;
 
 /// A file that is memory of the machine, after all that comes before it.
 #[derive(Clone, Debug)]
@@ -16,14 +21,40 @@ pub(crate) struct Backing {
     pub(crate) size: u64,
     /// QEMU cannot write to it either.
     pub(crate) read_only: bool,
-    /// What QEMU writes to it stays in QEMU's memory.
-    pub(crate) private: bool,
+    /// What QEMU writes to it stays in QEMU's memory, if this is there.
+    pub(crate) private: Option<Own>,
 }
 
 impl Backing {
     /// Returns the path that it has in a child that inherits it.
     pub(super) fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.file.as_raw_fd())
+    }
+
+    /// Notes that this child has mapped it.
+    pub(super) fn mapped_by(&self, child: u32) {
+        if let Some(own) = &self.private {
+            own.find(child, &self.file, self.size);
+        }
+    }
+
+    /// Writes what QEMU has of its own to a copy of the file.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub(crate) fn copy_own(&self, to: &File) -> anyhow::Result<()> {
+        let own = self.private.as_ref().map(Own::get).transpose()?.flatten();
+        let Some(own) = own else { return Ok(()) };
+        let mut page = Vec::new();
+        let mut at = 0;
+        while let Some(next) = own.next_own(at, self.size)? {
+            interrupt::check()?;
+            page.resize(own.page().min(self.size - next) as usize, 0);
+            own.read(next, &mut page)?;
+            to.write_all_at(&page, next).context("cannot copy a disk")?;
+            at = next + page.len() as u64;
+        }
+        Ok(())
     }
 
     /// Lets the children that are started from now on inherit the file, or no longer.

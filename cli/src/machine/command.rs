@@ -2,14 +2,14 @@
 
 use std::ffi::OsString;
 
-use super::{DIRECT_START, Emulator, Settings};
+use super::{Backing, DIRECT_START, Emulator, Layout, Settings};
 use crate::net::{Back, Forward, MAC, Network};
 use crate::setup::qemu::SANDBOX;
 
 /// The differences between the command line that QEMU gets and the one shown to users: files that QEMU inherits.
 pub(crate) struct Files<'a> {
-    /// Path of the machine's RAM.
-    pub(crate) ram: &'a str,
+    /// Paths of the files of the machine's RAM.
+    pub(crate) ram: &'a [String],
     /// Paths of [`Settings::backings`].
     pub(crate) backings: &'a [String],
     /// Descriptor of the control port's other end, which QEMU inherits.
@@ -28,7 +28,7 @@ pub(crate) struct Files<'a> {
     pub(crate) incoming: bool,
 }
 
-/// Returns the arguments for a machine with `size` bytes of RAM.
+/// Returns the arguments for a machine with this RAM.
 ///
 /// Nothing that a guest could reach is added to what `virt` has by itself: no disk of QEMU's, and never semihosting,
 /// which would give a guest the host's files. A network card of QEMU's is the hypervisor's.
@@ -36,7 +36,7 @@ pub(crate) fn arguments(
     settings: &Settings,
     emulator: &Emulator,
     files: &Files<'_>,
-    size: u64,
+    layout: Layout,
 ) -> Vec<OsString> {
     let mut line: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
@@ -45,24 +45,28 @@ pub(crate) fn arguments(
     }
     add(&["-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none"]);
     let el2 = if emulator.hypervisor.is_some() { "on" } else { "off" };
+    let memory = memory(settings, files, layout);
     // With more than one file of memory, each is that of a node. The nodes' memory is one piece, in their order.
-    let whole = if settings.backings.is_empty() { ",memory-backend=ram" } else { "" };
-    add(&["-machine", &format!("virt,virtualization={el2},gic-version=3{whole}")]);
-    add(&["-object", &format!("memory-backend-file,id=ram,size={size},mem-path={},share=on", files.ram)]);
-    let behind: u64 = settings.backings.iter().map(|backing| backing.size).sum();
-    match behind {
-        0 => add(&["-m", &format!("{}M", size >> 20)]),
-        _ => {
-            add(&["-m", &format!("{}K", (size + behind) >> 10)]);
-            add(&["-numa", &format!("node,memdev=ram,cpus=0-{}", settings.vps.saturating_sub(1))]);
-        }
+    let whole = if memory.len() == 1 { ",memory-backend=ram" } else { "" };
+    // What the monitor saves has no description of itself, nor of QEMU's configuration (`qmp.rs`).
+    let plain = if settings.monitor { ",suppress-vmdesc=on" } else { "" };
+    add(&["-machine", &format!("virt,virtualization={el2},gic-version=3{whole}{plain}")]);
+    if settings.monitor {
+        add(&["-global", "migration.send-configuration=off"]);
     }
-    for (n, (backing, path)) in settings.backings.iter().zip(files.backings).enumerate() {
-        let (size, readonly) = (backing.size, if backing.read_only { ",readonly=on" } else { "" });
-        // The host promises no memory for pages that may never be written.
-        let share = if backing.private { "share=off,reserve=off" } else { "share=on" };
-        let object = format!("memory-backend-file,id=disk{n},size={size},mem-path={path},{share}{readonly}");
-        add(&["-object", &object, "-numa", &format!("node,memdev=disk{n}")]);
+    let size: u64 = memory.iter().map(|file| file.size).sum();
+    if memory.len() == 1 {
+        add(&["-m", &format!("{}M", size >> 20)]);
+    } else {
+        add(&["-m", &format!("{}K", size >> 10)]);
+    }
+    for (n, file) in memory.iter().enumerate() {
+        add(&["-object", &file.object()]);
+        if memory.len() != 1 {
+            let cpus =
+                if n == 0 { format!(",cpus=0-{}", settings.vps.saturating_sub(1)) } else { String::new() };
+            add(&["-numa", &format!("node,memdev={}{cpus}", file.name)]);
+        }
     }
     add(&["-cpu", &cpu(&emulator.cpu)]);
     add(&["-smp", &settings.vps.to_string()]);
@@ -105,8 +109,48 @@ pub(crate) fn arguments(
     line
 }
 
+/// A file that is memory of the machine.
+struct Memory<'f> {
+    name: String,
+    size: u64,
+    path: &'f str,
+    private: bool,
+    read_only: bool,
+}
+
+impl Memory<'_> {
+    /// Returns the description of the object that maps it.
+    fn object(&self) -> String {
+        let Self { name, size, path, .. } = self;
+        // The host promises no memory for pages that may never be written.
+        let share = if self.private { "share=off,reserve=off" } else { "share=on" };
+        let readonly = if self.read_only { ",readonly=on" } else { "" };
+        format!("memory-backend-file,id={name},size={size},mem-path={path},{share}{readonly}")
+    }
+}
+
+/// Returns the files that are the machine's memory, in the order of their addresses: RAM's, and those behind it.
+fn memory<'f>(settings: &Settings, files: &Files<'f>, layout: Layout) -> Vec<Memory<'f>> {
+    let ram = layout.files().into_iter().zip(files.ram).map(|((name, size, private), path)| Memory {
+        name: name.to_owned(),
+        size,
+        path,
+        private,
+        read_only: false,
+    });
+    let behind = settings.backings.iter().zip(files.backings).enumerate();
+    let behind = behind.map(|(n, (&Backing { size, read_only, ref private, .. }, path))| Memory {
+        name: format!("disk{n}"),
+        size,
+        path,
+        private: private.is_some(),
+        read_only,
+    });
+    ram.chain(behind).collect()
+}
+
 /// Returns the command line of a run, as a user would type it.
-pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, size: u64) -> String {
+pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, layout: Layout) -> String {
     let quote = |word: &std::ffi::OsStr| {
         let word = word.to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:+%@".contains(c);
@@ -114,6 +158,7 @@ pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, size: u64) 
     };
     let gdb = settings.gdb.as_ref().map(|address| address.words("SOCKET"));
     let backings: Vec<String> = settings.backings.iter().map(|backing| backing.name.clone()).collect();
+    let ram: Vec<String> = layout.files().iter().map(|_| "RAM".to_owned()).collect();
     let control = settings.control.then_some("CONTROL");
     let sockets = settings.sockets.then_some("SOCKETS");
     let network = settings.network.as_ref();
@@ -122,7 +167,7 @@ pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, size: u64) 
     let monitor = settings.monitor.then_some("MONITOR");
     let gdb = gdb.as_deref();
     let files = Files {
-        ram: "RAM",
+        ram: &ram,
         backings: &backings,
         control,
         sockets,
@@ -133,7 +178,7 @@ pub(crate) fn command_line(settings: &Settings, emulator: &Emulator, size: u64) 
         incoming: false,
     };
     let mut line = quote(emulator.qemu.path.as_os_str());
-    for word in arguments(settings, emulator, &files, size) {
+    for word in arguments(settings, emulator, &files, layout) {
         line.push(' ');
         line.push_str(&quote(&word));
     }
@@ -200,9 +245,14 @@ mod tests {
     }
 
     fn text(settings: &Settings) -> String {
+        text_of(settings, Layout::Whole(516 << 20))
+    }
+
+    fn text_of(settings: &Settings, layout: Layout) -> String {
         let backings = ["/proc/self/fd/10".to_owned(), "/proc/self/fd/11".to_owned()];
+        let ram: Vec<String> = layout.files().iter().map(|_| "/proc/self/fd/9".to_owned()).collect();
         let files = Files {
-            ram: "/proc/self/fd/9",
+            ram: &ram,
             backings: &backings,
             control: settings.control.then_some("7"),
             sockets: settings.sockets.then_some("6"),
@@ -217,7 +267,7 @@ mod tests {
             incoming: false,
         };
         let files = Files { gdb: files.gdb.filter(|_| settings.gdb.is_some()), ..files };
-        let words = arguments(settings, settings.emulator.as_ref().unwrap(), &files, 516 << 20);
+        let words = arguments(settings, settings.emulator.as_ref().unwrap(), &files, layout);
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
@@ -228,7 +278,7 @@ mod tests {
             "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \
              -nodefaults -no-user-config -nic none -display none -monitor none \
              -machine virt,virtualization=on,gic-version=3,memory-backend=ram \
-             -object memory-backend-file,id=ram,size=541065216,mem-path=/proc/self/fd/9,share=on -m 516M \
+             -m 516M -object memory-backend-file,id=ram,size=541065216,mem-path=/proc/self/fd/9,share=on \
              -cpu cortex-a72 -smp 2 -chardev stdio,id=console,signal=off -serial chardev:console -no-reboot \
              -kernel /x/hypervisor"
         );
@@ -238,20 +288,39 @@ mod tests {
     fn files_behind_the_ram_are_nodes_of_their_own() {
         let backing = |size, read_only| {
             let file = std::sync::Arc::new(tempfile::tempfile().unwrap());
-            crate::machine::Backing { file, name: String::new(), size, read_only, private: false }
+            crate::machine::Backing { file, name: String::new(), size, read_only, private: None }
         };
         let line =
             text(&Settings { backings: vec![backing(4096, false), backing(12288, true)], ..settings() });
-        let private = crate::machine::Backing { private: true, ..backing(4096, false) };
+        let private =
+            crate::machine::Backing { private: Some(crate::machine::Own::default()), ..backing(4096, false) };
         let own = text(&Settings { backings: vec![private], ..settings() });
         assert!(own.contains("mem-path=/proc/self/fd/10,share=off,reserve=off -numa"), "{own}");
         assert!(!line.contains("memory-backend=ram"), "{line}");
-        let behind = "-m 528400K -numa node,memdev=ram,cpus=0-1 \
+        let behind = "-m 528400K -object memory-backend-file,id=ram,size=541065216,mem-path=/proc/self/fd/9,share=on \
+                      -numa node,memdev=ram,cpus=0-1 \
                       -object memory-backend-file,id=disk0,size=4096,mem-path=/proc/self/fd/10,share=on \
                       -numa node,memdev=disk0 \
                       -object memory-backend-file,id=disk1,size=12288,mem-path=/proc/self/fd/11,share=on,readonly=on \
                       -numa node,memdev=disk1 -cpu";
         assert!(line.contains(behind), "{line}");
+    }
+
+    #[test]
+    fn the_guests_ram_of_a_machine_that_was_saved_is_private_and_the_hypervisors_is_not() {
+        let booted = text_of(&settings(), Layout::apart(521 << 20, 512 << 20));
+        let object = |name, size: u64, share| {
+            format!("memory-backend-file,id={name},size={size},mem-path=/proc/self/fd/9,share={share}")
+        };
+        for part in
+            [("below", 4), ("ram", 512), ("behind", 5)].map(|(name, size)| object(name, size << 20, "on"))
+        {
+            assert!(booted.contains(&part), "{part}: {booted}");
+        }
+        let sizes = [4 << 20, 512 << 20, 5 << 20];
+        let resumed = text_of(&settings(), Layout::Apart { sizes, private: true });
+        let ram = object("ram", 512 << 20, "on");
+        assert_eq!(resumed, booted.replace(&ram, &object("ram", 512 << 20, "off,reserve=off")));
     }
 
     #[test]
@@ -336,11 +405,13 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_can_be_saved_differs_in_its_monitor_alone() {
+    fn a_machine_that_can_be_saved_has_a_monitor_and_a_plain_state() {
         let line = text(&Settings { monitor: true, ..settings() });
         let monitor = " -chardev socket,id=monitor,fd=4 -mon chardev=monitor,mode=control";
         assert!(line.contains(monitor), "{line}");
-        assert_eq!(line.replace(monitor, ""), text(&settings()));
+        let [plain, state] = [",suppress-vmdesc=on", " -global migration.send-configuration=off"];
+        let rest = [monitor, plain, state].iter().fold(line, |line, words| line.replacen(words, "", 1));
+        assert_eq!(rest, text(&settings()));
     }
 
     #[test]

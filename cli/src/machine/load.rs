@@ -4,7 +4,7 @@ use hv_machine::Image;
 use hv_wire::{BootInfo, platform};
 use zerocopy::FromZeros as _;
 
-use super::Ram;
+use super::{Layout, Ram};
 
 /// INTID of the VMBus interrupt: the PPI that Hyper-V uses.
 pub(crate) const VMBUS_INTID: u32 = 18;
@@ -40,11 +40,14 @@ pub(crate) fn orders(image: &Image, vps: u32, memory: u64) -> BootInfo {
     }
 }
 
-/// Creates RAM with a guest and this boot information.
-pub(crate) fn ram(image: &Image, orders: &BootInfo) -> anyhow::Result<Ram> {
+/// Creates RAM with a guest and this boot information. That of a machine that can be saved has its parts in files of
+/// their own.
+pub(crate) fn ram(image: &Image, orders: &BootInfo, can_be_saved: bool) -> anyhow::Result<Ram> {
     let below = platform::GUEST_RAM_BASE - platform::RAM_BASE;
     let behind = orders.tables_size + orders.vps_size + orders.trace_size + orders.video_size();
-    let ram = Ram::new(below + orders.ram_size + behind)?;
+    let size = below + orders.ram_size + behind;
+    let whole = Layout::Whole(size);
+    let ram = Ram::of(if can_be_saved { Layout::apart(size, orders.ram_size) } else { whole })?;
     for (address, bytes) in &image.segments {
         ram.write(*address, bytes)?;
     }

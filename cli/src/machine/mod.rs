@@ -8,6 +8,7 @@ pub(crate) mod folder;
 mod keyboard;
 pub(crate) mod load;
 pub(crate) mod platform;
+mod private;
 mod qmp;
 mod ram;
 mod run;
@@ -26,8 +27,9 @@ pub(crate) use backing::Backing;
 pub(crate) use command::command_line;
 pub(crate) use console::{Console, KEPT as CONSOLE_KEPT, Sink};
 pub(crate) use keyboard::{Begin, Typing, is_piped};
+pub(crate) use private::Own;
 pub(crate) use qmp::{LARGEST_STATE, Qmp};
-pub(crate) use ram::{PIECE, Ram};
+pub(crate) use ram::{Layout, PIECE, Ram};
 pub(crate) use run::{End, Outcome, Running, Saved};
 pub(crate) use silence::Silence;
 

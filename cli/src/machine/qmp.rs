@@ -1,16 +1,20 @@
 //! QMP, QEMU's machine protocol (QEMU, docs/interop/qmp-spec): the requests that save a running machine, and
 //! that resume a saved one.
 //!
-//! QEMU saves everything but RAM, which is a file that the tool has (capability `x-ignore-shared`). What it saves goes
-//! through a pipe: its sandbox lets it run no program.
+//! QEMU saves its devices alone: RAM is in files that the tool has. A migration would take the RAM along that QEMU maps
+//! privately, so the request is `xen-save-devices-state`, which never does (QEMU, qapi/migration.json). What it writes
+//! is read as a migration is, without the two parts that only `migrate` writes: the configuration and the description.
+//! What it reads comes through a pipe: its sandbox lets it run no program.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, PipeWriter, Read, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::fs::MemfdFlags;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use serde_json::{Value, json};
 
@@ -23,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LONGEST: usize = 1 << 20;
 /// Bytes that QEMU saves at most, besides RAM; a machine with eight CPUs takes less than 1 MiB.
 pub(crate) const LARGEST_STATE: u64 = 64 << 20;
-/// Name of the pipe's end that QEMU gets.
+/// Name of the pipe that QEMU reads from.
 const PIPE: &str = "state";
 
 /// The tool's end of QEMU's monitor.
@@ -60,34 +64,35 @@ impl Qmp {
         gone_on.map(|_| done)
     }
 
-    /// Returns what QEMU saves of the machine, which is stopped: everything but RAM.
+    /// Returns what QEMU saves of the machine, which is stopped: the devices, with the CPUs.
     ///
     /// # Errors
     /// QEMU cannot save this machine, or has ended.
     pub(crate) fn state(&mut self) -> anyhow::Result<Vec<u8>> {
-        let (reader, writer) = io::pipe()?;
-        self.give(writer.as_fd())?;
-        drop(writer);
-        // QEMU waits until it is read. The thread ends with QEMU at the latest, whose end it then is.
-        let reading = std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            reader.take(LARGEST_STATE + 1).read_to_end(&mut bytes).map(|_| bytes)
-        });
-        self.ask("migrate", &json!({ "uri": format!("fd:{PIPE}") }))?;
-        self.migrated()?;
-        let bytes = reading.join().map_err(|_| anyhow::anyhow!("the reader of QEMU's state panicked"))??;
+        let mut state = File::from(rustix::fs::memfd_create("hv-state", MemfdFlags::CLOEXEC)?);
+        // QEMU takes a descriptor to write to for a file to write to alone.
+        let writer = File::options().write(true).open(format!("/proc/self/fd/{}", state.as_raw_fd()))?;
+        let answer = self.give("add-fd", &json!({}), writer.as_fd())?;
+        let set = answer.get("fdset-id").and_then(Value::as_u64).context("QEMU's add-fd returns no set")?;
+        let file = json!({ "filename": format!("/dev/fdset/{set}"), "live": false });
+        let saved = self.ask("xen-save-devices-state", &file);
+        // QEMU closes its end when the machine continues.
+        self.ask("remove-fd", &json!({ "fdset-id": set }))?;
+        saved?;
+        let mut bytes = Vec::new();
+        (&mut state).take(LARGEST_STATE + 1).read_to_end(&mut bytes)?;
         ensure!(bytes.len() as u64 <= LARGEST_STATE, "QEMU's state has more than {LARGEST_STATE} bytes");
         Ok(bytes)
     }
 
-    /// Has a QEMU that waits for a machine take this one, and lets it continue.
+    /// Has a QEMU that waits for a machine take this one, which continues.
     ///
     /// # Errors
     /// It is not a machine that this QEMU, with its command line, has saved; or QEMU has ended.
     pub(super) fn restore(&mut self, state: Vec<u8>) -> anyhow::Result<()> {
         self.open()?;
         let (reader, writer) = io::pipe()?;
-        self.give(reader.as_fd())?;
+        self.give("getfd", &json!({ "fdname": PIPE }), reader.as_fd())?;
         drop(reader);
         // The thread ends with QEMU at the latest.
         std::thread::spawn(move || {
@@ -95,11 +100,10 @@ impl Qmp {
             writer.write_all(&state)
         });
         self.ask("migrate-incoming", &json!({ "uri": format!("fd:{PIPE}") }))?;
-        self.migrated()?;
-        self.ask("cont", &json!({})).map(drop)
+        self.migrated()
     }
 
-    /// Ends the negotiation of capabilities, and has RAM left out of what is saved.
+    /// Ends the negotiation of capabilities.
     fn open(&mut self) -> anyhow::Result<()> {
         if self.open {
             return Ok(());
@@ -107,8 +111,6 @@ impl Qmp {
         let greeting = self.line()?;
         ensure!(greeting.get("QMP").is_some(), "QEMU's monitor greets with {greeting}; expected QMP");
         self.ask("qmp_capabilities", &json!({}))?;
-        let capability = json!({ "capability": "x-ignore-shared", "state": true });
-        self.ask("migrate-set-capabilities", &json!({ "capabilities": [capability] }))?;
         self.open = true;
         Ok(())
     }
@@ -137,10 +139,14 @@ impl Qmp {
         self.answer(command)
     }
 
-    /// Gives QEMU a descriptor under the name [`PIPE`].
-    fn give(&mut self, descriptor: BorrowedFd<'_>) -> anyhow::Result<()> {
-        const COMMAND: &str = "getfd";
-        let line = request(COMMAND, &json!({ "fdname": PIPE }));
+    /// Sends a request together with a descriptor, and returns the answer.
+    fn give(
+        &mut self,
+        command: &str,
+        arguments: &Value,
+        descriptor: BorrowedFd<'_>,
+    ) -> anyhow::Result<Value> {
+        let line = request(command, arguments);
         let descriptors = [descriptor];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -148,7 +154,7 @@ impl Qmp {
         let sent =
             rustix::net::sendmsg(&self.socket, &[IoSlice::new(&line)], &mut control, SendFlags::NOSIGNAL)?;
         self.socket.write_all(line.get(sent..).unwrap_or_default())?;
-        self.answer(COMMAND).map(drop)
+        self.answer(command)
     }
 
     /// Reads the answer to a request. Events between two are of no interest.
@@ -228,21 +234,21 @@ mod tests {
     #[test]
     fn a_machine_goes_on_whatever_was_done_meanwhile() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let playing = qemu(theirs, &[DONE, DONE, "{\"event\": \"STOP\"}\n{\"return\": {}}", DONE]);
+        let playing = qemu(theirs, &[DONE, "{\"event\": \"STOP\"}\n{\"return\": {}}", DONE]);
         let mut qmp = Qmp::new(ours).unwrap();
         let failed = qmp.pause(|_| -> anyhow::Result<()> { bail!("no room") });
         assert_eq!(failed.unwrap_err().to_string(), "no room");
-        assert_eq!(playing.join().unwrap(), ["qmp_capabilities", "migrate-set-capabilities", "stop", "cont"]);
+        assert_eq!(playing.join().unwrap(), ["qmp_capabilities", "stop", "cont"]);
     }
 
     #[test]
     fn what_qemu_refuses_is_an_error_with_its_reason() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        const REFUSED: &str = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such capability\"}}";
-        let playing = qemu(theirs, &[DONE, REFUSED]);
+        const REFUSED: &str = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such state\"}}";
+        let playing = qemu(theirs, &[DONE, REFUSED, DONE]);
         let error = Qmp::new(ours).unwrap().pause(|_| Ok(())).unwrap_err().to_string();
-        assert_eq!(error, "QEMU refuses migrate-set-capabilities: no such capability");
-        assert_eq!(playing.join().unwrap().len(), 2);
+        assert_eq!(error, "QEMU refuses stop: no such state");
+        assert_eq!(playing.join().unwrap(), ["qmp_capabilities", "stop", "cont"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::iter;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -196,6 +197,9 @@ impl Running {
             output.precede(&console);
         }
         running.monitor.as_mut().context("a machine without a monitor cannot be resumed")?.restore(state)?;
+        let child = running.child.id();
+        running.ram.mapped_by(child);
+        settings.backings.iter().for_each(|backing| backing.mapped_by(child));
         // Not before: it would be typed for the machine that QEMU has given up.
         running.begin_typing(settings);
         Ok((running, sent))
@@ -208,7 +212,7 @@ impl Running {
         incoming: bool,
     ) -> anyhow::Result<Self> {
         let orderly = interrupt::orderly();
-        let path = ram.inherit()?;
+        let paths = ram.inherit()?;
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
         let gdb = debugger.as_ref().map(Door::words);
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
@@ -221,7 +225,7 @@ impl Running {
         let capture = network.and_then(|network| network.capture.as_deref());
         let capture_path = capture.map(|file| format!("/proc/self/fd/{}", file.as_raw_fd()));
         let files = Files {
-            ram: &path,
+            ram: &paths,
             backings: &backings,
             control: descriptors[0].as_deref(),
             sockets: descriptors[1].as_deref(),
@@ -233,10 +237,10 @@ impl Running {
         };
         let (program, arguments) = match &settings.emulator {
             Some(emulator) => {
-                (emulator.qemu.path.as_path(), command::arguments(settings, emulator, &files, ram.size()))
+                (emulator.qemu.path.as_path(), command::arguments(settings, emulator, &files, ram.layout()))
             }
             None => {
-                let words = [kvm::NAME, &path].into_iter().chain(backings.iter().map(String::as_str));
+                let words = iter::once(kvm::NAME).chain(paths.iter().chain(&backings).map(String::as_str));
                 (Path::new(child::SELF), words.map(OsString::from).collect())
             }
         };
@@ -306,8 +310,8 @@ impl Running {
     }
 
     /// Returns another handle of the machine's RAM.
-    pub(crate) fn ram(&self) -> anyhow::Result<Ram> {
-        self.ram.share()
+    pub(crate) fn ram(&self) -> Ram {
+        self.ram.clone()
     }
 
     /// Returns what the guest has printed until the result is called.
@@ -318,7 +322,7 @@ impl Running {
     /// Calls a function, in a thread of its own, once QEMU has mapped all memory: the hypervisor runs then. If it never
     /// does, the function is not called.
     pub(crate) fn once_mapped(&self, then: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
-        let (ram, limit) = (self.ram.share()?, Instant::now() + MAPPED);
+        let (ram, limit) = (self.ram.clone(), Instant::now() + MAPPED);
         std::thread::spawn(move || {
             while Instant::now() < limit {
                 if ram.report().is_ok_and(|report| report.magic == Report::MAGIC) {

@@ -14,7 +14,7 @@ use crate::setup::qemu::Qemu;
 use crate::ui;
 
 /// Version of the folder and of the files in it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// The versions that a snapshot fits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,9 +174,9 @@ pub(super) mod tests {
 
     #[test]
     fn another_format_is_refused_before_anything_else_is_read() {
-        let error = About::read(br#"{"versions": {"format": 3, "tool": "9.0"}, "new": 1}"#).unwrap_err();
-        assert!(error.to_string().contains("format 3, of hv 9.0"), "{error}");
-        for bad in ["", "{}", "[1]", r#"{"versions": {"format": "1"}}"#, r#"{"versions": {"format": 2}}"#] {
+        let error = About::read(br#"{"versions": {"format": 9, "tool": "9.0"}, "new": 1}"#).unwrap_err();
+        assert!(error.to_string().contains("format 9, of hv 9.0"), "{error}");
+        for bad in ["", "{}", "[1]", r#"{"versions": {"format": "1"}}"#, r#"{"versions": {"format": 3}}"#] {
             let error = format!("{:#}", About::read(bad.as_bytes()).unwrap_err());
             assert!(error.starts_with("it is not what hv snapshot writes"), "{bad}: {error}");
         }

@@ -15,17 +15,16 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 
-use super::{Key, file};
+use super::Key;
+use super::file::{self, MACHINE, MEMORY};
 use crate::machine::{Qmp, Ram, Saved};
 use crate::setup::cache::{Cache, Lock};
 
 /// What the names of their folders in the cache begin with.
 pub(crate) const SNAPSHOT: &str = "snapshot-";
-/// Name of the file in a folder.
-const FILE: &str = "machine";
 /// Snapshots that are kept: those that were used last.
 const KEPT: usize = 4;
-/// Bytes of a file at most: a machine that uses more is not kept.
+/// Bytes of the files of a snapshot at most: a machine that uses more is not kept.
 const LARGEST: u64 = 1 << 30;
 
 /// The snapshot of a run's machine, whether it is there or not.
@@ -47,12 +46,12 @@ impl Cached {
         format!("{SNAPSHOT}{}", self.key.name())
     }
 
-    /// Reads it whole; `None` if it is not there.
+    /// Reads it; `None` if it is not there.
     ///
     /// # Errors
     /// It cannot be used; or a signal came.
     pub(crate) fn find(&self) -> Option<anyhow::Result<Saved>> {
-        // No other process removes it meanwhile.
+        // No other process removes it meanwhile. Later one may: what is open stays.
         self.cache.hold(&self.name());
         let path = self.cache.entry(&self.name());
         let found = path.symlink_metadata().is_ok().then(|| read(&path, &self.key, self.ram_size));
@@ -86,7 +85,7 @@ impl Cached {
             return Ok(());
         };
         let scratch = self.cache.scratch(&guard)?;
-        let folder = scratch.path().join(FILE);
+        let folder = scratch.path().join(MACHINE);
         monitor.pause(|monitor| {
             ensure!(rustix::io::ioctl_fionread(port)? == 0, "the guest has sent more than its request");
             let machine = Saved { ram, state: monitor.state()?, console: console(), sent: sent.to_vec() };
@@ -99,9 +98,10 @@ impl Cached {
     fn write(&self, folder: &Path, machine: &Saved) -> anyhow::Result<()> {
         DirBuilder::new().mode(0o700).create(folder)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::open(folder.join(FILE), flags, Mode::RUSR | Mode::WUSR)?;
-        let mut made = BufWriter::with_capacity(1 << 20, File::from(made));
-        file::write(&mut made, &self.key, machine, LARGEST)?;
+        let create =
+            |name| rustix::fs::open(folder.join(name), flags, Mode::RUSR | Mode::WUSR).map(File::from);
+        let mut made = BufWriter::with_capacity(1 << 20, create(MACHINE)?);
+        file::write(&mut made, &create(MEMORY)?, &self.key, machine, LARGEST)?;
         Ok(made.flush()?)
     }
 
@@ -120,9 +120,12 @@ fn read(path: &Path, key: &Key, ram_size: u64) -> anyhow::Result<Saved> {
     let folder = rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty())?;
     judge(&folder, FileType::Directory)?;
     // Opening something else than a file would wait.
-    let file = rustix::fs::openat(&folder, FILE, flags | OFlags::NONBLOCK, Mode::empty())?;
-    judge(&file, FileType::RegularFile)?;
-    let saved = file::read(&mut BufReader::with_capacity(1 << 20, File::from(file)), key, ram_size)?;
+    let open = |name| {
+        let file = rustix::fs::openat(&folder, name, flags | OFlags::NONBLOCK, Mode::empty())?;
+        judge(&file, FileType::RegularFile).map(|()| File::from(file))
+    };
+    let mut machine = BufReader::with_capacity(1 << 20, open(MACHINE)?);
+    let saved = file::read(&mut machine, open(MEMORY)?, key, ram_size)?;
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let _ = rustix::fs::futimens(&folder, &Timestamps { last_access: now, last_modification: now });
     Ok(saved)
@@ -147,11 +150,13 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::PathBuf;
 
-    use hv_wire::platform::RAM_BASE;
+    use hv_wire::platform::GUEST_RAM_BASE;
 
     use super::*;
+    use crate::machine::Layout;
 
-    const SIZE: u64 = 2 << 20;
+    const SIZE: u64 = GUEST_RAM_BASE - hv_wire::platform::RAM_BASE + (3 << 20);
+    const GUEST: u64 = 2 << 20;
 
     /// Snapshots of machines with these keys in one cache.
     fn snapshots<const N: usize>(keys: [u8; N]) -> (tempfile::TempDir, [Cached; N]) {
@@ -161,8 +166,8 @@ mod tests {
     }
 
     fn fill(snapshot: &Cached) -> PathBuf {
-        let ram = Ram::new(SIZE).unwrap();
-        ram.write(RAM_BASE, b"contents").unwrap();
+        let ram = Ram::of(Layout::apart(SIZE, GUEST)).unwrap();
+        ram.write(GUEST_RAM_BASE, b"contents").unwrap();
         let machine = Saved { ram, state: vec![1], console: vec![2], sent: vec![3] };
         let guard = snapshot.cache.lock().unwrap();
         let scratch = snapshot.cache.scratch(&guard).unwrap();
@@ -178,11 +183,11 @@ mod tests {
         assert!(one.find().is_none());
         let folder = fill(&one);
         let mode = |path: &Path| path.symlink_metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o700, 0o600));
+        assert_eq!([".", MACHINE, MEMORY].map(|name| mode(&folder.join(name))), [0o700, 0o600, 0o600]);
         let saved = one.find().unwrap().unwrap();
         assert_eq!((saved.state, saved.console, saved.sent), (vec![1], vec![2], vec![3]));
         assert!(other.find().is_none());
-        // It was read whole: nothing of it is in use.
+        // What is open stays.
         one.discard();
         assert!(one.find().is_none() && !folder.exists());
     }
@@ -192,16 +197,20 @@ mod tests {
         let (dir, [one, other]) = snapshots([1, 2]);
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
-        fs::write(outside.join(FILE), "mine").unwrap();
+        fs::write(outside.join(MACHINE), "mine").unwrap();
         let elsewhere = fill(&other);
-        let ways: [&dyn Fn(&Path); 6] = [
-            &|folder| fs::remove_file(folder.join(FILE)).unwrap(),
-            &|folder| fs::File::options().write(true).open(folder.join(FILE)).unwrap().set_len(90).unwrap(),
-            &|folder| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap(),
-            &|folder| fs::set_permissions(folder.join(FILE), fs::Permissions::from_mode(0o644)).unwrap(),
+        let ways: [&dyn Fn(&Path); 8] = [
+            &|folder| fs::remove_file(folder.join(MACHINE)).unwrap(),
+            &|folder| fs::remove_file(folder.join(MEMORY)).unwrap(),
+            &|folder| fs::set_permissions(folder.join(MEMORY), fs::Permissions::from_mode(0o644)).unwrap(),
             &|folder| {
-                fs::remove_file(folder.join(FILE)).unwrap();
-                symlink(elsewhere.join(FILE), folder.join(FILE)).unwrap();
+                fs::File::options().write(true).open(folder.join(MACHINE)).unwrap().set_len(90).unwrap();
+            },
+            &|folder| fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap(),
+            &|folder| fs::set_permissions(folder.join(MACHINE), fs::Permissions::from_mode(0o644)).unwrap(),
+            &|folder| {
+                fs::remove_file(folder.join(MACHINE)).unwrap();
+                symlink(elsewhere.join(MACHINE), folder.join(MACHINE)).unwrap();
             },
             &|folder| {
                 fs::remove_dir_all(folder).unwrap();
@@ -216,7 +225,7 @@ mod tests {
             assert!(one.find().is_none() && folder.symlink_metadata().is_err(), "{n}");
         }
         assert!(other.find().unwrap().is_ok());
-        assert_eq!(fs::read_to_string(outside.join(FILE)).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(outside.join(MACHINE)).unwrap(), "mine");
     }
 
     #[test]

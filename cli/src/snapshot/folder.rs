@@ -10,15 +10,14 @@ use anyhow::{Context as _, ensure};
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{About, Key, file};
+use super::file::{self, MACHINE, MEMORY};
+use super::{About, Key};
 use crate::disks::copy_whole;
 use crate::interrupt;
 use crate::machine::{Backing, Saved};
 
 /// Name of the file that says what the machine is.
 const ABOUT: &str = "about.json";
-/// Name of the file with RAM and QEMU's state.
-const MACHINE: &str = "machine";
 /// Bytes of [`ABOUT`] at most.
 const LONGEST: u64 = 4 << 20;
 
@@ -43,6 +42,7 @@ pub(crate) struct Folder {
     pub(crate) about: About,
     key: Key,
     machine: File,
+    memory: File,
     /// Its disks, as long as they were.
     pub(crate) disks: Vec<File>,
 }
@@ -84,11 +84,13 @@ impl Unfinished {
         let (bytes, key) = about.write()?;
         self.create(ABOUT)?.write_all(&bytes)?;
         let mut to = BufWriter::with_capacity(1 << 20, self.create(MACHINE)?);
-        file::write(&mut to, &key, machine, u64::MAX)?;
+        file::write(&mut to, &self.create(MEMORY)?, &key, machine, u64::MAX)?;
         to.flush()?;
         for (number, backing) in backings.iter().enumerate() {
             check()?;
-            copy_whole(&backing.file, &self.create(&disk(number))?, backing.size)?;
+            let to = self.create(&disk(number))?;
+            copy_whole(&backing.file, &to, backing.size)?;
+            backing.copy_own(&to)?;
         }
         check()
     }
@@ -145,7 +147,8 @@ impl Folder {
             ensure!(length == size, "its file {name} has {length} bytes, expected {size}");
             disks.push(file);
         }
-        Ok(Self { path: path.to_owned(), about, key, machine: open(MACHINE)?, disks })
+        let (machine, memory) = (open(MACHINE)?, open(MEMORY)?);
+        Ok(Self { path: path.to_owned(), about, key, machine, memory, disks })
     }
 
     /// Says which snapshot an error is about.
@@ -153,13 +156,13 @@ impl Folder {
         format!("cannot resume from the snapshot {}", self.path.display())
     }
 
-    /// Reads the machine.
+    /// Reads the machine. Its guest's RAM stays where it is.
     ///
     /// # Errors
     /// It is truncated, or another one's.
     pub(crate) fn machine(&self) -> anyhow::Result<Saved> {
         let mut from = BufReader::with_capacity(1 << 20, &self.machine);
-        let saved = file::read(&mut from, &self.key, self.about.ram_size);
+        let saved = file::read(&mut from, self.memory.try_clone()?, &self.key, self.about.ram_size);
         saved.with_context(|| format!("its file {MACHINE} is not usable")).with_context(|| self.explain())
     }
 }
@@ -184,17 +187,17 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::sync::Arc;
 
-    use hv_wire::platform::RAM_BASE;
+    use hv_wire::platform::{GUEST_RAM_BASE, RAM_BASE};
 
     use super::super::about::tests::about;
     use super::*;
-    use crate::machine::Ram;
+    use crate::machine::{Layout, Ram};
 
-    const SIZE: u64 = 2 << 20;
+    const SIZE: u64 = GUEST_RAM_BASE - RAM_BASE + (3 << 20);
 
     fn machine() -> Saved {
-        let ram = Ram::new(SIZE).unwrap();
-        ram.write(RAM_BASE, b"contents").unwrap();
+        let ram = Ram::of(Layout::apart(SIZE, 2 << 20)).unwrap();
+        ram.write(GUEST_RAM_BASE, b"contents").unwrap();
         Saved { ram, state: vec![1], console: vec![2], sent: Vec::new() }
     }
 
@@ -203,7 +206,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(b"disk", 4096).unwrap();
         file.set_len(12288).unwrap();
-        Backing { file: Arc::new(file), name: "DISK0".into(), size: 12288, read_only: false, private: false }
+        Backing { file: Arc::new(file), name: "DISK0".into(), size: 12288, read_only: false, private: None }
     }
 
     /// A snapshot of a machine with one disk.
@@ -231,7 +234,7 @@ mod tests {
             let folder = Folder::open(&path).unwrap();
             let saved = folder.machine().unwrap();
             let mut bytes = [0; 8];
-            saved.ram.read_into(RAM_BASE, &mut bytes).unwrap();
+            saved.ram.read_into(GUEST_RAM_BASE, &mut bytes).unwrap();
             assert_eq!((&bytes, &*saved.state), (b"contents", &[1][..]));
             let mut disk = [9; 12288];
             folder.disks[0].read_exact_at(&mut disk, 0).unwrap();
@@ -271,13 +274,21 @@ mod tests {
         shorten("disk0", 8192);
         assert!(refused(&path).contains("disk0 has 8192 bytes, expected 12288"), "{}", refused(&path));
         shorten("disk0", 12288);
+        shorten("ram", 1 << 20);
+        assert!(refused(&path).contains("ram has 1048576 bytes, expected 2097152"), "{}", refused(&path));
+        // The contents were there, and are zeros now.
+        shorten("ram", 0);
+        shorten("ram", 2 << 20);
+        assert!(refused(&path).contains("the digest of its file ram is another"), "{}", refused(&path));
         let length = path.join("machine").metadata().unwrap().len();
         for length in [length - 1, 40, 0] {
             shorten("machine", length);
             assert!(refused(&path).contains("it is truncated"), "{}", refused(&path));
         }
-        fs::remove_file(path.join("machine")).unwrap();
-        assert!(refused(&path).contains("no file machine"));
+        for (file, why) in [("ram", "no file ram"), ("machine", "no file machine")] {
+            fs::remove_file(path.join(file)).unwrap();
+            assert!(refused(&path).contains(why), "{}", refused(&path));
+        }
         fs::write(path.join("about.json"), vec![b' '; LONGEST as usize + 1]).unwrap();
         assert!(refused(&path).contains("more than"));
     }
@@ -286,9 +297,13 @@ mod tests {
     fn what_others_can_write_to_is_refused() {
         let parent = tempfile::tempdir().unwrap();
         let path = snapshot(parent.path());
-        for (name, mode) in
-            [("about.json", 0o622), ("machine", 0o606 & !4 | 2), ("disk0", 0o620), (".", 0o777)]
-        {
+        for (name, mode) in [
+            ("about.json", 0o622),
+            ("machine", 0o606 & !4 | 2),
+            ("ram", 0o602),
+            ("disk0", 0o620),
+            (".", 0o777),
+        ] {
             let (file, right) = (path.join(name), if name == "." { 0o700 } else { 0o600 });
             fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             assert!(refused(&path).contains("no other user can write"), "{name}: {}", refused(&path));

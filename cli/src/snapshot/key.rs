@@ -12,7 +12,7 @@ use zerocopy::IntoBytes as _;
 
 use super::file::FORMAT;
 use crate::child;
-use crate::machine::{self, Emulator, Settings};
+use crate::machine::{self, Emulator, Layout, Settings};
 use crate::setup::cache::sha256;
 
 /// A key.
@@ -31,8 +31,8 @@ impl Key {
 pub(crate) struct Inputs<'i> {
     /// The machine's configuration; of QEMU and the hypervisor, the files count.
     pub(crate) settings: &'i Settings,
-    /// Size of its RAM.
-    pub(crate) ram_size: u64,
+    /// Its RAM.
+    pub(crate) layout: Layout,
     /// The guest.
     pub(crate) image: &'i Image,
     /// How the machine is described to the guest.
@@ -62,7 +62,7 @@ impl Inputs<'_> {
     fn with(&self, emulator: &Emulator, programs: &[Vec<u8>]) -> Key {
         // Where a copy of the hypervisor lies does not matter.
         let emulator = Emulator { hypervisor: Some(PathBuf::from("HYPERVISOR")), ..emulator.clone() };
-        let line = OsString::from(machine::command_line(self.settings, &emulator, self.ram_size));
+        let line = OsString::from(machine::command_line(self.settings, &emulator, self.layout));
         // The host's time is used by a service alone, which such a machine does not have.
         let orders = BootInfo { host_time: 0, ..*self.orders };
         let Image { segments, entry, x0, page_size: _, command_line } = self.image;
@@ -140,8 +140,14 @@ mod tests {
         let mut programs = vec![b"tool".to_vec(), b"qemu".to_vec(), b"hypervisor".to_vec()];
         change(&mut settings, &mut image, &mut orders, &mut programs);
         let (settings, image, orders) = (&settings, &image, &orders);
-        Inputs { settings, ram_size: 516 << 20, image, firmware: Firmware::Acpi, orders }
-            .with(settings.emulator.as_ref().unwrap(), &programs)
+        Inputs {
+            settings,
+            layout: Layout::apart(516 << 20, 512 << 20),
+            image,
+            firmware: Firmware::Acpi,
+            orders,
+        }
+        .with(settings.emulator.as_ref().unwrap(), &programs)
     }
 
     #[test]
@@ -184,9 +190,15 @@ mod tests {
             assert!(!keys[..n].contains(one), "{n}");
         }
         let (settings, image, orders) = (&settings(), &image(), &BootInfo::new_zeroed());
-        let inputs = Inputs { settings, ram_size: 516 << 20, image, firmware: Firmware::Acpi, orders };
+        let inputs = Inputs {
+            settings,
+            layout: Layout::apart(516 << 20, 512 << 20),
+            image,
+            firmware: Firmware::Acpi,
+            orders,
+        };
         let with = |inputs: Inputs<'_>| inputs.with(settings.emulator.as_ref().unwrap(), &[]);
         assert_ne!(with(inputs), with(Inputs { firmware: Firmware::Both, ..inputs }));
-        assert_ne!(with(inputs), with(Inputs { ram_size: 518 << 20, ..inputs }));
+        assert_ne!(with(inputs), with(Inputs { layout: Layout::apart(518 << 20, 512 << 20), ..inputs }));
     }
 }

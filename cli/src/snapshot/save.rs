@@ -133,7 +133,7 @@ impl Saver {
                 next_request,
             };
             let machine =
-                Saved { ram: ram.share()?, state: monitor.state()?, console: console(), sent: Vec::new() };
+                Saved { ram: ram.clone(), state: monitor.state()?, console: console(), sent: Vec::new() };
             unfinished.fill(&about, &machine, backings, check)?;
             Ok(true)
         })?;

@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn the_thread_takes_what_is_left_at_the_end() {
         let ram = ram();
-        let collector = Collector::start(ram.share().unwrap(), REGION, 1 << 20).unwrap();
+        let collector = Collector::start(ram.clone(), REGION, 1 << 20).unwrap();
         Source::new(&ram, 0).push(7);
         let recording = collector.finish().unwrap();
         assert_eq!(recording.recorded(), [1, 0]);

@@ -27,7 +27,7 @@ pub(super) fn steps() -> Vec<Step> {
 const SCRIPT: &str = "grep -m 1 ' _text$' /proc/kallsyms; date +%s; head -c 16 /dev/urandom | hexdump -v; \
                       cat /proc/sys/kernel/random/uuid; cat; echo err >&2; exit 7";
 /// Bytes of a snapshot's head (cli/src/snapshot/file.rs), and of the digest after it all.
-const HEAD: usize = 72;
+const HEAD: usize = 88;
 const DIGEST: u64 = 32;
 
 /// A cache of its own, whose kernels are those of the user's: no other run removes its snapshots.
@@ -212,7 +212,7 @@ fn corrupt(file: &Path) -> anyhow::Result<()> {
         let bytes = bytes.get(at..at + 8).context("a snapshot without a head")?;
         anyhow::Ok(u64::from_ne_bytes(bytes.try_into()?) as usize)
     };
-    let state = HEAD + length(48)? + length(56)?;
+    let state = HEAD + length(64)? + length(72)?;
     bytes.get_mut(state..state + 4).context("a snapshot without a state")?.fill(0);
     bytes.truncate(bytes.len().saturating_sub(DIGEST as usize));
     fs::write(file, &bytes)?;
