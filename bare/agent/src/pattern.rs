@@ -12,8 +12,8 @@ use glob::Pattern;
 /// environment"), and says so when the command is started.
 const ENOUGH: usize = 4 << 20;
 
-/// Replaces each word that is a pattern of absolute paths with the paths that match it, in their order. A word that
-/// matches none stays as it is.
+/// Replaces each word that is a pattern of paths below a named folder with the paths that match it, in their order. A
+/// word that matches none stays as it is.
 pub(crate) fn expand(words: Vec<OsString>) -> Vec<OsString> {
     let matching = |word: OsString| {
         let paths = paths(&word);
@@ -27,11 +27,16 @@ fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
+/// Returns true if a word is a pattern of paths, and names the first folder. One that begins with a pattern is likely a
+/// regular expression of sed or awk: `/[a-z]*/`.
+fn is_of_paths(word: &str) -> bool {
+    let folder = word.strip_prefix('/').and_then(|rest| rest.split_once('/'));
+    folder.is_some_and(|(first, below)| !first.is_empty() && !is_pattern(first) && is_pattern(below))
+}
+
 /// Returns the paths that match a word.
 fn paths(word: &OsString) -> Vec<OsString> {
-    let Some(text) = word.to_str().filter(|text| text.starts_with('/') && is_pattern(text)) else {
-        return Vec::new();
-    };
+    let Some(text) = word.to_str().filter(|text| is_of_paths(text)) else { return Vec::new() };
     let mut found = vec![PathBuf::from("/")];
     for part in text.split('/').filter(|part| !part.is_empty()) {
         found = if is_pattern(part) { matches(&found, part) } else { under(&found, part) };

@@ -38,7 +38,8 @@ pub(crate) fn run(notice: &str) -> io::Result<()> {
                     renewed = renew(seconds, nanoseconds, entropy);
                 }
                 ToAgent::Share { index, writable, path } => {
-                    shared = share::mount(index, writable, path).map_err(|error| (index, number(&error)));
+                    shared = share::mount(index, writable, path)
+                        .map_err(|(step, error)| FromAgent::NotShared { index, step, error: number(&error) });
                 }
                 _ => order.take(&message),
             }
@@ -50,8 +51,8 @@ pub(crate) fn run(notice: &str) -> io::Result<()> {
                 format!("the guest's time and random numbers cannot be renewed: {error}"),
             )
         })?;
-        if let Err((index, error)) = shared {
-            link.say(&FromAgent::NotShared { index, error });
+        if let Err(message) = shared {
+            link.say(&message);
             return take_leave(&mut link);
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use hv_wire::control::{MAX_SHARE_READ, MAX_SHARE_REQUEST, SHARE_PORT};
+use hv_wire::control::{MAX_SHARE_READ, MAX_SHARE_REQUEST, SHARE_PORT, share_step};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use vsock::VsockStream;
@@ -26,12 +26,20 @@ const HEAD: usize = 16;
 /// folder is unmounted, and whoever waits for something of it gets an error.
 ///
 /// # Errors
-/// The kernel has no FUSE, the path cannot be made, or the tool serves no such folder.
-pub(crate) fn mount(index: u32, writable: bool, path: &[u8]) -> io::Result<()> {
+/// A step's, with the number of the step.
+pub(crate) fn mount(index: u32, writable: bool, path: &[u8]) -> Result<(), (u8, io::Error)> {
     let path = Path::new(OsStr::from_bytes(path));
-    std::fs::create_dir_all(path)?;
-    let fuse = File::options().read(true).write(true).open("/dev/fuse")?;
-    let socket = link::connect(SHARE_PORT + index)?;
+    std::fs::create_dir_all(path).map_err(|error| (share_step::FOLDER, error))?;
+    let fuse = File::options().read(true).write(true).open("/dev/fuse").map_err(|error| {
+        let is_missing = [Errno::NOENT, Errno::NODEV, Errno::NXIO].iter().any(|none| is(&error, *none));
+        (if is_missing { share_step::FUSE } else { share_step::MOUNT }, error)
+    })?;
+    let socket = link::connect(SHARE_PORT + index).map_err(|error| (share_step::CONNECTION, error))?;
+    serve(fuse, socket, writable, path).map_err(|error| (share_step::MOUNT, error))
+}
+
+/// Mounts a host folder that the tool serves over this socket, and has threads pass its requests on.
+fn serve(fuse: File, socket: VsockStream, writable: bool, path: &Path) -> io::Result<()> {
     let options = format!(
         "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read={MAX_SHARE_READ}",
         fuse.as_raw_fd()

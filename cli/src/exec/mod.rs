@@ -20,7 +20,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use rustix::io::Errno;
+use hv_wire::control::share_step;
 
 use crate::boot::{self, Agent, Ended};
 use crate::exit::Exit;
@@ -86,8 +86,8 @@ pub(crate) struct Args {
     /// Boot the machine, even if one with the same inputs was booted before and is cached
     #[arg(long)]
     cold: bool,
-    /// Give the command patterns as they are: otherwise a word of an absolute path with *, ? or [ that your shell has
-    /// left is replaced with the guest's paths that match it, if there are any
+    /// Give the command patterns as they are: otherwise a word like /sys/class/* that your shell has left is replaced
+    /// with the guest's paths that match it, if there are any
     #[arg(long)]
     no_glob: bool,
     /// The command and its arguments
@@ -285,17 +285,19 @@ fn reasons(
                 std::io::Error::from_raw_os_error(error)
             )]
         }
-        (Some(Outcome::NotShared(which, error)), _) => {
+        (Some(Outcome::NotShared(which, step, error)), _) => {
             let path = paths.get(which as usize).map_or_else(String::new, |path| path.display().to_string());
-            // Without FUSE there is no such file system, or no device.
-            let hint = match Errno::from_raw_os_error(error) {
-                Errno::NODEV | Errno::NOENT => {
-                    "; its kernel needs CONFIG_FUSE_FS, built in or as the module fuse (give --tree or --modules)"
-                }
-                _ => "",
+            let (failed, hint) = match step {
+                share_step::FOLDER => ("make that folder", "; give another path: DIR:/PATH"),
+                share_step::FUSE => (
+                    "open /dev/fuse",
+                    "; its kernel needs CONFIG_FUSE_FS, built in or as the module fuse (give --tree or --modules)",
+                ),
+                share_step::CONNECTION => ("connect to the tool", ""),
+                _ => ("mount it", ""),
             };
             vec![format!(
-                "hv exec: the guest cannot mount the folder of --dir at {}: {}{hint}",
+                "hv exec: the guest cannot have the folder of --dir at {}: cannot {failed}: {}{hint}",
                 ui::one_line(&path),
                 std::io::Error::from_raw_os_error(error)
             )]

@@ -52,8 +52,9 @@ pub(super) enum Outcome {
     Killed(u8),
     /// The guest could not start it: Linux's error.
     NotStarted(i32),
-    /// The guest could not mount a folder of the host's, so it did not start it: which one, and Linux's error.
-    NotShared(u32, i32),
+    /// The guest could not mount a folder of the host's, so it did not start it: which one, the step of [`share_step`]
+    /// and Linux's error.
+    NotShared(u32, u8, i32),
 }
 
 impl Outcome {
@@ -231,8 +232,8 @@ fn listen(
                 FromAgent::Exited { status } => return Ok(Some(Outcome::Exited(status))),
                 FromAgent::Killed { signal } => return Ok(Some(Outcome::Killed(signal))),
                 FromAgent::NotStarted { error } => return Ok(Some(Outcome::NotStarted(error as i32))),
-                FromAgent::NotShared { index, error } => {
-                    return Ok(Some(Outcome::NotShared(index, error as i32)));
+                FromAgent::NotShared { index, step, error } => {
+                    return Ok(Some(Outcome::NotShared(index, step, error as i32)));
                 }
             }
             Ok(None)

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 
-use hv_wire::control::{CONTROL_VERSION, FrameHead, FromAgent, MAX_FRAME, ToAgent};
+use hv_wire::control::{CONTROL_VERSION, FrameHead, FromAgent, MAX_FRAME, ToAgent, share_step};
 
 use super::input::{Credit, pump};
 use super::session::{State, serve};
@@ -20,7 +20,7 @@ fn the_code_is_the_commands_if_it_ended() {
     assert_eq!(ended(Outcome::Killed(9)), 137);
     assert_eq!(ended(Outcome::NotStarted(2)), NOT_FOUND);
     assert_eq!(ended(Outcome::NotStarted(13)), NO_PROGRAM);
-    assert_eq!(ended(Outcome::NotShared(0, 19)), FAILED);
+    assert_eq!(ended(Outcome::NotShared(0, share_step::FUSE, 19)), FAILED);
 }
 
 #[test]
@@ -32,6 +32,36 @@ fn the_machines_end_counts_where_the_command_has_none() {
     assert_eq!(code(None, Exit::Usage, false), FAILED);
     assert_eq!(code(None, Exit::Interrupted, false), 130);
     assert_eq!(code(Some(Outcome::Exited(0)), Exit::Crash, false), CRASH);
+}
+
+#[test]
+fn what_a_folder_lacks_in_the_guest_is_told_by_the_step() {
+    let ended = Ended {
+        end: Exit::Success,
+        exit: Exit::Success,
+        reason: String::new(),
+        console: String::new(),
+        report: String::new(),
+        kernel: String::new(),
+        written: true,
+    };
+    let said = |step, error| {
+        let outcome = Some(Outcome::NotShared(0, step, error));
+        reasons(outcome, &ended, Progress::Ready, ("x", &["/x".into()])).join("\n")
+    };
+    // The same errors come of other steps too.
+    for error in [2, 19] {
+        assert!(said(share_step::FUSE, error).contains("CONFIG_FUSE_FS"));
+        for (step, failed) in [
+            (share_step::FOLDER, "cannot make that folder: "),
+            (share_step::CONNECTION, "cannot connect to the tool: "),
+            (share_step::MOUNT, "cannot mount it: "),
+            (0xff, "cannot mount it: "),
+        ] {
+            let said = said(step, error);
+            assert!(said.contains(failed) && !said.contains("FUSE"), "{said}");
+        }
+    }
 }
 
 #[test]
@@ -59,7 +89,7 @@ fn a_verdict_tells_failures_of_the_command_from_all_others() {
         (None, LOST),
         (None, TIMEOUT),
         (Some(Outcome::NotStarted(2)), NOT_FOUND),
-        (Some(Outcome::NotShared(0, 19)), FAILED),
+        (Some(Outcome::NotShared(0, share_step::FUSE, 19)), FAILED),
         (Some(Outcome::Exited(0)), CRASH),
     ] {
         assert_eq!(judge(outcome, code), Verdict::Error("hv exec: why\n  last line".to_owned()), "{code}");

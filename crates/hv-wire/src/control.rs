@@ -13,7 +13,7 @@ mod sockets;
 
 pub use agent::{
     AGENT_ENTROPY, AGENT_PORT, AGENT_WINDOW, FromAgent, MAX_AGENT_DATA, MAX_SHARE_READ, MAX_SHARE_REQUEST,
-    MAX_SHARES, SHARE_PORT, ToAgent,
+    MAX_SHARES, SHARE_PORT, ToAgent, share_step,
 };
 pub use message::{DriverState, FromHypervisor, Refusal, Service, ServiceState, ToHypervisor};
 pub use sockets::{DATA_HEAD, FromSockets, MAX_DATA, SOCKET_WINDOW, ToSockets, data_head, ring_cost};

@@ -25,6 +25,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("exec/6.12/much-output", much_output),
         Step::new("exec/6.12/reader-that-leaves", reader_that_leaves),
         Step::new("exec/6.12/ends", ends),
+        Step::new("exec/6.12/agent-lost", agent_lost),
         Step::new("exec/6.12/silence", silence),
         Step::new("exec/6.12/terminal", terminal),
         Step::new("exec/6.12/network", network),
@@ -142,12 +143,16 @@ fn patterns(context: &Context) -> anyhow::Result<()> {
         done.stderr
     );
     // In order; a word that matches nothing, that is no absolute path, or that is a script, stays as it is.
-    let words = ["/b?n/[v]i", "/bin/busyb*", "/bin/**sybox", "/no/such/*", "*", "b*n", "/bin/[", "ls /bin/*"];
+    let words = ["/bin/[v]i", "/bin/busyb*", "/bin/**sybox", "/no/such/*", "*", "b*n", "/bin/[", "ls /bin/*"];
     let expected = "/bin/vi|/bin/busybox|/bin/busybox|/no/such/*|*|b*n|/bin/[|ls /bin/*|";
     let said = says(&[&["--", "printf", "%s|"], &words[..]].concat())?;
     ensure!(said == expected, "{said}");
     let said = says(&["--", "echo", "/proc/sys/kernel/random/uu*", "/sys/class/*/lo"])?;
     ensure!(said == "/proc/sys/kernel/random/uuid /sys/class/net/lo\n", "{said}");
+    // Regular expressions, which may match folders of the root as patterns.
+    let words = ["/[a-z]*/", "/bi.*/", "/b?n/vi", "/*", "//[a-z]*/", "/[a-z]/d"];
+    let said = says(&[&["--", "printf", "%s|"], &words[..]].concat())?;
+    ensure!(said == words.map(|word| format!("{word}|")).concat(), "{said}");
     let said = says(&["--no-glob", "--", "echo", "/bin/busyb*"])?;
     ensure!(said == "/bin/busyb*\n", "{said}");
     // Of a folder of the host, too.
@@ -162,8 +167,8 @@ fn patterns(context: &Context) -> anyhow::Result<()> {
     std::fs::write(folder.join(OsStr::from_bytes(b"c\xff.sh")), "c")?;
     let said = says(&["--dir", &share, "--", "cat", "/tests/*.sh", "/tests/.h*"])?;
     ensure!(said == "a.shb.shc.hidden.sh", "{said}");
-    let said = says(&["--dir", &share, "--", "echo", "/test*/"])?;
-    ensure!(said == "/tests/\n", "{said}");
+    let said = says(&["--", "echo", "/sys/bus/vmb*/"])?;
+    ensure!(said == "/sys/bus/vmbus/\n", "{said}");
     Ok(())
 }
 
@@ -231,6 +236,23 @@ fn ends(context: &Context) -> anyhow::Result<()> {
     done.is(122)?;
     done.complains("the kernel needs CONFIG_VSOCKETS")?;
     done.complains("the guest's agent had not connected")
+}
+
+/// Checks that a run ends, and says why, when its agent is killed or its connection is cut.
+fn agent_lost(context: &Context) -> anyhow::Result<()> {
+    let done = run(context, &["--", "sh", "-c", "echo said; kill -9 $PPID; sleep 1000"], &[])?;
+    done.is(122)?;
+    done.complains("\n  Killed\n")?;
+    done.complains("the command had not ended: the guest powered off")?;
+    ensure!(done.stdout.is_empty() || done.stdout == b"said\n", "{}", done.text());
+    // The greeting, the command and its first words are fewer packets.
+    let script = "while :; do echo said; sleep 0.05; done";
+    let done = run(context, &["--inject", "rescind=sockets@20", "--", "sh", "-c", script], &[])?;
+    done.is(122)?;
+    done.complains("hv: FAILED: agent: ")?;
+    done.complains("the command had not ended: the guest powered off")?;
+    ensure!(done.stdout.starts_with(b"said\n"), "{}", done.text());
+    Ok(())
 }
 
 /// Checks that a console that is silent while the command runs is not reported. Before that it may be: the hint comes

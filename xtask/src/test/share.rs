@@ -250,6 +250,10 @@ fn refused(context: &Context) -> anyhow::Result<()> {
         done.is(125)?;
         done.complains(said)?;
     }
+    // What is a file in the guest, and so no place for a folder.
+    let done = run(context, &["--dir", &format!("{folder}:/init/x"), "--", "true"], &[])?;
+    done.is(125)?;
+    done.complains("at /init/x: cannot make that folder: Not a directory")?;
     // A kernel without FUSE.
     let words = ["--append", "initcall_blacklist=fuse_init", "--dir", &folder, "--", "true"];
     let done = run(context, &words, &[])?;

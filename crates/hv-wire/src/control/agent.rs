@@ -28,6 +28,18 @@ pub const MAX_SHARE_REQUEST: usize = 64 << 10;
 /// Bytes that one request of FUSE's reads at most.
 pub const MAX_SHARE_READ: u32 = 128 << 10;
 
+/// Steps of mounting a host folder, for [`FromAgent::NotShared`].
+pub mod share_step {
+    /// Making the folder to mount it on.
+    pub const FOLDER: u8 = 1;
+    /// Opening the kernel's FUSE: it has none.
+    pub const FUSE: u8 = 2;
+    /// Connecting to the tool.
+    pub const CONNECTION: u8 = 3;
+    /// Mounting it.
+    pub const MOUNT: u8 = 4;
+}
+
 /// Bytes of entropy in a [`ToAgent::Renew`].
 pub const AGENT_ENTROPY: usize = 64;
 
@@ -52,7 +64,7 @@ messages! {
             rows: u16,
             /// Columns of the terminal.
             columns: u16,
-            /// Words that are patterns of absolute paths are replaced with the guest's paths that match.
+            /// Words that are patterns of paths below a named folder are replaced with the guest's paths that match.
             glob: bool,
             /// Kind of the terminal: the variable TERM.
             kind: &'a [u8],
@@ -144,6 +156,8 @@ messages! {
         NotShared = 0x8007 {
             /// Which one.
             index: u32,
+            /// What could not be done: a number of [`share_step`].
+            step: u8,
             /// Linux's number of the error.
             error: u32,
         }

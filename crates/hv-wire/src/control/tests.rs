@@ -249,7 +249,7 @@ proptest! {
             FromAgent::Exited { status },
             FromAgent::Killed { signal: status },
             FromAgent::NotStarted { error: number },
-            FromAgent::NotShared { index: number, error: number },
+            FromAgent::NotShared { index: number, step: status, error: number },
         ] {
             let frame = frame!(message, 0).unwrap();
             let (head, body) = assemble(&frame, &[7]).unwrap().remove(0);
