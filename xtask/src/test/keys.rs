@@ -89,8 +89,21 @@ impl Session {
         self.press(b"\x03")?;
         self.press(b"echo still a''live\r")?;
         self.shows("\nstill alive\r")?;
+        self.controls_jobs()?;
         self.press(b"\x01h")?;
         self.shows("Ctrl-A X ")
+    }
+
+    /// Checks, at a shell, that Ctrl-Z stops the command, and that the shell continues it.
+    fn controls_jobs(&mut self) -> anyhow::Result<()> {
+        self.press(b"sh -c \"echo re''ady; read line; echo and read \\$line\"\r")?;
+        self.shows("\nready\r")?;
+        self.press(b"\x1a")?;
+        self.shows("Stopped")?;
+        self.press(b"echo mean''while; fg\r")?;
+        self.shows("\nmeanwhile\r")?;
+        self.press(b"a line\r")?;
+        self.shows("\nand read a line\r")
     }
 
     fn ended(&mut self, code: Exit) -> anyhow::Result<()> {

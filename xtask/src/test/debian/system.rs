@@ -19,7 +19,7 @@ use crate::test::uefi;
 const ASKED: &str = "echo state: $(systemctl is-system-running --wait)
     echo failed: $(systemctl --failed --no-legend --plain).
     echo virtualization: $(systemd-detect-virt)
-    echo daemons: $(systemctl list-units --no-legend --plain --state=running '*hv-kvp*' '*hv-vss*' | wc -l)
+    echo daemons: $(systemctl list-units --no-legend --plain --state=running '*hv-*-daemon*' '*hv_*_daemon*' | wc -l)
     echo leases: $(ip -4 -o address show scope global dynamic | wc -l)
     echo host keys: $(ls /etc/ssh/ssh_host_*_key | wc -l)
     echo machine: $(wc -c < /etc/machine-id)
