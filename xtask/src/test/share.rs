@@ -1,7 +1,7 @@
 //! `hv exec --dir`: folders of the host in a stock guest.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hv_setup::cache::sha256;
 use hv_setup::process;
+use rustix::fs::FlockOperation;
 
 use super::context::{Context, HUNG_SECONDS};
 use super::exec::run;
@@ -22,11 +23,13 @@ use super::runner::Step;
 pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![
         Step::new("exec/dir/files", files),
-        Step::new("exec/dir/changes", changes),
+        Step::new("exec/dir/changes", |context| changes(context, false)),
+        Step::new("exec/dir/changes-rw", |context| changes(context, true)),
         Step::new("exec/dir/lost", lost),
         Step::new("exec/dir/refused", refused),
         Step::new("exec/dir/written", written),
-        Step::new("exec/dir/locks", locks),
+        Step::new("exec/dir/flock", |context| locks(context, &FLOCK)),
+        Step::new("exec/dir/fcntl", |context| locks(context, &FCNTL)),
     ];
     steps.extend(["6.1", "16k"].map(|stock| {
         Step::new(format!("exec/dir/{stock}"), move |context| {
@@ -95,17 +98,26 @@ fn files(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Checks that the guest sees what the host changes while it runs.
-fn changes(context: &Context) -> anyhow::Result<()> {
+/// Checks that the guest sees what the host changes while it runs, in a folder that it only reads and in one that it
+/// changes; and that what it has open needs no name: attributes of it are asked for and set without a handle.
+fn changes(context: &Context, writable: bool) -> anyhow::Result<()> {
     let root = context.folder()?;
     for (name, text) in [("grows", "first\n"), ("moves", "moves\n"), ("goes", "goes\n"), ("new", "old\n")] {
         fs::write(root.join(name), text)?;
     }
-    let script = "cd /data; cat grows moves goes new; exec 3<goes; echo ready; \
-                  until grep -q second grows && [ -e moved ] && [ ! -e goes ] && grep -q replaced new; do sleep 0.1; done; \
-                  cat grows moved new - <&3; ls";
-    let dir = format!("{}:/data", root.display());
-    let line = ["exec", "--timeout", HUNG_SECONDS, "--dir", &dir, "--", "sh", "-c", script];
+    let (before, after, access) = if writable {
+        let before = "exec 4>>moves 5<>temporary; rm temporary; echo kept >&5; chmod 640 /proc/self/fd/5;";
+        (before, "echo guest >&4; chmod 600 /proc/self/fd/4; stat -L -c '%h %s %a' /proc/self/fd/5;", "rw")
+    } else {
+        ("", "", "ro")
+    };
+    let script = format!(
+        "cd /data; cat grows moves goes new; exec 3<goes; {before} echo ready; \
+         until grep -q second grows && [ -e moved ] && [ ! -e goes ] && grep -q replaced new && [ -e hard ]; do sleep 0.1; done; \
+         cat grows link hard new - <&3; stat -L -c '%h %s' /proc/self/fd/3 hard; {after} ls"
+    );
+    let dir = format!("{}:/data,{access}", root.display());
+    let line = ["exec", "--timeout", HUNG_SECONDS, "--dir", &dir, "--", "sh", "-c", &script];
     let mut child = context.command(&line)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
     let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
@@ -115,18 +127,29 @@ fn changes(context: &Context) -> anyhow::Result<()> {
     stdout.read_to_string(&mut seen)?;
     let status = process::wait(&mut child, &mut || {})?;
     let said = stderr.map(process::Reader::finish).unwrap_or_default();
-    let expected =
-        "first\nmoves\ngoes\nold\nready\nfirst\nsecond\nmoves\nreplaced\ngoes\ngrows\nmoved\nnew\n";
+    let temporary = if writable { "0 5 640\n" } else { "" };
+    let expected = format!(
+        "first\nmoves\ngoes\nold\nready\nfirst\nsecond\nmoves\nfirst\nsecond\nreplaced\ngoes\n0 5\n2 13\n\
+         {temporary}grows\nhard\nlink\nmoved\nnew\n"
+    );
     ensure!(status.success() && seen == expected, "{status}: {seen}\nstderr: {said}");
+    if writable {
+        let moved = root.join("moved");
+        let mode = fs::metadata(&moved)?.permissions().mode();
+        ensure!(fs::read(moved)? == b"moves\nguest\n" && mode == 0o100_600, "{mode:o}");
+    }
     Ok(())
 }
 
 fn change(root: &Path) -> anyhow::Result<()> {
     fs::OpenOptions::new().append(true).open(root.join("grows"))?.write_all(b"second\n")?;
     fs::rename(root.join("moves"), root.join("moved"))?;
+    symlink("moved", root.join("link"))?;
     fs::remove_file(root.join("goes"))?;
     fs::write(root.join("next"), "replaced\n")?;
-    Ok(fs::rename(root.join("next"), root.join("new"))?)
+    fs::rename(root.join("next"), root.join("new"))?;
+    // The last: the guest waits for it.
+    Ok(fs::hard_link(root.join("grows"), root.join("hard"))?)
 }
 
 /// Checks that a folder whose connection has ended is an error for its readers, and no reader waits for it. The command
@@ -186,41 +209,71 @@ fn written(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Locks of one kind: how programs take them on both sides.
+struct Lock {
+    /// Package with a program that takes them: the stock initramfs has none.
+    package: &'static str,
+    program: &'static str,
+    /// Words of that program that add 1 to `count` under a lock, 20 times; then the guest's shell is done.
+    guest: &'static str,
+    /// Takes one, and waits for it.
+    host: fn(&fs::File) -> std::io::Result<()>,
+}
+
+const FLOCK: Lock = Lock {
+    package: "util-linux",
+    program: "usr/bin/flock",
+    guest: "$P count true && echo ready; for n in $(seq 20); do $P count sh -c 'n=$(cat count); echo -n $((n + 1)) >count'; done",
+    host: fs::File::lock,
+};
+
+/// Of fcntl(2): F_SETLKW is 7, F_WRLCK 1, and the packed structure is a `struct flock` of 64-bit Linux.
+const FCNTL: Lock = Lock {
+    package: "perl-base",
+    program: "usr/bin/perl",
+    guest: "$P -e '$| = 1; for $n (0..20) { open($f, \"+<\", \"count\") or die; \
+            $l = pack(\"s s x4 q q i x4\", 1, 0, 0, 0, 0); fcntl($f, 7, $l) or die \"lock: $!\"; \
+            if ($n) { $count = <$f>; seek($f, 0, 0); print $f $count + 1; } close($f); $n or print \"ready\\n\" }'",
+    host: |file| Ok(rustix::fs::fcntl_lock(file, FlockOperation::LockExclusive)?),
+};
+
 /// Checks that a guest's program and one of the host's exclude each other: both count in one file.
-fn locks(context: &Context) -> anyhow::Result<()> {
+fn locks(context: &Context, lock: &Lock) -> anyhow::Result<()> {
     let root = context.folder()?;
     let file = root.join("count");
     fs::write(&file, "0")?;
-    // The stock initramfs has no program that locks a file.
     let tools = context.folder()?;
-    for (path, content) in unpacked(context, &["util-linux"], &["usr/bin/flock"])? {
+    for (path, content) in unpacked(context, &[lock.package], &[lock.program])? {
         let path = tools.join(path);
         fs::create_dir_all(path.parent().context("a file has a folder")?)?;
         fs::write(&path, content)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
     let [dir, tools] = [format!("{}:/data,rw", root.display()), format!("{}:/tools", tools.display())];
-    let script = "cd /data; L=/tools/lib; F=\"$L/ld-linux-aarch64.so.1 --library-path $L/aarch64-linux-gnu /tools/usr/bin/flock\"; \
-                  $F count true && echo ready; for n in $(seq 20); do \
-                  $F count sh -c 'n=$(cat count); echo -n $((n + 1)) >count'; done; echo end";
-    let line = ["exec", "--timeout", HUNG_SECONDS, "--dir", &dir, "--dir", &tools, "--", "sh", "-c", script];
+    let script = format!(
+        "cd /data; L=/tools/lib; P=\"$L/ld-linux-aarch64.so.1 --library-path $L/aarch64-linux-gnu /tools/{}\"; {}; echo end",
+        lock.program, lock.guest
+    );
+    let line = ["exec", "--timeout", HUNG_SECONDS, "--dir", &dir, "--dir", &tools, "--", "sh", "-c", &script];
     let mut child = context.command(&line)?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stderr = child.stderr.take().map(|pipe| process::collect(pipe, |_| {}));
     let mut stdout = BufReader::new(child.stdout.take().context("no stdout")?);
     let mut seen = String::new();
     while !seen.ends_with("ready\n") && stdout.read_line(&mut seen)? != 0 {}
     let over = AtomicBool::new(false);
-    let count = || -> anyhow::Result<u32> { Ok(fs::read_to_string(&file)?.parse()?) };
     let ours = thread::scope(|scope| {
         let counter = scope.spawn(|| -> anyhow::Result<u32> {
             let mut ours = 0;
             while !over.load(Ordering::Relaxed) {
-                let held = fs::File::open(&file)?;
-                held.lock()?;
-                let before = count()?;
+                // No other descriptor of the file: closing one would end a lock of fcntl(2).
+                let mut held = fs::OpenOptions::new().read(true).write(true).open(&file)?;
+                (lock.host)(&held)?;
+                let mut count = String::new();
+                held.read_to_string(&mut count)?;
                 // Long enough that a guest without a lock writes between.
                 thread::sleep(Duration::from_millis(20));
-                fs::write(&file, (before + 1).to_string())?;
+                held.rewind()?;
+                write!(held, "{}", count.parse::<u32>()? + 1)?;
                 ours += 1;
                 drop(held);
                 thread::sleep(Duration::from_millis(20));
@@ -236,7 +289,8 @@ fn locks(context: &Context) -> anyhow::Result<()> {
     let status = process::wait(&mut child, &mut || {})?;
     let said = stderr.map(process::Reader::finish).unwrap_or_default();
     ensure!(status.success() && seen == "ready\nend\n", "{status}: {seen}\nstderr: {said}");
-    ensure!(count()? == ours + 20, "counted {} of {ours} of the host's and 20 of the guest's", count()?);
+    let count: u32 = fs::read_to_string(&file)?.parse()?;
+    ensure!(ours != 0 && count == ours + 20, "counted {count} of {ours} of the host's and 20 of the guest's");
     Ok(())
 }
 
