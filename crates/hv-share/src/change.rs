@@ -114,7 +114,8 @@ impl Share {
         // Linux truncates no file that it has asked to be created (fs/namei.c, `do_open`).
         let mut there = flags(asked.flags);
         there.set(OFlags::TRUNC, asked.flags & O_TRUNC != 0);
-        let file = made.map_or_else(|| self.contents(node, there), Ok);
+        let open = || files::open(&self.files.reach(node)?, there);
+        let file = made.map_or_else(open, Ok);
         let opened = file.and_then(|file| self.handles.add(Handle::File { file, node }));
         // A number of which the guest is not told is none that it could forget.
         let fh = opened.inspect_err(|_| self.files.nodes.forget(node, 1))?;
