@@ -191,12 +191,6 @@ fn the_guest_connects_or_is_refused() {
         socket::connect(&mut client, ENDPOINT, service(PORT)).unwrap();
         let mut program = Program::default();
         program.hear(world);
-        eprintln!(
-            "DEBUG {accept} {} {:?} {}",
-            world.bus.rejected(),
-            world.bus.with(&world.bus.devices().sockets, &world.host, |device, _| device.connections()),
-            program.ended
-        );
         let (slot, id) = (&world.bus.devices().sockets, program.stream.unwrap());
         world
             .bus
