@@ -84,3 +84,59 @@ fn make(context: &Context) -> anyhow::Result<()> {
     has(&folder.join("results/good.xml"), &["classname=\"good\"", "failures=\"0\" errors=\"0\""])?;
     has(&folder.join("results/bad.xml"), &["exit status 9", "no such thing"])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::process::Stdio;
+
+    use saphyr::{LoadableYamlNode as _, Yaml};
+
+    use super::*;
+
+    /// Returns the strings under keys of these names, wherever they are.
+    fn strings<'y>(yaml: &'y Yaml<'_>, names: &[&str], found: &mut Vec<&'y str>) {
+        if let Some(map) = yaml.as_mapping() {
+            for (key, value) in map {
+                if key.as_str().is_some_and(|key| names.contains(&key)) {
+                    let lines = value.as_vec().map_or(std::slice::from_ref(value), Vec::as_slice);
+                    found.extend(lines.iter().filter_map(Yaml::as_str));
+                }
+                strings(value, names, found);
+            }
+        }
+        for value in yaml.as_vec().into_iter().flatten() {
+            strings(value, names, found);
+        }
+    }
+
+    /// Returns true if the shell takes a script.
+    fn is_script(text: &str) -> bool {
+        let mut shell = Command::new("sh").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+        shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        shell.wait().unwrap().success()
+    }
+
+    #[test]
+    fn the_books_jobs_are_yaml_whose_scripts_the_shell_takes() {
+        let root = crate::claims::root();
+        let page = fs::read_to_string(root.join("docs/src/ci.md")).unwrap();
+        let mut jobs = 0;
+        for block in page.split("```yaml\n").skip(1) {
+            let block = block.split_once("```").unwrap().0;
+            let parsed = Yaml::load_from_str(block).unwrap_or_else(|error| panic!("{error}:\n{block}"));
+            let mut scripts = Vec::new();
+            strings(&parsed[0], &["run", "before_script", "script"], &mut scripts);
+            assert!(scripts.iter().any(|line| line.contains("make -k check")), "{scripts:?}");
+            for script in scripts {
+                assert!(is_script(script), "{script}");
+                for word in script.split_whitespace().filter_map(|word| word.strip_prefix("hv-arm64/")) {
+                    assert!(root.join(word).exists(), "{script}");
+                }
+            }
+            jobs += 1;
+        }
+        assert_eq!(jobs, 2);
+        assert!(!is_script("for x in; do"));
+    }
+}

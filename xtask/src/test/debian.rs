@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use hv_setup::exit::Exit;
 
-use self::system::Key;
+use self::system::{Image, Key};
 use super::context::Context;
 use super::runner::Step;
 
@@ -23,10 +23,13 @@ pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("image/debian/bookworm", bookworm).slow(),
         Step::new("image/debian/trixie", trixie).slow(),
+        Step::new("image/debian/grub", grub).slow(),
         Step::new("image/debian/interrupted", interrupted::interrupted).slow(),
     ]
 }
 
+/// What `hv boot` says of an entry of systemd-boot.
+const OF_SYSTEMD: &str = "boots debian-";
 /// GiB of an image without `--size`.
 const GIBS: u64 = 2;
 
@@ -67,8 +70,9 @@ fn bookworm(context: &Context) -> anyhow::Result<()> {
     // Above the layer that the first one has left in the cache.
     make(line(&second, &["--include", "file", "--ssh-key", &key.public()])?, &second, GIBS)?;
     disk::sound(&second)?;
-    system::on_hyper_v(context, &second, &key, "file")?;
-    system::by_firmware(&second, &key, "file")?;
+    let image = Image { file: &second, key: &key, program: "file", gibs: GIBS, mirror: None };
+    system::on_hyper_v(context, &image, OF_SYSTEMD)?;
+    system::by_firmware(&image)?;
     disk::sound(&second)
 }
 
@@ -92,7 +96,23 @@ fn trixie(context: &Context) -> anyhow::Result<()> {
     let more = ["--ssh-key", &public, &file.to_string_lossy()];
     make(context.command(&[&words[..], &more].concat())?, &file, gibs)?;
     disk::sound(&file)?;
-    system::on_hyper_v(context, &file, &key, "dpkg")?;
-    system::by_firmware(&file, &key, "dpkg")?;
+    let image = Image { file: &file, key: &key, program: "dpkg", gibs, mirror: Some(&mirror) };
+    system::on_hyper_v(context, &image, OF_SYSTEMD)?;
+    system::by_firmware(&image)?;
     disk::sound(&file)
+}
+
+/// Has grub write its menu, which then is all that names a kernel.
+const MENU: &str = "mkdir -p /boot/grub && grub-mkconfig -o /boot/grub/grub.cfg 2>&1 && rm -r /boot/efi/*";
+
+/// Boots an image by the menu that its own grub has made.
+fn grub(context: &Context) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let (file, key) = (folder.join("with-grub"), Key::make(&folder)?);
+    let path = file.to_string_lossy();
+    let line = ["image", "debian", "--include", "grub-efi-arm64", "--ssh-key", &key.public(), &path];
+    make(context.command(&line)?, &file, GIBS)?;
+    let image = Image { file: &file, key: &key, program: "grub-editenv", gibs: GIBS, mirror: None };
+    system::changed(context, &image, MENU, OF_SYSTEMD)?;
+    system::on_hyper_v(context, &image, "gnulinux")
 }

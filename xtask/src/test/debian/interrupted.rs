@@ -12,8 +12,8 @@ use hv_setup::cache::Cache;
 use hv_setup::exit::Exit;
 use rustix::process::{Pid, Signal};
 
-use super::system::{self, Key};
-use super::{GIBS, disk, make};
+use super::system::{self, Image, Key};
+use super::{GIBS, OF_SYSTEMD, disk, make};
 use crate::test::context::Context;
 use crate::test::life::until;
 
@@ -83,7 +83,8 @@ pub(super) fn interrupted(context: &Context) -> anyhow::Result<()> {
     let is_left = left.iter().any(|path| path.to_string_lossy().ends_with(UNFINISHED));
     ensure!(!is_left, "unfinished work is left: {left:?}");
     disk::sound(&file)?;
-    system::on_hyper_v(context, &file, &key, PROGRAM)?;
+    let image = Image { file: &file, key: &key, program: PROGRAM, gibs: GIBS, mirror: None };
+    system::on_hyper_v(context, &image, OF_SYSTEMD)?;
     disk::sound(&file)
 }
 

@@ -23,6 +23,8 @@ const ASKED: &str = "echo state: $(systemctl is-system-running --wait)
     echo leases: $(ip -4 -o address show scope global dynamic | wc -l)
     echo host keys: $(ls /etc/ssh/ssh_host_*_key | wc -l)
     echo machine: $(wc -c < /etc/machine-id)
+    echo mebibytes: $(df --block-size=M --output=size / | tr -dc 0-9)
+    echo sources: $(grep -h ^deb /etc/apt/sources.list | cut -d' ' -f2 | sort -u)
     echo audit: $(dpkg --audit).";
 /// Exit code of ssh when the connection failed (ssh(1), "EXIT STATUS").
 const SSH_FAILED: i32 = 255;
@@ -78,12 +80,17 @@ impl Server<'_> {
         process::run(command.args(identity).args(["root@127.0.0.1", script]), || {})
     }
 
-    /// Waits until it answers, asks, and switches the machine off, whatever it answers. Returns the answers.
-    fn visit(&self, program: &str) -> anyhow::Result<String> {
+    /// Waits until it answers, asks, runs a script, and switches the machine off, whatever it answers. Returns the
+    /// answers.
+    fn visit(&self, program: &str, script: &str) -> anyhow::Result<String> {
         let private = self.key.private.to_string_lossy();
         let own = ["-o", "IdentitiesOnly=yes", "-i", &private];
         self.wait(&own)?;
-        let answers = self.ask(program, &own);
+        let answers = self.ask(program, &own).and_then(|answers| {
+            let done = self.run(script, &own)?;
+            ensure!(done.status.success(), "{script}: {}: {}{}", done.status, done.stdout, done.stderr);
+            Ok(answers)
+        });
         let off = self.run("systemctl poweroff", &own)?;
         // The machine may end the connection before ssh has the command's status: then ssh fails. That it powers off
         // shows in how it ends.
@@ -119,16 +126,63 @@ impl Server<'_> {
     }
 }
 
-/// Visits a machine while `run` runs it, with a port of the host's that leads to its ssh server.
+/// An image, and what its system has.
+pub(super) struct Image<'i> {
+    pub(super) file: &'i Path,
+    /// Lets root log in.
+    pub(super) key: &'i Key,
+    /// A program in `/usr/bin`.
+    pub(super) program: &'i str,
+    pub(super) gibs: u64,
+    /// The mirror that it was made from and has as its source, if one was named.
+    pub(super) mirror: Option<&'i str>,
+}
+
+impl Image<'_> {
+    /// Judges what its system has answered on this machine.
+    fn judge(&self, answers: &str, virtualization: &str) -> anyhow::Result<()> {
+        let line = |word: &str| answers.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(": "));
+        for (word, expected) in [
+            ("state", "running"),
+            ("failed", "."),
+            ("virtualization", virtualization),
+            ("leases", "1"),
+            ("host keys", "3"),
+            ("machine", "33"),
+            ("audit", "."),
+            ("program", &format!("/usr/bin/{}", self.program)),
+        ] {
+            ensure!(line(word) == Some(expected), "expected {word}: {expected}\n{answers}");
+        }
+        let daemons: usize = line("daemons").and_then(|count| count.parse().ok()).unwrap_or_default();
+        ensure!((daemons >= 2) == (virtualization == "microsoft"), "hyperv-daemons:\n{answers}");
+        let mebibytes: u64 = line("mebibytes").and_then(|size| size.parse().ok()).unwrap_or_default();
+        // Without the EFI partition, and what ext4 takes.
+        ensure!(
+            mebibytes > ((self.gibs << 10) - 256) * 9 / 10,
+            "the root does not fill the image:\n{answers}"
+        );
+        let sources = line("sources").unwrap_or_default();
+        match self.mirror {
+            Some(mirror) => ensure!(sources == mirror, "expected {mirror} alone:\n{answers}"),
+            None => ensure!(!sources.is_empty(), "apt has no sources:\n{answers}"),
+        }
+        Ok(())
+    }
+}
+
+/// Visits a machine of an image while `run` runs it, with a port of the host's that leads to its ssh server, and runs a
+/// script there.
 fn visited<T>(
-    key: &Key,
-    program: &str,
+    image: &Image<'_>,
+    script: &str,
     virtualization: &str,
     run: impl FnOnce(u16) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    let &Image { key, program, .. } = image;
     let (port, over) = (free_port()?, AtomicBool::new(false));
     let (ran, answers) = std::thread::scope(|scope| {
-        let visit = scope.spawn(|| Server { port, key, over: &over }.visit(program));
+        let visit = scope.spawn(|| Server { port, key, over: &over }.visit(program, script));
         let ran = run(port);
         over.store(true, Ordering::Relaxed);
         (ran, visit.join().unwrap_or_else(|_| bail!("it panicked")))
@@ -140,48 +194,48 @@ fn visited<T>(
         (Err(error), Ok(answers)) => return Err(error.context(answers)),
         (Err(end), Err(error)) => return Err(end.context(format!("{error:#}"))),
     };
-    for line in [
-        "state: running",
-        "failed: .",
-        &format!("virtualization: {virtualization}"),
-        "leases: 1",
-        "host keys: 3",
-        "machine: 33",
-        "audit: .",
-        &format!("program: /usr/bin/{program}"),
-    ] {
-        ensure!(answers.lines().any(|answer| answer == line), "expected {line:?}:\n{answers}");
-    }
-    let daemons = answers.lines().any(|line| line == "daemons: 2");
-    ensure!(daemons == (virtualization == "microsoft"), "hyperv-daemons:\n{answers}");
+    image.judge(&answers, virtualization)?;
     Ok(ran)
 }
 
-/// Boots an image on this machine.
-pub(super) fn on_hyper_v(context: &Context, image: &Path, key: &Key, program: &str) -> anyhow::Result<()> {
-    let image = image.to_string_lossy();
-    let booted = visited(key, program, "microsoft", |port| {
+/// Boots an image on this machine, whose entry is told of with `entry`.
+pub(super) fn on_hyper_v(context: &Context, image: &Image<'_>, entry: &str) -> anyhow::Result<()> {
+    boot(context, image, (&image.file.to_string_lossy(), "true"), entry)
+}
+
+/// Boots an image on this machine, and has its system run a script that changes it.
+pub(super) fn changed(context: &Context, image: &Image<'_>, script: &str, entry: &str) -> anyhow::Result<()> {
+    boot(context, image, (&format!("{},rw", image.file.display()), script), entry)
+}
+
+fn boot(
+    context: &Context,
+    image: &Image<'_>,
+    (disk, script): (&str, &str),
+    entry: &str,
+) -> anyhow::Result<()> {
+    let booted = visited(image, script, "microsoft", |port| {
         let net = format!("user,forward=tcp:{port}:22");
         let machine = ["--net", &*net, "--memory", "1G", "--vps", "2"];
-        let booted = context.boot(&[&["--disk", &*image], &machine[..]].concat())?;
+        let booted = context.boot(&[&["--disk", disk], &machine[..]].concat())?;
         booted.ended(Exit::Success, "power-off")?;
         Ok(booted)
     })?;
-    ensure!(booted.stderr.contains("boots debian-"), "{}", booted.stderr);
+    ensure!(booted.stderr.contains(entry), "expected {entry:?}: {}", booted.stderr);
     booted.says("debian login:")
 }
 
 /// Boots an image on QEMU's own machine: firmware finds the boot loader, and that the kernel.
-pub(super) fn by_firmware(image: &Path, key: &Key, program: &str) -> anyhow::Result<()> {
+pub(super) fn by_firmware(image: &Image<'_>) -> anyhow::Result<()> {
     let firmware = stock::firmware(&Cache::open()?)?;
-    let console = visited(key, program, "qemu", |port| {
+    let console = visited(image, "true", "qemu", |port| {
         let mut command = qemu::prepare(None)?.command();
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none"]);
         command.args(["-machine", "virt,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", "1G"]);
         command.arg("-no-reboot").arg("-bios").arg(&firmware).stdin(Stdio::null());
         command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         command.args(["-device", "virtio-blk-pci,drive=disk", "-drive"]);
-        command.arg(format!("file={},format=raw,if=none,id=disk", image.display()));
+        command.arg(format!("file={},format=raw,if=none,id=disk", image.file.display()));
         command.args(["-device", "virtio-net-pci,netdev=net,romfile=", "-netdev"]);
         command.arg(format!("user,id=net,hostfwd=tcp:127.0.0.1:{port}-:22"));
         uefi::run(&mut command)
