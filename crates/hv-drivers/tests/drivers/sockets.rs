@@ -1,10 +1,11 @@
 //! Hyper-V sockets.
 
+use embedded_io::{Error as _, ErrorKind, Read as _, Write as _};
 use hv_devices::sockets::{News, StreamId};
 use hv_devices::storage::Storage;
 use hv_drivers::hv_vmbus_client::ring::{Outgoing, Sender};
-use hv_drivers::hv_vmbus_client::{Notice, Open};
-use hv_drivers::socket::{self, Error, Stream};
+use hv_drivers::hv_vmbus_client::{Error as ClientError, Notice, Open};
+use hv_drivers::socket::{self, Blocking, Error, Stream};
 use hv_tlfs::vmbus::Guid;
 use hv_tlfs::vmbus::socket::service;
 use hv_tlfs::vp::VpIndex;
@@ -227,6 +228,56 @@ fn the_guest_connects_or_is_refused() {
         assert!(program.ended);
     }
     assert_eq!(world.host.ram.live(), 0);
+}
+
+#[test]
+fn embedded_ios_traits_move_all_bytes_and_wait_where_the_stream_is_full_or_empty() {
+    let (world, client, mut stream, mut program) = accepted();
+    let out = bytes(100_000);
+    let (mut waits, mut sent) = (0, 0);
+    let wait = || {
+        // The host's program sends back what it has heard.
+        waits += 1;
+        assert!(waits < 10_000, "the host gives nothing more");
+        program.hear(world);
+        sent += program.send(world, &program.data.clone()[sent..]);
+        Ok(())
+    };
+    let mut io = Blocking { stream: &mut stream, wait };
+    assert_eq!((io.write(&[]), io.read(&mut [])), (Ok(0), Ok(0)));
+    // More than both rings hold: it waits where it writes, too.
+    io.write_all(&out).unwrap();
+    io.flush().unwrap();
+    let mut back = vec![0; out.len()];
+    io.read_exact(&mut back).unwrap();
+    assert!(back == out);
+    program.finish(world);
+    let mut io = Blocking { stream: &mut stream, wait: || Err(ClientError::TimedOut) };
+    assert_eq!(io.read(&mut back), Ok(0), "the host's end is the end of the file");
+    close(world, client, stream);
+}
+
+#[test]
+fn embedded_ios_kinds_of_errors_tell_a_wait_an_end_and_a_reset_apart() {
+    let (world, mut client, mut stream, program) = accepted();
+    let mut io = Blocking { stream: &mut stream, wait: || Err(ClientError::TimedOut) };
+    assert_eq!(io.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::TimedOut);
+    // The guest ends its own direction: it may read on, and not write.
+    assert_eq!(io.stream.finish(), Ok(true));
+    assert_eq!(io.write(b"no").unwrap_err().kind(), ErrorKind::BrokenPipe);
+    let (slot, id) = (&world.bus.devices().sockets, program.stream.unwrap());
+    world.bus.with(slot, &world.host, |device, io| device.reset(io, id)).unwrap();
+    world.take_all(&mut client);
+    close(world, client, stream);
+
+    // The host resets a stream that the guest still writes to.
+    let (world, mut client, mut stream, program) = accepted();
+    let (slot, id) = (&world.bus.devices().sockets, program.stream.unwrap());
+    world.bus.with(slot, &world.host, |device, io| device.reset(io, id)).unwrap();
+    world.take_all(&mut client);
+    let mut io = Blocking { stream: &mut stream, wait: || Err(ClientError::TimedOut) };
+    assert_eq!(io.write(b"no").unwrap_err().kind(), ErrorKind::ConnectionReset);
+    close(world, client, stream);
 }
 
 #[test]
