@@ -147,6 +147,23 @@ impl<'c> Controlled<'c> {
         ensure!(!PathBuf::from(&self.socket).exists(), "the socket is still there");
         Ok(console)
     }
+
+    /// Waits for the end of a guest that powers off and breaks these rules alone, and returns the console.
+    pub(super) fn ended_breaking(self, rules: &[&str]) -> anyhow::Result<String> {
+        let report = self.folder.join("report.json");
+        let console = self.ended(if rules.is_empty() { Exit::Success } else { Exit::Strict })?;
+        let report: Value = serde_json::from_slice(&read(&report)?)?;
+        ensure!(report["exit"] == "power-off", "{}", report["exit"]);
+        let broken = broken_rules(&report);
+        ensure!(broken == rules, "{broken:?} are broken, not {rules:?}");
+        Ok(console)
+    }
+}
+
+/// Returns the rules that a report's guest has broken.
+pub(super) fn broken_rules(report: &Value) -> Vec<&str> {
+    let findings = report["findings"].as_array();
+    findings.into_iter().flatten().filter_map(|finding| finding["rule"].as_str()).collect()
 }
 
 fn says(console: &str, text: &str) -> anyhow::Result<()> {
