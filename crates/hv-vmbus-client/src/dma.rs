@@ -5,6 +5,73 @@
 //! shared pages. **A `Shared` that is dropped leaks its pages**, since the host may still write to them; so does every
 //! type that owns one ([`Gpadl`](crate::Gpadl), [`Channel`](crate::Channel), [`Queue`](crate::Queue)).
 //!
+//! A program that would reuse memory too early does not compile. What the host may access has no public way back:
+//!
+//! ```compile_fail,E0624
+//! # use hv_vmbus_client::{Dma, PageRun, Shared};
+//! fn early<D: Dma>(pages: Shared<D>) -> PageRun<D> {
+//!     pages.take_back()
+//! }
+//! ```
+//!
+//! Pages that were shared, or that a request has, are not the guest's:
+//!
+//! ```compile_fail,E0382
+//! # use hv_vmbus_client::{Dma, Error, PageRun, Shared};
+//! fn late<D: Dma>(pages: PageRun<D>) -> Result<Shared<D>, Error> {
+//!     let shared = pages.share()?;
+//!     pages.write(0, b"still mine");
+//!     Ok(shared)
+//! }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! # use hv_guest::conduit::Conduit;
+//! # use hv_vmbus_client::{Buffer, Dma, Error, PageRun, Queue};
+//! fn twice<D: Dma, C: Conduit>(queue: &mut Queue<'_, D, C, u8, 8>, pages: PageRun<D>) -> Result<(), Error> {
+//!     queue.submit(1, &[0; 8], Some(Buffer { pages, offset: 0, len: 64 }))?;
+//!     queue.submit(2, &[0; 8], Some(Buffer { pages, offset: 0, len: 64 }))?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A GPADL that is being torn down is the host's until it has answered:
+//!
+//! ```
+//! # use hv_vmbus_client::{Dma, PageRun, Progress, Teardown};
+//! fn ended<D: Dma>(teardown: Teardown<'_, D>) -> Option<PageRun<D>> {
+//!     match teardown.poll() {
+//!         Progress::Done(pages) => Some(pages),
+//!         // Dropped, and so leaked.
+//!         Progress::Pending(_) => None,
+//!     }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0308
+//! # use hv_vmbus_client::{Dma, PageRun, Progress, Teardown};
+//! fn ended<D: Dma>(teardown: Teardown<'_, D>) -> Option<PageRun<D>> {
+//!     match teardown.poll() {
+//!         Progress::Done(pages) | Progress::Pending(pages) => Some(pages),
+//!     }
+//! }
+//! ```
+//!
+//! A channel's rings are not in use once it is closed:
+//!
+//! ```compile_fail,E0382
+//! # use hv_guest::conduit::Conduit;
+//! # use hv_vmbus_client::{Channel, Client, Dma, Error, Gpadl, ring::Outgoing};
+//! fn closed<'t, D: Dma, C: Conduit>(
+//!     mut channel: Channel<'t, D, C>,
+//!     client: &mut Client<'_, C>,
+//! ) -> Result<Gpadl<'t, D>, Error> {
+//!     let rings = channel.close(client)?;
+//!     channel.send(&Outgoing::in_band(1, b"too late"))?;
+//!     Ok(rings)
+//! }
+//! ```
+//!
 //! Memory that both sides use at the same time (rings, GPADLs) is shared as it is. The data of a request are
 //! [lent](Dma::lend): an OS whose pages the host cannot access lends others in their place, and copies.
 //!

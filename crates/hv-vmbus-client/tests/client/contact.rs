@@ -5,9 +5,10 @@ use std::task::Poll;
 use hv_guest::synic::SintIndex;
 use hv_tlfs::vmbus::{ChannelId, FeatureFlags, Guid, Version, guid};
 use hv_tlfs::vp::VpIndex;
+use hv_vmbus_client::ring::Outgoing;
 use hv_vmbus_client::{Contact, Error, Notice, Open, PageRun};
 
-use crate::guest::{BOTH, Guest, config};
+use crate::guest::{BOTH, Guest, INTID, config};
 
 /// Configures a host that speaks nothing newer.
 fn host_up_to(version: Version) -> hv_testbed::Config {
@@ -76,6 +77,43 @@ fn features_are_those_that_both_want() {
         client.disconnect(&mut guest.os()).unwrap();
     }
     assert_eq!(guest.dma.0.live(), 0);
+}
+
+#[test]
+fn the_host_speaks_to_the_vp_that_contact_names() {
+    for convention in BOTH {
+        for (vps, vp) in [(2, 1), (4, 3)] {
+            let guest = Guest::<1>::hearing(config(), convention, vps, (vp, SintIndex::VMBUS));
+            let mut client = guest.client();
+            let index = VpIndex(vp as u32);
+            assert_eq!(client.connect(Contact::new(index), &mut guest.os()), Ok(Version::V6_0));
+            assert_eq!(client.offers().count(), 2);
+            let echo = client.find(hv_devices::echo::INTERFACE).unwrap();
+            let open = Open::on(index);
+            let mut channel = client.open_channel(&echo, 2, open, &guest.dma, &mut guest.os()).unwrap();
+            while guest.bed.take_interrupt(vp).is_some() {}
+            channel.send(&Outgoing::in_band(1, b"hello")).unwrap();
+            let mut flags = Vec::new();
+            guest.synic.take_events(SintIndex::VMBUS, |flag| flags.push(u32::from(flag)));
+            assert_eq!((guest.bed.take_interrupt(vp), flags), (Some(INTID), vec![echo.channel().0]));
+            client.close_channel(channel, &mut guest.os()).unwrap();
+            client.disconnect(&mut guest.os()).unwrap();
+            assert_eq!(guest.dma.0.live(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_refuses_a_source_says_so_by_that_source() {
+    for (vps, vp) in [(1, 0), (2, 1)] {
+        let five = SintIndex::new(5).unwrap();
+        let guest = Guest::<1>::hearing(config(), BOTH[0], vps, (vp, five));
+        let mut client = guest.client();
+        let contact = Contact::new(VpIndex(vp as u32)).with_sint(five);
+        // Not TimedOut: the guest has heard of each version.
+        assert_eq!(client.connect(contact, &mut guest.os()), Err(Error::NoVersion));
+        assert_eq!(guest.bed.vmbus_version(), None);
+    }
 }
 
 #[test]

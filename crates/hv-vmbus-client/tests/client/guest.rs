@@ -102,9 +102,13 @@ impl Conduit for Flaky {
     }
 }
 
-/// A guest that has enabled its SynIC on VP 0.
+/// The interrupt of VMBus's source.
+pub(crate) const INTID: u8 = 18;
+
+/// A guest that has enabled the SynIC of one VP, and unmasked one source.
 pub(crate) struct Guest<const GRANULE: usize> {
     pub(crate) bed: &'static Testbed,
+    pub(crate) sint: SintIndex,
     pub(crate) wire: Flaky,
     pub(crate) synic: &'static Synic<'static, Wire>,
     pub(crate) dma: TestDma<GRANULE>,
@@ -121,19 +125,31 @@ pub(crate) fn config() -> Config {
 }
 
 impl<const GRANULE: usize> Guest<GRANULE> {
+    /// Creates one that hears the host on VP 0, by the source that VMBus usually has.
     pub(crate) fn new(config: Config, convention: Convention, vps: usize) -> Self {
+        Self::hearing(config, convention, vps, (0, SintIndex::VMBUS))
+    }
+
+    /// Creates one that hears the host on this VP, by this source.
+    pub(crate) fn hearing(
+        config: Config,
+        convention: Convention,
+        vps: usize,
+        (vp, sint): (usize, SintIndex),
+    ) -> Self {
         let bed = Testbed::new(config, vps);
-        let wire = bed.wire(0, convention);
+        let wire = bed.wire(vp, convention);
         let hv = detect::vendor_uid(wire).expect("Hyper-V");
         let partition: &'static Partition<Wire> =
             Box::leak(Box::new(hv.identify(GuestOsId::linux(0x06_0c_00)).unwrap()));
         let map: &'static VpMap<4> = Box::leak(Box::new(VpMap::new()));
-        let vp = partition.vp(map, 0).unwrap();
+        let interrupts = bed.interrupts(vp);
+        let vp = partition.vp(map, vp).unwrap();
         let mut synic = vp.enable_synic(bed.page(), bed.page(), bed.memory()).unwrap();
-        synic.unmask(SintIndex::VMBUS, Intid::new(18).unwrap(), &bed.interrupts(0)).unwrap();
+        synic.unmask(sint, Intid::new(INTID.into()).unwrap(), &interrupts).unwrap();
         let wire = Flaky { wire, every: 0, count: Box::leak(Box::default()) };
         let pages = Box::leak(Box::new(Pages { bed, live: AtomicUsize::new(0) }));
-        Self { bed, wire, synic: Box::leak(Box::new(synic)), dma: TestDma(pages) }
+        Self { bed, sint, wire, synic: Box::leak(Box::new(synic)), dma: TestDma(pages) }
     }
 
     /// Makes the host take every `every`th message only.
@@ -162,18 +178,19 @@ impl<const GRANULE: usize> Guest<GRANULE> {
 
     /// Returns the wait of the tests: the testbed answers at once, so a wait without a message never ends.
     pub(crate) fn os(&self) -> Os {
-        Os { synic: self.synic, idle: 0 }
+        Os { synic: self.synic, sint: self.sint, idle: 0 }
     }
 }
 
 pub(crate) struct Os {
     synic: &'static Synic<'static, Wire>,
+    sint: SintIndex,
     idle: usize,
 }
 
 impl Wait<Flaky, ()> for Os {
     fn wait(&mut self, client: &mut Client<'_, Flaky>) -> Result<(), Error> {
-        if deliver(self.synic, SintIndex::VMBUS, client) {
+        if deliver(self.synic, self.sint, client) {
             self.idle = 0;
         } else {
             self.idle += 1;

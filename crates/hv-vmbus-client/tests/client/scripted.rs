@@ -167,6 +167,29 @@ fn versions_are_proposed_from_the_newest_down_and_old_hosts_lack_a_connection() 
 }
 
 #[test]
+fn contact_names_its_vp_and_source_in_the_versions_that_have_a_field_for_it() {
+    let host = ScriptedHost::new(4);
+    let slots = Slots::<1, 1>::new();
+    let mut client = host.client(slots.lend().unwrap());
+    let sint = hv_guest::synic::SintIndex::new(5).unwrap();
+    client.contact(Contact::new(VpIndex(1)).with_sint(sint)).unwrap();
+    let mut proposed = Vec::new();
+    while client.poll_contact().is_pending() {
+        proposed.extend(host.take_posted());
+        client.take(&message(15, &[0, 0]));
+    }
+    // Older ones have the address of a page where these have the source, and the host would use the usual one.
+    let newer = Version::ALL.into_iter().rev().filter(|version| *version >= Version::V5_0);
+    let expected = newer.map(|version| (4, message(14, &[version.0, 1, 5, 0, 0, 0, 0, 0])));
+    assert_eq!(proposed, expected.collect::<Vec<_>>());
+    assert_eq!(client.poll_contact(), Poll::Ready(Err(Error::NoVersion)));
+    // A host that serves the source.
+    client.disconnect(&mut grant(&host)).unwrap();
+    let contact = Contact::new(VpIndex(1)).with_sint(sint);
+    assert_eq!(client.connect(contact, &mut grant(&host)), Ok(Version::V6_0));
+}
+
+#[test]
 fn messages_go_to_the_connection_that_the_host_names() {
     let host = ScriptedHost::new(4);
     let slots = Slots::<1, 1>::new();
