@@ -1,4 +1,5 @@
-//! Checks what ARCHITECTURE.md says of files: those that it names exist, and unsafe code is where its table has it.
+//! Checks what is said of files: those that ARCHITECTURE.md names exist, unsafe code is where its table has it, and the
+//! book's examples are as short as the book says.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -116,4 +117,34 @@ fn unsafe_code_is_found() {
     for text in ["// unsafe { f() }", "#![forbid(unsafe_code)]", "no_unsafe { x }", "it is unsafe to f"] {
         assert!(!has_unsafe(text), "{text}");
     }
+}
+
+fn source(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// Counts the lines of code: those that are not empty, and not comments alone.
+fn code_lines(text: &str) -> usize {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
+#[test]
+fn the_books_example_has_sixty_lines() {
+    assert!(source("docs/src/vmbus.md").contains("\nSixty lines,"), "the book says how long it is");
+    let file = source("crates/hv-drivers/tests/drivers/first_sector.rs");
+    let example = file.split_once("// ANCHOR: example\n").unwrap().1.split_once("// ANCHOR_END").unwrap().0;
+    let lines = example.lines().count();
+    assert!((40..=60).contains(&lines), "the example has {lines} lines");
+}
+
+#[test]
+fn the_unikernel_that_serves_has_at_most_three_hundred_lines_of_code() {
+    assert!(source("docs/src/vmbus.md").contains("is a unikernel of at most 300 lines of code"));
+    let is_part = |path: &&String| path.starts_with("bare/serve/src/") && path.ends_with(".rs");
+    let entries = entries();
+    let files: Vec<_> = entries.iter().filter(is_part).map(|path| source(path)).collect();
+    assert!(files.len() > 3, "the program's files are not found");
+    let lines: usize = files.iter().map(|text| code_lines(text)).sum();
+    assert!((200..=300).contains(&lines), "bare/serve has {lines} lines of code");
+    assert_eq!(code_lines("// no\n\n  /// no\nfn yes() {} // yes\n//! no\n}\n"), 2);
 }

@@ -63,38 +63,19 @@ fn first_sector<C: Conduit + Copy, D: Dma>(
 }
 // ANCHOR_END: example
 
-use hv_devices::scsi::Disk;
-use hv_devices::storage::{MAX_TRANSFER, Storage};
-use hv_drivers::hv_vmbus_client::PollSynic;
-use hv_testbed::{Config, Convention, Testbed};
-use hv_tlfs::guest_id::GuestOsId;
+use hv_testbed::Convention;
 
-use crate::host::{TestDma, World};
+use crate::foreign::{BedDma, INTID, Machine, Os};
 
 #[test]
 fn the_example_boots_and_reads() {
-    // The testbed has a SynIC and no disks, the other host disks and no SynIC.
-    let bed = Testbed::new(Config::new(24_000_000), 1);
-    let wire = bed.wire(0, Convention::Smccc);
-    let partition =
-        hv_guest::detect::vendor_uid(wire).unwrap().identify(GuestOsId::linux(0x06_0c_00)).unwrap();
-    let intid = Intid::new(18).unwrap();
-    let synic = synic(&partition, [bed.page(), bed.page()], bed.memory(), intid, &bed.interrupts(0)).unwrap();
-    let mut os = PollSynic::new(&synic, SintIndex::VMBUS, 100);
+    let machine = Machine::new(Convention::Smccc, 1, 512, 1);
+    let (bed, pages) = (machine.bed, [machine.bed.page(), machine.bed.page()]);
+    let synic = synic(machine.partition, pages, bed.ram(), INTID, &bed.interrupts(0)).unwrap();
+    let mut os = Os { synic: &synic, bed };
     let vp = synic.vp().index();
-    let client = bus(wire, vp, bed.call_page(), &mut os).unwrap();
-    assert_eq!(client.offers().count(), 0);
-
-    let mut storage = Storage::new();
-    storage.attach(0, 0, 0, Disk::new(1 << 20, [1; 16], MAX_TRANSFER)).unwrap();
-    let world = World::new(storage, &[1 << 20]);
-    let mut client = world.client();
-    let mut looks = 1_000_000;
-    let mut pause = || {
-        looks -= 1;
-        if looks > 0 { Ok(()) } else { Err(Error::TimedOut) }
-    };
-    let sector = first_sector(&mut client, vp, TestDma(world), &mut world.os(), &mut pause).unwrap();
-    assert!(sector == world.host.disks.lock().unwrap()[0][..512]);
-    assert_eq!(world.host.ram.live(), 0);
+    let mut client = bus(machine.cpu, vp, bed.call_page(), &mut os).unwrap();
+    let mut pause = || Os { synic: &synic, bed }.pause();
+    let sector = first_sector(&mut client, vp, BedDma::<1>(bed), &mut os, &mut pause).unwrap();
+    assert!(sector == machine.content[..512]);
 }
