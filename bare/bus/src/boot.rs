@@ -114,12 +114,24 @@ pub unsafe fn connect<'t>(
     os: &Os<'_, '_>,
     slots: Lent<'t>,
 ) -> Result<Client<'t, Either>, Error> {
+    // SAFETY: the caller vouches that no other client exists.
+    let mut client = unsafe { client(boot, slots) };
+    client.connect(Contact::new(os.vp()), &mut &*os)?;
+    Ok(client)
+}
+
+/// Returns the client, which has not made contact.
+///
+/// # Safety
+///
+/// As of [`connect`], which calls it. The client is given the messages of [`Os`] alone.
+#[expect(unsafe_code, reason = "the caller vouches that there is no other client")]
+#[must_use]
+pub unsafe fn client<'t>(boot: &Boot, slots: Lent<'t>) -> Client<'t, Either> {
     let page = CallPage::new(&CALL_PAGE, &MEMORY);
     // SAFETY: the client is given what a SynIC of this partition has (`Os`), in its order; the memory of all
     // programs' `Dma` is the partition's own RAM; the caller vouches that no other client exists.
-    let mut client = unsafe { Client::new(boot.conduit, page, slots) };
-    client.connect(Contact::new(os.vp()), &mut &*os)?;
-    Ok(client)
+    unsafe { Client::new(boot.conduit, page, slots) }
 }
 
 /// The calling VP, which waits by interrupt: for a device, for the host's messages, or for anything.

@@ -12,5 +12,5 @@
 mod boot;
 mod memory;
 
-pub use boot::{Boot, Os, connect};
+pub use boot::{Boot, Os, client, connect};
 pub use memory::{MEMORY, Pool, window};

@@ -10,10 +10,12 @@
 //! | `drivers.screen=1` | uses screen and keyboard until the host asks for the end |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //! | `drivers.limit=MS` | use each device with a limit for every wait, and print the outcome: for a host with faults |
+//! | `drivers.again=` | `contact` or `unload`: leave a read in flight, and start again, as a kernel does after a crash; the next one makes contact at once, or unloads first |
 //! | `drivers.answers=N` | with `drivers.limit`: frames that the network answers with, however long they take |
 #![no_std]
 #![no_main]
 
+mod again;
 mod faults;
 mod network;
 mod screen;
@@ -22,7 +24,7 @@ mod storage;
 use core::time::Duration;
 
 use bus::{Boot, Os, Pool};
-use hv_drivers::hv_vmbus_client::Slots;
+use hv_drivers::hv_vmbus_client::{Contact, Slots};
 
 static SLOTS: Slots<64, 72> = Slots::new();
 
@@ -41,16 +43,31 @@ fn main(hardware: &'static rt::Hardware) {
     }
     let os = Os::new(&synic);
     let slots = SLOTS.lend().expect("nothing else has taken the slots");
+    let again = hardware.argument("drivers.again");
+    let generation = rt::restart::generation();
     // SAFETY: this is the only call.
     #[expect(unsafe_code, reason = "vouches that there is one client")]
-    let mut client = unsafe { bus::connect(&boot, &os, slots) }.expect("the host takes the contact");
+    let mut client = unsafe { bus::client(&boot, slots) };
+    if generation > 0 && again == Some("unload") {
+        client.disconnect(&mut &os).expect("the host ends the connection of the kernel before");
+        rt::println!("drivers: kernel {generation} unloads");
+    }
+    client.connect(Contact::new(os.vp()), &mut &os).expect("the host takes the contact");
     rt::println!("drivers: VMBus {:?}, {} offers", client.version(), client.offers().count());
+    if again.is_some() && generation == 0 {
+        again::leave(hardware, &mut client, &os);
+    }
+    let unharmed = again.map(|_| again::watch());
     storage::run(hardware, &boot, &mut client, &os);
     network::run(&mut client, &os);
     if hardware.argument("drivers.screen") == Some("1") {
         screen::run(hardware, &mut client, &os);
     }
     client.disconnect(&mut &os).expect("the host ends the connection");
+    if let Some(unharmed) = unharmed {
+        unharmed();
+        rt::println!("drivers: kernel {generation} has its memory to itself");
+    }
     boot.end(synic);
     assert_eq!(Pool.allocated(), 0, "all memory comes back");
     rt::println!("drivers: all good on {} VPs", hardware.vps());

@@ -60,6 +60,12 @@ pub(super) fn steps() -> Vec<Step> {
             steps.push(Step::new(format!("drivers/screen/{name}"), screen));
         }
     }
+    for mode in ["contact", "unload"] {
+        for (name, plan) in [("", None), ("/late", Some("late=20ms"))] {
+            let run = move |context: &Context| again(context, mode, plan);
+            steps.push(Step::new(format!("drivers/again/{mode}{name}"), run));
+        }
+    }
     steps.push(Step::new("drivers/serve", |context| serve(context, "", "2")));
     for (name, append, vps) in [
         ("hvc0/1-vps", "", "1"),
@@ -143,6 +149,29 @@ fn network(context: &Context, append: &str, vps: &str, cpu: &str) -> anyhow::Res
     booted.says("drivers: the gateway answers: [52, 55, 0a, 00, 02, 02]")?;
     booted.says(&format!("drivers: all good on {vps} VPs"))?;
     booted.is("/devices/1/errors", 0)
+}
+
+/// Checks that a kernel that starts while another's channel is open and its read is in flight has the bus, and its
+/// memory, to itself: by contact alone, or with an unload before.
+fn again(context: &Context, mode: &str, plan: Option<&str>) -> anyhow::Result<()> {
+    let disk = context.folder()?.join("data.img");
+    fs::write(&disk, bytes(DISK, 1))?;
+    let (disk, append) = (format!("{},rw", disk.display()), format!("drivers.again={mode}"));
+    let mut options = vec!["--disk", &disk, "--vps", "2", "--append", &append, "--strict"];
+    options.extend(plan.iter().flat_map(|plan| ["--inject", plan]));
+    let booted = program(context, "drivers", &options)?;
+    booted.ended(Exit::Success, "power-off")?;
+    // A kernel that was not told of the one before it does no better.
+    let rules: &[&str] = if mode == "unload" { &[] } else { &["vmbus-contact-again"] };
+    booted.check(broken_rules(&booted.json) == rules, &format!("{rules:?} alone are broken"))?;
+    booted.says("drivers: kernel 0 leaves a read in flight")?;
+    let unloads = booted.console.contains("drivers: kernel 1 unloads");
+    booted.check(unloads == (mode == "unload"), "the second kernel unloads where it should")?;
+    booted.says("drivers: storage 0x602, 1 disks")?;
+    booted.says("drivers: kernel 1 has its memory to itself")?;
+    booted.says("drivers: all good on 2 VPs")?;
+    booted.is("/vmbus/version", "6.0")?;
+    booted.is("/devices/0/opened", 2)
 }
 
 /// Returns the web server's files.
