@@ -106,6 +106,8 @@ pub struct Stream<'t, D: Dma, C> {
     /// The host has ended its direction; the guest has.
     ended: bool,
     finished: bool,
+    /// The host has sent what is not a packet of a stream: bytes are missing for good.
+    broken: bool,
 }
 
 impl<D: Dma, C> fmt::Debug for Stream<'_, D, C> {
@@ -122,20 +124,24 @@ impl<D: Dma, C> fmt::Debug for Stream<'_, D, C> {
 impl<'t, D: Dma, C: Conduit> Stream<'t, D, C> {
     /// Begins with a channel that was just opened. Rings of 8 pages each way are as long as Linux's.
     pub const fn new(channel: Channel<'t, D, C>) -> Self {
-        Self { channel, buffer: [0; LONGEST], unread: 0..0, ended: false, finished: false }
+        Self { channel, buffer: [0; LONGEST], unread: 0..0, ended: false, finished: false, broken: false }
     }
 
     /// Reads bytes, and returns how many; 0 if the host has ended its direction; `None` if there are none now.
     ///
     /// # Errors
     ///
-    /// [`Error`]: close the channel.
+    /// [`Error`]: close the channel. After [`Error::Malformed`] each call of this and of [`write`](Self::write) returns
+    /// it.
     pub fn read(&mut self, into: &mut [u8]) -> Result<Option<usize>, Error> {
         while self.unread.is_empty() {
+            self.intact()?;
             if self.ended {
                 return Ok(Some(0));
             }
-            if !self.receive()? {
+            let received = self.receive();
+            self.broken = received == Err(Error::Malformed);
+            if !received? {
                 // A host that has gone without an end has ended it anyway.
                 self.ended = self.channel.is_over();
                 return Ok(self.ended.then_some(0));
@@ -146,6 +152,10 @@ impl<'t, D: Dma, C: Conduit> Stream<'t, D, C> {
         into.iter_mut().zip(unread).for_each(|(place, byte)| *place = *byte);
         self.unread.start += len;
         Ok(Some(len))
+    }
+
+    const fn intact(&self) -> Result<(), Error> {
+        if self.broken { Err(Error::Malformed) } else { Ok(()) }
     }
 
     /// Takes the next packet into the buffer, which has been read. Returns false if there is none.
@@ -198,6 +208,7 @@ impl<'t, D: Dma, C: Conduit> Stream<'t, D, C> {
 
     /// Sends a packet; without bytes it is the end.
     fn send(&mut self, bytes: &[u8]) -> Result<bool, Error> {
+        self.intact()?;
         if self.finished {
             return Err(Error::Finished);
         }

@@ -14,14 +14,14 @@ use crate::host::{TestClient, TestDma, Wire, World};
 
 type TestStream = Stream<'static, TestDma, Wire>;
 
-const PORT: u32 = 4000;
+pub(crate) const PORT: u32 = 4000;
 const ENDPOINT: Guid = Guid::new(77, 1, 2, [3; 8]);
 
 /// What the host's program has seen.
 #[derive(Default)]
-struct Program {
+pub(crate) struct Program {
     stream: Option<StreamId>,
-    data: Vec<u8>,
+    pub(crate) data: Vec<u8>,
     credit: u32,
     finished: bool,
     ended: bool,
@@ -29,7 +29,7 @@ struct Program {
 
 impl Program {
     /// Takes all news.
-    fn hear(&mut self, world: &World) {
+    pub(crate) fn hear(&mut self, world: &World) {
         let slot = &world.bus.devices().sockets;
         let mut used = 0;
         world.bus.flush(&world.host);
@@ -62,7 +62,7 @@ impl Program {
     }
 
     /// Sends what there is credit for, and returns how many bytes that is.
-    fn send(&mut self, world: &World, bytes: &[u8]) -> usize {
+    pub(crate) fn send(&mut self, world: &World, bytes: &[u8]) -> usize {
         let part = bytes.len().min(3000);
         let cost = hv_devices::sockets::cost(part as u32);
         if self.credit < cost || bytes.is_empty() {
@@ -303,5 +303,9 @@ fn what_is_no_packet_of_a_stream_is_an_error() {
         assert_eq!(stream.read(&mut [0; 20_000]), Ok(Some(16_384)));
         host.send(ring, &bad).unwrap();
         assert_eq!(stream.read(&mut [0; 8]), Err(Error::Malformed), "{bad:?}");
+        // What follows is not the stream's continuation.
+        host.send(ring, &packet(1, 8, 8)).unwrap();
+        assert_eq!(stream.read(&mut [0; 8]), Err(Error::Malformed), "{bad:?}");
+        assert_eq!(stream.write(b"more"), Err(Error::Malformed), "{bad:?}");
     }
 }
