@@ -85,6 +85,12 @@ impl<'t, D: Dma, C: Conduit> Keyboard<'t, D, C> {
         self.ignored
     }
 
+    /// Returns whether the host has rescinded the keyboard: no more keys arrive, and its channel is to be closed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.channel.is_over()
+    }
+
     /// Returns the channel, to be closed.
     pub fn into_channel(self) -> Channel<'t, D, C> {
         self.channel

@@ -27,7 +27,7 @@ const BYTES: u32 = 4096;
 /// Milliseconds that are waited for anything.
 const PATIENCE: u32 = 300;
 /// Forms that need a machine.
-const ON_A_MACHINE: [&str; 10] = [
+pub(crate) const ON_A_MACHINE: [&str; 10] = [
     "buffers",
     "delay",
     "again",
@@ -104,7 +104,7 @@ fn waiting(world: &'static World, client: &mut TestClient) -> impl FnMut() -> Re
 }
 
 /// Waiter for the host's messages, which come as time passes, up to an end.
-struct Patient(&'static World, u32);
+pub(crate) struct Patient(&'static World, u32);
 
 impl Wait<Wire, ()> for Patient {
     fn wait(&mut self, client: &mut Client<'_, Wire>) -> Result<(), Dead> {
@@ -115,7 +115,7 @@ impl Wait<Wire, ()> for Patient {
     }
 }
 
-fn patient(world: &'static World) -> Patient {
+pub(crate) fn patient(world: &'static World) -> Patient {
     Patient(world, PATIENCE)
 }
 

@@ -9,6 +9,7 @@ mod host;
 mod hostile;
 mod network;
 mod offload;
+mod peer_faults;
 mod ram;
 mod screen;
 mod services;

@@ -18,7 +18,7 @@ type TestScreen = Screen<'static, 'static, TestDma, Wire>;
 
 /// Creates video memory at this address: pages that no host writes to.
 #[expect(unsafe_code, reason = "vouches for memory that only the test accesses, by atomics")]
-fn window(gpa: u64, bytes: u32) -> Window<'static> {
+pub(crate) fn window(gpa: u64, bytes: u32) -> Window<'static> {
     let pages: Vec<Page> = (0..bytes / 4096).map(|_| Page::new()).collect();
     // SAFETY: no model of a host puts memory anywhere; the pages live as long as the process.
     unsafe { Window::new(Vec::leak(pages), gpa) }
@@ -41,7 +41,7 @@ fn ready(world: &'static World) -> (TestClient, TestScreen, Window<'static>) {
 }
 
 /// Returns what the device shows, and what it was told has changed.
-fn shown(world: &World) -> (Option<Picture>, [u32; 4]) {
+pub(crate) fn shown(world: &World) -> (Option<Picture>, [u32; 4]) {
     let slot = &world.bus.devices().video;
     let look = |device: &mut video::Video| (device.picture(), device.take_changed());
     let (picture, video::ScreenArea { left, top, right, bottom }) =
