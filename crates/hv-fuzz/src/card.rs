@@ -39,7 +39,7 @@ pub fn card(data: &[u8]) {
     let _ = client.contact(Contact::new(VpIndex(0)));
     client.take(&message(15, &[1, 4, 0]));
     client.take(&offer(guid::NETWORK, 1));
-    let Some(channel) = open(&mut client, &host, guid::NETWORK) else { return };
+    let Some(channel) = open(&mut client, &host, guid::NETWORK, RING) else { return };
     let Some(offer) = client.find(guid::NETWORK) else { return };
     let mut gpadls = Vec::new();
     for _ in 0..2 {

@@ -57,18 +57,19 @@ pub(crate) fn grant<'h>(host: Host<'h>) -> impl FnMut(&mut Client<'_, Host<'h>>)
     }
 }
 
-/// Opens a channel by the right answers.
+/// Opens a channel with rings of so many pages by the right answers.
 pub(crate) fn open<'h>(
     client: &mut Client<'h, Host<'h>>,
     host: Host<'h>,
     interface: hv_tlfs::vmbus::Guid,
+    ring: usize,
 ) -> Option<Channel<'h, ScriptedDma<'h>, Host<'h>>> {
     let offer = client.find(interface)?;
-    client.open_channel(&offer, RING, Open::on(VpIndex(0)), &host.dma(), &mut grant(host)).ok()
+    client.open_channel(&offer, ring, Open::on(VpIndex(0)), &host.dma(), &mut grant(host)).ok()
 }
 
 /// The host's end of a channel: positions in its rings.
-struct End<'h> {
+pub(crate) struct End<'h> {
     to_host: &'h [Page],
     from_host: &'h [Page],
     receiver: Receiver,
@@ -78,28 +79,30 @@ struct End<'h> {
 }
 
 impl<'h> End<'h> {
-    fn new(host: &'h ScriptedHost, first: usize) -> Option<Self> {
-        let rings = host.pages().get(first..first + 2 * RING)?;
-        let (to_host, from_host) = rings.split_at(RING);
+    /// Creates the end of the channel whose rings begin with this page, each with so many pages.
+    pub(crate) fn new(host: &'h ScriptedHost, first: usize, ring: usize) -> Option<Self> {
+        let rings = host.pages().get(first..first + 2 * ring)?;
+        let (to_host, from_host) = rings.split_at(ring);
         // These empty the rings, which are empty.
         let (receiver, sender) = (Receiver::new(to_host).ok()?, Sender::new(from_host).ok()?);
         Some(Self { to_host, from_host, receiver, sender, open: Vec::new() })
     }
 
     /// Reads what the guest has sent. The guest's rings are right, unless the host has written into them.
-    fn hear(&mut self) {
+    pub(crate) fn hear(&mut self) {
         while let Ok(Some(packet)) = self.receiver.next(self.to_host) {
             self.open.push(packet.transaction());
         }
         let _ = self.receiver.commit(self.to_host);
     }
 
-    fn send(&mut self, packet: &Outgoing<'_>) {
+    /// Sends a packet, if there is room.
+    pub(crate) fn send(&mut self, packet: &Outgoing<'_>) {
         let _ = self.sender.send(self.from_host, packet);
     }
 
     /// Writes anything into the rings.
-    fn scribble(&mut self, input: &mut Input<'_>) {
+    pub(crate) fn scribble(&mut self, input: &mut Input<'_>) {
         let ring = if input.flag() { self.to_host } else { self.from_host };
         if input.flag() {
             let value = if input.flag() { u32::from(input.byte()) * 8 } else { input.word() };
@@ -165,12 +168,12 @@ impl<'h> Run<'h> {
         client.take(&offer(guid::SHUTDOWN, 2));
         let mut ends = Vec::new();
         // Page 0 is the client's; the rings follow in the order of the channels.
-        let scsi = open(&mut client, host, guid::SCSI).map(|channel| {
-            ends.extend(End::new(host, 1));
+        let scsi = open(&mut client, host, guid::SCSI, RING).map(|channel| {
+            ends.extend(End::new(host, 1, RING));
             Controller::new(channel, host.dma())
         });
-        let shutdown = open(&mut client, host, guid::SHUTDOWN).map(|channel| {
-            ends.extend(End::new(host, 1 + 2 * RING));
+        let shutdown = open(&mut client, host, guid::SHUTDOWN, RING).map(|channel| {
+            ends.extend(End::new(host, 1 + 2 * RING, RING));
             Shutdown::new(channel)
         });
         Self { host, client, scsi, shutdown, ends, requests: Vec::new() }

@@ -17,6 +17,7 @@ mod machine;
 mod memory;
 mod messages;
 mod network;
+mod peers;
 mod restore;
 mod scsi;
 mod sequence;
@@ -28,6 +29,7 @@ pub use client::client;
 pub use devices::devices;
 pub use hypercall::hypercall;
 pub use network::{network, nvsp, rndis};
+pub use peers::peers;
 pub use restore::restore;
 pub use scsi::scsi;
 pub use sequence::sequence;
@@ -38,7 +40,7 @@ pub use vmbus::vmbus;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("hypercall", hypercall),
     ("sequence", sequence),
     ("restore", restore),
@@ -46,6 +48,7 @@ pub const TARGETS: [Target; 12] = [
     ("scsi", scsi),
     ("client", client),
     ("card", card),
+    ("peers", peers),
     ("devices", devices),
     ("sockets", sockets),
     ("nvsp", nvsp),

@@ -9,9 +9,12 @@ use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::{CallPage, Memory, Page};
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput, HypercallOutput};
 use hv_tlfs::status::HvStatus;
-use hv_vmbus_client::{Client, Dma, Lent};
+use hv_vmbus_client::{Client, Dma, Lent, Window};
 
 use crate::{RAM_BASE, lock};
+
+/// Address of a [window](ScriptedHost::window): below all RAM.
+pub const WINDOW_BASE: u64 = RAM_BASE >> 1;
 
 /// Guest memory, and hypercalls that are noted and not carried out.
 ///
@@ -75,6 +78,16 @@ impl ScriptedHost {
     #[must_use]
     pub fn dma(&self) -> ScriptedDma<'_> {
         ScriptedDma(self)
+    }
+
+    /// Returns memory of a device, with `count` pages that are nothing else's; `None` if so many are not left.
+    #[must_use]
+    pub fn window(&self, count: usize) -> Option<Window<'_>> {
+        let pages = self.allocate(count)?;
+        // SAFETY: behind this conduit there is no host that puts memory anywhere, and no RAM at that address. The pages
+        // are given to this window alone, and all accesses to them are atomic.
+        #[expect(unsafe_code, reason = "vouches for memory that no host has")]
+        Some(unsafe { Window::new(pages, WINDOW_BASE) })
     }
 
     /// Returns the number of pages that were allocated and not freed.
