@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `bus.hvc=1` | calls by `hvc #1`; without it by what the host answers |
 //! | `drivers.screen=1` | uses screen and keyboard until the host asks for the end |
+//! | `drivers.socket=PORT` | connects to this port of the host, which has to listen: `hv boot --vsock` |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //! | `drivers.limit=MS` | use each device with a limit for every wait, and print the outcome: for a host with faults |
 //! | `drivers.again=` | `contact` or `unload`: leave a read in flight, and start again, as a kernel does after a crash; the next one makes contact at once, or unloads first |
@@ -19,6 +20,7 @@ mod again;
 mod faults;
 mod network;
 mod screen;
+mod socket;
 mod storage;
 
 use core::time::Duration;
@@ -60,6 +62,9 @@ fn main(hardware: &'static rt::Hardware) {
     let unharmed = again.map(|_| again::watch());
     storage::run(hardware, &boot, &mut client, &os);
     network::run(&mut client, &os);
+    if let Some(port) = hardware.number("drivers.socket") {
+        socket::run(&mut client, &os, port as u32);
+    }
     if hardware.argument("drivers.screen") == Some("1") {
         screen::run(hardware, &mut client, &os);
     }

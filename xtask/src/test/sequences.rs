@@ -3,11 +3,17 @@
 //! on a mistake; Linux's drivers have run against Hyper-V.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context as _, ensure};
 
-use super::context::Context;
+use super::context::{Context, HUNG};
 use super::programs::program;
 use super::runner::Step;
 use hv_setup::exit::Exit;
@@ -114,6 +120,24 @@ const NETWORK_CLOSE: &[Row] = &[
     Both("CHANNELMSG_GPADL_TEARDOWN bytes=16"),
 ];
 
+/// A socket that the guest connects, from the request to the release. The host rescinds the channel once both sides
+/// have ended the stream, so it is not asked for the rings: no GPADL is torn down.
+const SOCKET: &[Row] = &[
+    Both("CHANNELMSG_TL_CONNECT_REQUEST bytes=40"),
+    Both("CHANNELMSG_GPADL_HEADER"),
+    Both("CHANNELMSG_OPENCHANNEL bytes=148"),
+    Both("stream data type=VM_PKT_DATA_INBAND"),
+    Both("stream end type=VM_PKT_DATA_INBAND bytes=8"),
+    Both("CHANNELMSG_CLOSECHANNEL bytes=12"),
+    Both("CHANNELMSG_RELID_RELEASED bytes=12"),
+];
+/// The port of the host that our program connects to, and what it says there. Linux's is that of `hv exec`'s agent.
+const PORT: &str = "4000";
+const ANSWER: &str = "hello from the host";
+/// How often Linux is recorded at most: it powers off once its agent's stream has ended, and may be off before its
+/// worker has released the channel.
+const RECORDINGS: usize = 4;
+
 /// Has Linux's drivers give up both devices.
 const UNBIND: &str = "for driver in hv_netvsc hv_storvsc; do cd /sys/bus/vmbus/drivers/$driver; \
     for device in *-*-*; do echo $device > unbind; done; done";
@@ -133,9 +157,26 @@ fn sequences(context: &Context) -> anyhow::Result<()> {
     let (linux_file, our_file) = (linux.to_string_lossy(), ours.to_string_lossy());
     let options = ["--disk", &disk, "--net", "user", "--vps", "1", "--trace"];
     let line = [&["exec", "--cold"], &options[..], &[&linux_file, "--", "sh", "-ec", UNBIND]].concat();
-    let done = context.hv(&line)?;
-    ensure!(done.code == Some(0), "hv exec: {}", done.stderr);
-    program(context, "drivers", &[&options[..], &[&our_file]].concat())?.ended(Exit::Success, "power-off")?;
+    for _ in 0..RECORDINGS {
+        let done = context.hv(&line)?;
+        ensure!(done.code == Some(0), "hv exec: {}", done.stderr);
+        let released = "CHANNELMSG_RELID_RELEASED";
+        if socket(context, &linux)?.last().is_some_and(|record| record.starts_with(released)) {
+            break;
+        }
+    }
+    let sockets = folder.join("sockets");
+    fs::DirBuilder::new().mode(0o700).create(&sockets)?;
+    let listener = UnixListener::bind(sockets.join(format!("vsock_{PORT}")))?;
+    let (sender, heard) = mpsc::channel();
+    thread::spawn(move || sender.send(answer(&listener)));
+    let (sockets, append) = (sockets.to_string_lossy(), format!("drivers.socket={PORT}"));
+    let more = [our_file.as_ref(), "--vsock", &sockets, "--append", &append];
+    let booted = program(context, "drivers", &[&options[..], &more].concat())?;
+    booted.ended(Exit::Success, "power-off")?;
+    booted.says(&format!("drivers: the socket says {ANSWER:?}"))?;
+    let heard = heard.recv_timeout(HUNG)??;
+    ensure!(heard == "hello from bare/drivers\n", "the host hears {heard:?}");
     let both = [&linux, &ours];
     for (class, last, table) in [
         ("storage", "VSTOR_OPERATION_END_INITIALIZATION", STORAGE),
@@ -158,8 +199,21 @@ fn sequences(context: &Context) -> anyhow::Result<()> {
         let [linux, ours] = both.map(|file| closing(context, file, class, first));
         compare(what, table, &linux?, &ours?)?;
     }
+    let [linux, ours] = both.map(|file| socket(context, file));
+    compare("socket", SOCKET, &linux?, &ours?)?;
     let [linux, ours] = both.map(|file| messages(context, file));
     compare("messages", MESSAGES, &linux?, &ours?)
+}
+
+/// Answers the guest's connection, ends it, and returns what the guest has said.
+fn answer(listener: &UnixListener) -> std::io::Result<String> {
+    let (mut stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(HUNG))?;
+    stream.write_all(ANSWER.as_bytes())?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut said = String::new();
+    stream.read_to_string(&mut said)?;
+    Ok(said)
 }
 
 /// Returns the records of a trace, each as its words behind time, VP and kind.
@@ -226,31 +280,65 @@ fn request(
     Ok(vec![facts(packet, of), facts(&sent[at], of)])
 }
 
+/// Returns the value of a record's fact.
+fn value<'w>(words: &'w [String], key: &str) -> Option<&'w str> {
+    words.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+}
+
+/// Returns how the number of a device's channel stands in a message.
+fn channel_of(records: &[Vec<String>], class: &str) -> anyhow::Result<String> {
+    let packet = records.iter().find(|words| value(words, "class") == Some(class));
+    let channel = packet.and_then(|words| value(words, "channel")).context("a device without packets")?;
+    Ok(format!("{:08x}", channel.parse::<u32>()?.swap_bytes()))
+}
+
+/// Returns true if a message names this channel, after its header (Linux 6.12, include/linux/hyperv.h).
+fn names(words: &[String], channel: &str) -> bool {
+    value(words, "payload").and_then(|payload| payload.get(16..24)) == Some(channel)
+}
+
+/// Returns what the guest has sent for a socket: the request, the messages that name its channel, and its packets. The
+/// bytes between two ends take as many packets as each side likes.
+fn socket(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
+    let records = records(context, file, "packet,vmbus-message")?;
+    let channel = channel_of(&records, "socket")?;
+    let mut sent: Vec<String> = Vec::new();
+    for words in &records {
+        let Some(name) = words.first() else { continue };
+        if name == "stream" {
+            if value(words, "from") == Some("guest") {
+                let is_end = words.get(1).is_some_and(|word| word == "end");
+                let of: &[&str] = if is_end { &["type", "flags", "bytes"] } else { &["type", "flags"] };
+                let record = facts(words, of).replacen(name, &words[..2].join(" "), 1);
+                if is_end || sent.last() != Some(&record) {
+                    sent.push(record);
+                }
+            }
+        } else if value(words, "from-vp").is_some()
+            && (name == "CHANNELMSG_TL_CONNECT_REQUEST" || names(words, &channel))
+        {
+            let of: &[&str] = if name == "CHANNELMSG_GPADL_HEADER" { &[] } else { &["bytes"] };
+            sent.push(facts(words, of));
+        }
+    }
+    Ok(sent)
+}
+
 /// Returns what the guest has sent at the end of a device's channel: from the last record with this name on, with the
 /// packet that has its contents. It is the messages that name the channel, and the packets in it.
 fn closing(context: &Context, file: &Path, class: &str, first: &str) -> anyhow::Result<Vec<String>> {
-    let class = format!("class={class}");
     let records = records(context, file, "packet,contents,vmbus-message")?;
-    let value = |words: &[String], key: &str| {
-        words
-            .iter()
-            .find_map(|word| word.strip_prefix(key).and_then(|rest| rest.strip_prefix('=')))
-            .map(str::to_owned)
-    };
-    let packet = records.iter().find(|words| words.contains(&class));
-    let channel = packet.and_then(|words| value(words, "channel")).context("a device without packets")?;
-    // After the message's header (Linux 6.12, include/linux/hyperv.h).
-    let digits = format!("{:08x}", channel.parse::<u32>()?.swap_bytes());
+    let number = channel_of(&records, class)?;
     let sent: Vec<_> = records
         .iter()
-        .filter(|words| match value(words, "payload").filter(|_| value(words, "from-vp").is_some()) {
-            Some(payload) => payload.get(16..24) == Some(&digits),
-            None => {
-                words.contains(&class)
-                    && value(words, "channel").is_some()
-                    && value(words, "from").as_deref() == Some("guest")
-                    && value(words, "type").as_deref() != Some("VM_PKT_COMP")
+        .filter(|words| {
+            if value(words, "from-vp").is_some() {
+                return names(words, &number);
             }
+            value(words, "class") == Some(class)
+                && value(words, "channel").is_some()
+                && value(words, "from") == Some("guest")
+                && value(words, "type") != Some("VM_PKT_COMP")
         })
         .collect();
     let at = sent.iter().rposition(|words| words.first().is_some_and(|name| name == first));
@@ -357,6 +445,7 @@ mod tests {
             ("frame", FRAME),
             ("storage's end", STORAGE_CLOSE),
             ("network's end", NETWORK_CLOSE),
+            ("socket", SOCKET),
         ] {
             for row in table {
                 if let Row::Linux(record, why) | Row::Ours(record, why) = row {
