@@ -305,6 +305,13 @@ fn command(rest: &Bytes<'_>, from_guest: bool) -> Parts {
     }
     let length = usize::from(rest.u8(BODY + 8));
     fields.push(text("cdb", rest.hex(CDB, length)));
+    fields.extend([
+        number("sense-room", rest.u8(BODY + 9)),
+        number("queue-tag", rest.u8(BODY + 38)),
+        number("queue-action", rest.u8(BODY + 39)),
+        hex("srb-flags", rest.u32(BODY + 40)),
+        number("timeout", rest.u32(BODY + 44)),
+    ]);
     (name, fields)
 }
 

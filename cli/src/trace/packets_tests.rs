@@ -78,6 +78,7 @@ fn read() -> [[What; 2]; 2] {
     let mut srb = ScsiRequest::new_zeroed();
     (srb.length, srb.cdb_length, srb.sense_length, srb.direction) = (52, 10, 20, 1);
     (srb.transfer_length, srb.lun) = (4096, 2);
+    (srb.queue_tag, srb.queue_action, srb.srb_flags, srb.timeout) = (0xff, 0x20, 0x40, 180);
     srb.cdb_or_sense[..10].copy_from_slice(&[0x28, 0, 0, 1, 0, 0, 0, 0, 8, 0]);
     let request = storage(Operation::EXECUTE_SRB, &srb);
     (srb.srb_status, srb.scsi_status, srb.transfer_length) = (0x84, 2, 0);
@@ -102,7 +103,7 @@ fn a_request_shows_its_command_and_its_answer_the_sense() {
     assert_eq!(
         words(&request[1]),
         "READ_10 path=0 target=0 lun=2 transfer=4096 direction=READ_TYPE lba=65536 blocks=8 \
-         cdb=28000001000000000800"
+         cdb=28000001000000000800 sense-room=20 queue-tag=255 queue-action=32 srb-flags=0x40 timeout=180"
     );
     let first = words(&answer[0]);
     assert!(first.starts_with("VSTOR_OPERATION_COMPLETE_IO channel=3"), "{first}");

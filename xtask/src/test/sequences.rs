@@ -21,7 +21,17 @@ use hv_setup::exit::Exit;
 /// What is compared of a record, besides its name; ids, GPADLs and channels are each side's own.
 const FACTS: &[&str] = &["type", "flags", "bytes", "version", "object", "carries"];
 /// The same of a command, and of a frame, whose length is each side's own.
-const COMMAND_FACTS: &[&str] = &["type", "flags", "bytes", "direction"];
+const COMMAND_FACTS: &[&str] = &[
+    "type",
+    "flags",
+    "bytes",
+    "direction",
+    "sense-room",
+    "queue-tag",
+    "queue-action",
+    "srb-flags",
+    "timeout",
+];
 const FRAME_FACTS: &[&str] = &["type", "flags", "carries", "offset"];
 
 /// A row of a table: what both send at this place, or what one of them sends, and why the other does not.
@@ -42,7 +52,7 @@ const MESSAGES: &[Row] = &[
     Both("CHANNELMSG_REQUESTOFFERS bytes=8"),
     Both("CHANNELMSG_GPADL_HEADER"),
     Both("CHANNELMSG_GPADL_BODY"),
-    Both("CHANNELMSG_OPENCHANNEL bytes=148"),
+    Both("CHANNELMSG_OPENCHANNEL bytes=148 target-vp=0"),
 ];
 
 /// The controller's initialization.
@@ -56,8 +66,9 @@ const STORAGE: &[Row] = &[
 /// The first read of the disk.
 const READ: &[Row] = &[
     Both("VSTOR_OPERATION_EXECUTE_SRB type=VM_PKT_DATA_USING_GPA_DIRECT bytes=64 flags=0x1"),
-    Linux("READ_10 direction=READ_TYPE", "the shorter command, which reaches the first 2 TiB"),
-    Ours("READ_16 direction=READ_TYPE", "one command for disks of every size"),
+    Both("SRB direction=READ_TYPE sense-room=20 queue-tag=255 queue-action=32 srb-flags=0x14a timeout=60"),
+    Linux("READ_10", "the shorter command, which reaches the first 2 TiB"),
+    Ours("READ_16", "one command for disks of every size"),
 ];
 
 /// A control message of RNDIS is a packet, and what its pages have.
@@ -277,7 +288,15 @@ fn request(
     let at = at.with_context(|| format!("{}: no record of {class} is {name}", file.display()))?;
     let packet = sent[..at].iter().rfind(|words| words.iter().any(|word| word.starts_with("type=")));
     let packet = packet.with_context(|| format!("{}: {name} is in no packet", file.display()))?;
-    Ok(vec![facts(packet, of), facts(&sent[at], of)])
+    let mut found = vec![facts(packet, of)];
+    if class == "storage" {
+        // What any command is asked for with, and the command.
+        found.push(facts(&[&["SRB".to_owned()], &sent[at][1..]].concat(), of));
+        found.push(facts(&sent[at], &[]));
+    } else {
+        found.push(facts(&sent[at], of));
+    }
+    Ok(found)
 }
 
 /// Returns the value of a record's fact.
@@ -360,6 +379,7 @@ fn messages(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
             "CHANNELMSG_INITIATE_CONTACT" => {
                 format!("{} version={}", facts(&words, &["bytes"]), version(&words)?)
             }
+            "CHANNELMSG_OPENCHANNEL" => format!("{} {}", facts(&words, &["bytes"]), opening(&words)?),
             _ => facts(&words, &["bytes"]),
         };
         if name == "CHANNELMSG_GPADL_BODY" && sent.last() == Some(name) {
@@ -371,6 +391,14 @@ fn messages(context: &Context, file: &Path) -> anyhow::Result<Vec<String>> {
         }
     }
     anyhow::bail!("{}: no channel is opened; the messages are {sent:#?}", file.display())
+}
+
+/// Returns the VP that a channel interrupts, of the message that opens it (Linux 6.12, include/linux/hyperv.h, `struct
+/// vmbus_channel_open_channel`).
+fn opening(words: &[String]) -> anyhow::Result<String> {
+    let payload = words.iter().find_map(|word| word.strip_prefix("payload=")).unwrap_or_default();
+    let target = payload.get(40..48).context("a channel without a target")?;
+    Ok(format!("target-vp={}", u32::from_str_radix(target, 16)?.swap_bytes()))
 }
 
 /// Returns the version in a contact: the word after the message's header (Linux 6.12, include/linux/hyperv.h).

@@ -177,6 +177,8 @@ pub(super) fn srb(address: Address, cdb: &Cdb, bytes: u32) -> Aligned<Packet> {
     const DISABLE_SYNCH_TRANSFER: u32 = 0x8;
     const DATA_IN: u32 = 0x40;
     const DATA_OUT: u32 = 0x80;
+    /// Else the host's port driver holds up all requests after one that has failed.
+    const NO_QUEUE_FREEZE: u32 = 0x100;
 
     let (direction, flags) = match (bytes, cdb.writes()) {
         (0, _) => (DIRECTION_NONE, 0),
@@ -197,7 +199,7 @@ pub(super) fn srb(address: Address, cdb: &Cdb, bytes: u32) -> Aligned<Packet> {
     }
     request.queue_tag = UNTAGGED;
     request.queue_action = SIMPLE_TAG;
-    request.srb_flags = flags | QUEUE_ACTION_ENABLE | DISABLE_SYNCH_TRANSFER;
+    request.srb_flags = flags | QUEUE_ACTION_ENABLE | DISABLE_SYNCH_TRANSFER | NO_QUEUE_FREEZE;
     request.timeout = 60;
 
     let mut packet = Packet::new_zeroed();
