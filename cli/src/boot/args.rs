@@ -286,6 +286,8 @@ pub(super) const MAX_VPS: u64 = hv_wire::platform::MAX_VPS as u64;
 
 /// The machine's console.
 const CONSOLE: &str = "console=ttyAMA0";
+/// What the stock initramfs prints before it starts its shell.
+pub(super) const SHELL: &str = "hv: shell\r\n";
 /// The module that is loaded without --load.
 const LOAD: &str = "hv_vmbus";
 /// Kernel parameters for the user's own root file system, or another way to continue.
@@ -475,7 +477,7 @@ impl Args {
         match (is_linux, shell, own) {
             (false, ..) => Typing::Pipe { from: Begin::Start, last: b"" },
             // The script says so before it starts the shell, which ends with its input.
-            (true, true, _) => Typing::Pipe { from: Begin::Prompt(Some("hv: shell\r\n")), last: b"\nexit\n" },
+            (true, true, _) => Typing::Pipe { from: Begin::Prompt(Some(SHELL)), last: b"\nexit\n" },
             (true, false, true) => Typing::Pipe { from: Begin::Prompt(None), last: b"" },
             (true, false, false) => Typing::Nothing,
         }

@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 
-use super::args::Args;
+use super::args::{Args, SHELL};
 use super::faults::{self, Orders};
 use super::plan::{Origin, Plan, known};
 use super::programs::{self, NoStock, Programs};
@@ -135,7 +135,7 @@ fn settings(args: &Args, cpu: &str, (qemu, hypervisor): (Qemu, &Named), is_linux
         typing: match console::typing(args, is_linux) {
             // It may have prompted before it was saved.
             Typing::Nothing if machine::is_piped() && !args.reads_stdin() => {
-                Typing::Pipe { from: Begin::Prompt(None), last: b"" }
+                Typing::Pipe { from: Begin::Resumed(SHELL), last: b"" }
             }
             typing => typing,
         },

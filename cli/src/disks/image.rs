@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -367,7 +368,10 @@ pub(crate) fn copy_data(
             crate::interrupt::check().map_err(io::Error::other)?;
             let part = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             from.read_exact_at(&mut buffer[..part], at)?;
-            to.write_all_at(&buffer[..part], place + at)?;
+            // Blocks that were reserved, or only read, count as data and are zeros: they stay holes.
+            for range in written(&buffer[..part]) {
+                to.write_all_at(&buffer[range.clone()], place + at + range.start as u64)?;
+            }
             at += part as u64;
             progress(at);
         }
@@ -376,6 +380,21 @@ pub(crate) fn copy_data(
         }
     }
     Ok(())
+}
+
+/// Returns the runs of blocks that are not zeros.
+fn written(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    const BLOCK: usize = 4096;
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let is_zero = |block: &[u8]| *block == ZEROS[..block.len()];
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = bytes.get(at..)?;
+        let start = at + BLOCK * rest.chunks(BLOCK).position(|block| !is_zero(block))?;
+        let run = bytes[start..].chunks(BLOCK).take_while(|block| !is_zero(block));
+        at = start + run.map(<[u8]>::len).sum::<usize>();
+        Some(start..at)
+    })
 }
 
 /// Reads the first bytes of a file, as many as it has.
@@ -429,6 +448,24 @@ mod tests {
             refused(file_of(MOST + 4096).path(), mode, "39 bits");
         }
         refused(file_of(4096 + 512).path(), Mode::ReadWrite, "truncate -s %4096");
+    }
+
+    #[test]
+    fn what_is_reserved_or_was_zeroed_stays_a_hole_in_a_copy() {
+        let bytes = [vec![0; 5000], vec![7], vec![0; 2 * 4096], vec![8; 4096], vec![0; 10]].concat();
+        let runs: Vec<_> = written(&bytes).collect();
+        assert_eq!(runs, [4096..8192, 12288..bytes.len()]);
+        assert_eq!(written(&[0; 9000]).count(), 0);
+        let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        from.write_all_at(&vec![0; 4 << 20], 0).unwrap();
+        from.write_all_at(&bytes, 1 << 20).unwrap();
+        to.set_len(4 << 20).unwrap();
+        copy_data(&from, (&to, 0), 4 << 20, |_| {}).unwrap();
+        let mut all = [vec![1; 4 << 20], vec![2; 4 << 20]];
+        from.read_exact_at(&mut all[0], 0).unwrap();
+        to.read_exact_at(&mut all[1], 0).unwrap();
+        assert!(all[0] == all[1]);
+        assert!(to.metadata().unwrap().blocks() * 512 <= 64 << 10, "{:?}", to.metadata());
     }
 
     #[test]

@@ -67,6 +67,10 @@ pub(crate) struct SavedDisks {
 }
 
 impl SavedBacking {
+    pub(crate) const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     pub(crate) fn of(backing: &Backing) -> Self {
         Self { name: backing.name.clone(), size: backing.size, read_only: backing.read_only }
     }

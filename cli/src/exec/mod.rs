@@ -49,6 +49,8 @@ const STRICT: u8 = 121;
 
 /// Lines of the console that are shown when the command did not end.
 const TAIL: usize = 20;
+/// How Linux begins to say why it panics (kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing";
 
 /// The options.
 #[derive(Debug, clap::Args)]
@@ -108,7 +110,7 @@ Examples:
   cargo hv exec --junit test.xml -- sh -c 'test -c /dev/rtc0'
   cargo hv exec --dir ~/tests:/tests -- sh /tests/run.sh
   cargo hv exec --dir out:/out,rw -- sh -c 'dmesg > /out/dmesg'
-  cargo hv exec < script.sh -- sh
+  cargo hv exec --dir tests:/t -- sh /t/all.sh
   cargo hv exec
 
 Exit codes:
@@ -241,6 +243,7 @@ fn verdict(outcome: Option<Outcome>, code: u8, reasons: &[String]) -> Verdict {
             Verdict::Failed(format!("signal {signal}"))
         }
         Some(_) if code == STRICT => Verdict::Failed(reason()),
+        _ if code == Exit::Interrupted as u8 => Verdict::Error("hv exec: interrupted".to_owned()),
         _ => Verdict::Error(reason()),
     }
 }
@@ -279,9 +282,9 @@ fn reasons(
     match (outcome, ended.exit) {
         (Some(Outcome::NotStarted(error)), _) => {
             let hint = if name.starts_with('-') { "; options of hv exec go before --" } else { "" };
+            let name = if name.is_empty() { "''".into() } else { ui::one_line(name) };
             vec![format!(
-                "hv exec: the guest cannot run {}: {}{hint}",
-                ui::one_line(name),
+                "hv exec: the guest cannot run {name}: {}{hint}",
                 std::io::Error::from_raw_os_error(error)
             )]
         }
@@ -306,9 +309,9 @@ fn reasons(
         (Some(_), _) => vec![format!("hv exec: {}", ui::one_line(&ended.reason))],
         (None, _) => {
             let lines: Vec<&str> = ended.console.lines().filter(|line| !line.trim().is_empty()).collect();
-            let last = &lines[lines.len().saturating_sub(TAIL)..];
+            let shown = excerpt(&lines);
             let mut reasons: Vec<String> =
-                last.iter().map(|line| format!("  {}", ui::one_line(line.trim_end()))).collect();
+                shown.iter().map(|line| format!("  {}", ui::one_line(line.trim_end()))).collect();
             let what = match progress {
                 Progress::None => "the guest's agent had not connected",
                 Progress::Ready => "the command had not ended",
@@ -317,12 +320,20 @@ fn reasons(
             let above = if lines.is_empty() {
                 "it has printed nothing on its console"
             } else {
-                "the end of its console is above"
+                "the end of its console is shown"
             };
             reasons.push(format!("hv exec: {what}: {}; {above}", ui::one_line(&ended.reason)));
             reasons
         }
     }
+}
+
+/// Returns the last lines of a console, and before them why Linux panicked, should that be further up.
+fn excerpt<'c>(lines: &[&'c str]) -> Vec<&'c str> {
+    let last = lines.len().saturating_sub(TAIL);
+    let panic = lines[..last].iter().rfind(|line| line.contains(PANIC));
+    let panic = panic.map(|line| [*line, "..."]).into_iter().flatten();
+    panic.chain(lines[last..].iter().copied()).collect()
 }
 
 /// Returns the exit code for the end of the command and that of the machine, in a run that has `broken` a rule or not.

@@ -65,6 +65,18 @@ fn what_a_folder_lacks_in_the_guest_is_told_by_the_step() {
 }
 
 #[test]
+fn the_end_of_a_console_begins_with_why_linux_panicked() {
+    let backtrace: Vec<String> = (0..40).map(|n| format!("frame {n}")).collect();
+    let panic = "[1.2] Kernel panic - not syncing: sysrq triggered crash";
+    let long: Vec<&str> = [panic].into_iter().chain(backtrace.iter().map(String::as_str)).collect();
+    let shown = excerpt(&long);
+    assert_eq!((&shown[..2], shown.len(), shown.last()), (&[panic, "..."][..], TAIL + 2, Some(&"frame 39")));
+    assert_eq!(excerpt(&long[..TAIL]), long[..TAIL]);
+    assert_eq!(excerpt(&long[1..]), long[41 - TAIL..]);
+    assert!(excerpt(&[]).is_empty());
+}
+
+#[test]
 fn a_broken_rule_fails_a_command_that_succeeded() {
     assert_eq!(code(Some(Outcome::Exited(0)), Exit::Success, true), STRICT);
     assert_eq!(code(Some(Outcome::Exited(3)), Exit::Success, true), 3);
@@ -94,7 +106,7 @@ fn a_verdict_tells_failures_of_the_command_from_all_others() {
     ] {
         assert_eq!(judge(outcome, code), Verdict::Error("hv exec: why\n  last line".to_owned()), "{code}");
     }
-    assert_eq!(verdict(None, 130, &[]), Verdict::Error("hv exec: exit code 130".to_owned()));
+    assert_eq!(verdict(None, 130, &[]), Verdict::Error("hv exec: interrupted".to_owned()));
 }
 
 #[test]

@@ -267,6 +267,19 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_before_a_line_of_the_kernels_is_found_by_the_shell_that_announced_itself() {
+        const SHELL: &str = "hv: shell\r\n";
+        let found = |text: &'static [u8], after| {
+            let console = Console::start(&b""[..], None, None, None);
+            console.precede(text);
+            console.prompt().is_there(after, Duration::ZERO)
+        };
+        let printed = b"hv: shell\r\n/ # [9.1] hv_balloon: Ballooned pages\r\n";
+        assert!(!found(printed, None) && found(printed, Some(SHELL)));
+        assert!(found(b"login: ", None) && !found(b"login: ", Some(SHELL)));
+    }
+
+    #[test]
     fn a_log_that_cannot_be_written_is_told_of_and_costs_nothing_else() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let kept = Console::start(&b"text"[..], None, Some(full), None).finish();

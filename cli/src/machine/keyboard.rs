@@ -44,6 +44,18 @@ pub(crate) enum Begin {
     Start,
     /// At its first prompt, or at the first behind this line.
     Prompt(Option<&'static str>),
+    /// At the next prompt; at once if the prompt behind this line, or any other, was there before it was saved.
+    Resumed(&'static str),
+}
+
+impl Begin {
+    fn has_come(self, prompt: &Prompt) -> bool {
+        match self {
+            Self::Start => true,
+            Self::Prompt(after) => prompt.is_there(after, QUIET),
+            Self::Resumed(after) => [Some(after), None].iter().any(|after| prompt.is_there(*after, QUIET)),
+        }
+    }
 }
 
 /// Returns true if stdin is a pipe, a file or a socket. An empty device has nothing for a guest.
@@ -86,10 +98,8 @@ impl Typing {
                 let waits = Arc::new(AtomicBool::new(true));
                 let begun = Arc::clone(&waits);
                 std::thread::spawn(move || {
-                    if let Begin::Prompt(after) = from {
-                        while !prompt.is_there(after, QUIET) {
-                            std::thread::sleep(process::POLL);
-                        }
+                    while !from.has_come(&prompt) {
+                        std::thread::sleep(process::POLL);
                     }
                     begun.store(false, Ordering::Relaxed);
                     pipe(guest, last);

@@ -84,8 +84,10 @@ impl Unfinished {
         let (bytes, key) = about.write()?;
         self.create(ABOUT)?.write_all(&bytes)?;
         let mut to = BufWriter::with_capacity(1 << 20, self.create(MACHINE)?);
-        file::write(&mut to, &self.create(MEMORY)?, &key, machine, u64::MAX)?;
-        to.flush()?;
+        let written = file::write(&mut to, &self.create(MEMORY)?, &key, machine, u64::MAX);
+        written
+            .and_then(|()| Ok(to.flush()?))
+            .with_context(|| format!("cannot write {}", self.target.display()))?;
         for (number, backing) in backings.iter().enumerate() {
             check()?;
             let to = self.create(&disk(number))?;
@@ -126,28 +128,32 @@ impl Folder {
             opened => opened?,
         };
         judge(&folder, FileType::Directory, "the folder")?;
-        let open = |name: &str| {
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let open = |name: &str, mode: OFlags| {
+            let flags = mode | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
             let opened = match rustix::fs::openat(&folder, name, flags, Mode::empty()) {
                 Err(Errno::NOENT) => anyhow::bail!("it has no file {name}; hv snapshot writes one"),
+                Err(Errno::ROFS) => anyhow::bail!(
+                    "its file {name} is on a file system that cannot be written to, and QEMU opens it for writing, though it \
+                     never writes to it: copy the folder elsewhere"
+                ),
                 opened => opened.with_context(|| format!("cannot open its file {name}"))?,
             };
             judge(&opened, FileType::RegularFile, name)?;
             Ok(File::from(opened))
         };
         let mut bytes = Vec::new();
-        open(ABOUT)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        open(ABOUT, OFlags::RDONLY)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
         ensure!(bytes.len() as u64 <= LONGEST, "its file {ABOUT} has more than {LONGEST} bytes");
         let (about, key) = About::read(&bytes).with_context(|| format!("its file {ABOUT} is not usable"))?;
         let mut disks = Vec::new();
         for (number, backing) in about.disks.backings.iter().enumerate() {
             let (name, size) = (disk(number), backing.size);
-            let file = open(&name)?;
+            let file = open(&name, if backing.is_read_only() { OFlags::RDONLY } else { OFlags::RDWR })?;
             let length = file.metadata()?.len();
             ensure!(length == size, "its file {name} has {length} bytes, expected {size}");
             disks.push(file);
         }
-        let (machine, memory) = (open(MACHINE)?, open(MEMORY)?);
+        let (machine, memory) = (open(MACHINE, OFlags::RDONLY)?, open(MEMORY, OFlags::RDWR)?);
         Ok(Self { path: path.to_owned(), about, key, machine, memory, disks })
     }
 
