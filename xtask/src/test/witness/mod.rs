@@ -44,23 +44,25 @@ pub(super) fn steps() -> Vec<Step> {
 /// The C compiler for AArch64.
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 
-/// Installs a C compiler, unless there is one.
+/// A C++ compiler, for any 64-bit machine: layouts are the same on all.
+const CXX: &str = "g++";
+
+/// Installs the compilers that are missing.
 pub(super) fn prepare() -> anyhow::Result<()> {
     if process::which(COMPILER).is_none() {
         system::install("the C compiler for AArch64", &["gcc-aarch64-linux-gnu"])?;
     }
+    if process::which(CXX).is_none() {
+        system::install("a C++ compiler", &["g++"])?;
+    }
     Ok(())
 }
 
-/// Checks that a header is C11, and C++11 and C++17 where there is a compiler for that; layouts are the same on every
-/// 64-bit machine.
+/// Checks that a header is C11, C++11 and C++17.
 fn strictly(header: &std::path::Path, include: &std::path::Path) -> anyhow::Result<()> {
     for (compiler, standard, language) in
-        [(COMPILER, "-std=c11", "c"), ("g++", "-std=c++11", "c++"), ("g++", "-std=c++17", "c++")]
+        [(COMPILER, "-std=c11", "c"), (CXX, "-std=c++11", "c++"), (CXX, "-std=c++17", "c++")]
     {
-        if process::which(compiler).is_none() {
-            continue;
-        }
         let mut line = std::process::Command::new(compiler);
         // Freestanding: a cross compiler has no headers of a C library.
         line.args([
