@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `bus.hvc=1` | calls by `hvc #1`; without it by what the host answers |
 //! | `drivers.screen=1` | uses screen and keyboard until the host asks for the end |
+//! | `drivers.services=1` | serves key-value pairs, takes the host's time, and sees disks come, until the host asks for the end |
 //! | `drivers.socket=PORT` | connects to this port of the host, which has to listen: `hv boot --vsock` |
 //! | `rt.granule=` | `4k`, `16k` or `64k`: the guest's page size |
 //! | `drivers.limit=MS` | use each device with a limit for every wait, and print the outcome: for a host with faults |
@@ -20,6 +21,7 @@ mod again;
 mod faults;
 mod network;
 mod screen;
+mod services;
 mod socket;
 mod storage;
 
@@ -67,6 +69,9 @@ fn main(hardware: &'static rt::Hardware) {
     }
     if hardware.argument("drivers.screen") == Some("1") {
         screen::run(hardware, &mut client, &os);
+    }
+    if hardware.argument("drivers.services") == Some("1") {
+        services::run(&mut client, &os);
     }
     client.disconnect(&mut &os).expect("the host ends the connection");
     if let Some(unharmed) = unharmed {

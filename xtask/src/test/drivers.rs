@@ -15,6 +15,7 @@ use super::runner::Step;
 use super::services::{Controlled, broken_rules};
 
 mod screen;
+mod services;
 
 use hv_setup::exit::Exit;
 use hv_setup::programs as bare;
@@ -60,6 +61,7 @@ pub(super) fn steps() -> Vec<Step> {
             steps.push(Step::new(format!("drivers/screen/{name}"), screen));
         }
     }
+    steps.push(Step::new("drivers/services", services::services));
     for mode in ["contact", "unload"] {
         for (name, plan) in [("", None), ("/late", Some("late=20ms"))] {
             let run = move |context: &Context| again(context, mode, plan);
