@@ -52,8 +52,8 @@ pub(super) enum Outcome {
     Killed(u8),
     /// The guest could not start it: Linux's error.
     NotStarted(i32),
-    /// The guest could not mount a folder of the host's, so it did not start it: which one, the step of [`share_step`]
-    /// and Linux's error.
+    /// The guest could not mount a folder of the host's, so it did not start it: which one, the step of
+    /// [`share_step`](hv_wire::control::share_step), and Linux's error.
     NotShared(u32, u8, i32),
 }
 
