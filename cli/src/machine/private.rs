@@ -43,7 +43,8 @@ impl Own {
 /// A private mapping of a whole file in another process.
 #[derive(Debug)]
 pub(super) struct Private {
-    mem: File,
+    /// Its memory, or why the host does not let it be read: that takes the right to trace, and `pagemap` does not.
+    mem: Result<File, String>,
     pagemap: File,
     /// Its address in that process.
     start: u64,
@@ -55,7 +56,7 @@ impl Private {
     /// Finds the mapping of `size` bytes of this file in the process, which is a child of this one.
     ///
     /// # Errors
-    /// It has none, or the host does not let its memory be read.
+    /// It has none, or has ended.
     pub(super) fn of(process: u32, file: &File, size: u64) -> anyhow::Result<Self> {
         let name = |file: &str| format!("/proc/{process}/{file}");
         let open = |file: &str| File::open(name(file)).with_context(|| format!("cannot open {}", name(file)));
@@ -64,7 +65,8 @@ impl Private {
         let start = maps.lines().find_map(|line| Area::of(line).filter(|area| area.is(inode, size)));
         let start = start.context("QEMU has not mapped the machine's memory")?.start;
         let page = rustix::param::page_size() as u64;
-        Ok(Self { mem: open("mem")?, pagemap: open("pagemap")?, start, size, page })
+        let mem = open("mem").map_err(|error| format!("{error:#}"));
+        Ok(Self { mem, pagemap: open("pagemap")?, start, size, page })
     }
 
     /// Returns the bytes of a page.
@@ -74,7 +76,8 @@ impl Private {
 
     /// Reads bytes of the mapping, wherever they are.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> anyhow::Result<()> {
-        self.mem.read_exact_at(bytes, self.start + offset).context("cannot read QEMU's memory")
+        let mem = self.mem.as_ref().map_err(|why| anyhow::anyhow!("QEMU's memory cannot be read: {why}"))?;
+        mem.read_exact_at(bytes, self.start + offset).context("cannot read QEMU's memory")
     }
 
     /// Returns true if the process has a page of its own among those with these bytes.
