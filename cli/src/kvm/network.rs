@@ -277,7 +277,7 @@ mod tests {
         [&(len as u32).to_be_bytes()[..], &vec![byte; len]].concat()
     }
 
-    /// Takes in what has come, for a guest that has room for so many frames.
+    /// Takes in what has come, for a guest with room for `room` frames.
     fn take(
         inward: &mut Inward,
         network: &Network,

@@ -57,7 +57,7 @@ pub(crate) fn grant<'h>(host: Host<'h>) -> impl FnMut(&mut Client<'_, Host<'h>>)
     }
 }
 
-/// Opens a channel with rings of so many pages by the right answers.
+/// Opens a channel with rings of `ring` pages each by the right answers.
 pub(crate) fn open<'h>(
     client: &mut Client<'h, Host<'h>>,
     host: Host<'h>,
@@ -79,7 +79,7 @@ pub(crate) struct End<'h> {
 }
 
 impl<'h> End<'h> {
-    /// Creates the end of the channel whose rings begin with this page, each with so many pages.
+    /// Creates the end of the channel whose rings begin with page `first`, each with `ring` pages.
     pub(crate) fn new(host: &'h ScriptedHost, first: usize, ring: usize) -> Option<Self> {
         let rings = host.pages().get(first..first + 2 * ring)?;
         let (to_host, from_host) = rings.split_at(ring);

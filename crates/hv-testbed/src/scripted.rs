@@ -80,7 +80,7 @@ impl ScriptedHost {
         ScriptedDma(self)
     }
 
-    /// Returns memory of a device, with `count` pages that are nothing else's; `None` if so many are not left.
+    /// Returns memory of a device, with `count` pages that are nothing else's; `None` if fewer are left.
     #[must_use]
     pub fn window(&self, count: usize) -> Option<Window<'_>> {
         let pages = self.allocate(count)?;

@@ -265,7 +265,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts one with so many pages of memory. Its server ends no request before `first` of them are in.
+    /// Starts one with `pages` pages of memory. Its server ends no request before `first` of them are in.
     pub(crate) fn new(convention: Convention, vps: usize, pages: usize, first: usize) -> Self {
         let bed = ForeignBed::new(hv_host::Config::new(24_000_000), vps, pages);
         let content: Vec<u8> = (0..SIZE).map(|n| (n / 512 * 31 + n % 509) as u8).collect();
