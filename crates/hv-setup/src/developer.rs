@@ -16,6 +16,8 @@ use crate::{process, sources, ui, value};
 pub const HV: &str = "HV_PROGRAM";
 /// The package that is handed over to.
 const PACKAGE: &str = "xtask";
+/// The variable that tells cargo whether it keeps what makes the build after an edit quicker.
+const INCREMENTAL: &str = "CARGO_INCREMENTAL";
 
 /// Run the tests in process, then the scenarios on QEMU
 ///
@@ -107,7 +109,12 @@ pub fn test() -> anyhow::Result<Exit> {
 /// There is no checkout, as for an installed `hv`, or `xtask` does not build.
 pub fn hand_over(command: &str, arguments: impl IntoIterator<Item = OsString>) -> anyhow::Result<Exit> {
     let hv = std::env::current_exe().context("cannot find the path of this hv")?;
-    let error = Command::new(build()?).arg(command).args(arguments).env(HV, hv).exec();
+    let mut child = Command::new(build()?);
+    // What it builds is built once and run: cargo's files for the next edit would be half of what lies in `target/`.
+    if std::env::var_os(INCREMENTAL).is_none() {
+        child.env(INCREMENTAL, "0");
+    }
+    let error = child.arg(command).args(arguments).env(HV, hv).exec();
     Err(error).with_context(|| format!("cannot start {PACKAGE}"))
 }
 
