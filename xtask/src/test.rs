@@ -32,6 +32,7 @@ mod own;
 mod own_system;
 pub(crate) mod packages;
 mod programs;
+mod room;
 mod routines;
 mod runner;
 mod schema;
@@ -56,6 +57,7 @@ use hv_setup::stock::{self, Piece, Stock};
 use hv_setup::{interrupt, output, process, programs as bare, qemu, sources, target, ui};
 
 use context::Context;
+use room::Room;
 use runner::{Step, Tally};
 
 /// Name of the step that runs `cargo test`.
@@ -137,13 +139,19 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
         output::check_unless_stdout("score", "--json", file)?;
     }
     let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
+    let room = Room::new(Cache::open()?.dir().to_owned())?;
+    room.check()?;
+    if let Some(warning) = args.filters.is_empty().then(|| room.warning()).transpose()?.flatten() {
+        ui::note(&warning);
+    }
+    let room = || room.check();
     // The scenarios' folders go away at the end.
     let _orderly = interrupt::orderly();
     let show = |text: &str| if stdout_is_taken { ui::lines(text) } else { ui::out(text) };
     let mut tally = Tally { filtered: total - selected - slow, slow, ..Tally::default() };
     let context = Context::new()?;
     if let Some(place) = steps.iter().position(|step| step.name == LOCK_FILES) {
-        runner::run(&[steps.remove(place)], &context, 1, &mut tally, &show)?;
+        runner::run(&[steps.remove(place)], &context, 1, &mut tally, &show, &room)?;
     }
     if !steps.is_empty() {
         let missing = prepare(&show)?;
@@ -155,7 +163,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
         in_process::run(&mut tally, &show)?;
     }
     if !steps.is_empty() {
-        runner::run(&steps, &context, args.jobs, &mut tally, &show)?;
+        runner::run(&steps, &context, args.jobs, &mut tally, &show, &room)?;
     }
     let json = serde_json::to_string_pretty(&tally.json())? + "\n";
     let written = match &args.json {

@@ -151,15 +151,18 @@ pub(super) fn slow_hint(count: usize) -> Option<String> {
     (count != 0).then(|| format!("{count} slow {tests} left out; `cargo hv test --all` runs them too"))
 }
 
-/// Runs the steps, `jobs` at a time, and passes `show` a line for each that is done.
+/// Runs the steps, `jobs` at a time, and passes `show` a line for each that is done. Once a step has failed and `room`
+/// has an error, no further one starts, and that error is returned.
 pub(super) fn run(
     steps: &[Step],
     context: &Context,
     jobs: usize,
     tally: &mut Tally,
     show: &(dyn Fn(&str) + Sync),
+    room: &(dyn Fn() -> anyhow::Result<()> + Sync),
 ) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
+    let short = Mutex::new(None);
     let done = Mutex::new((0, tally));
     let task = ui::Task::quiet(format!("{} scenarios", steps.len()));
     std::thread::scope(|scope| {
@@ -181,6 +184,10 @@ pub(super) fn run(
                     show(&format!("test {} ... {verdict} ({seconds:.1} s)\n", step.name));
                     task.say(format!("{} of {} scenarios done", done.0, steps.len()));
                     let reason = result.err().map(|error| format!("{error:#}"));
+                    if let Some(error) = reason.as_ref().and_then(|_| room().err()) {
+                        next.store(steps.len(), Ordering::Relaxed);
+                        *short.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    }
                     match &reason {
                         None => done.1.passed += 1,
                         Some(reason) => done.1.failures.push((step.name.clone(), reason.clone())),
@@ -192,8 +199,9 @@ pub(super) fn run(
         }
     });
     let (_, tally) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    interrupt::check().inspect_err(|_| show(&tally.failures_in_full()))?;
-    Ok(())
+    let short = short.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let ended = interrupt::check().map_err(anyhow::Error::from);
+    ended.and(short.map_or(Ok(()), Err)).inspect_err(|_| show(&tally.failures_in_full()))
 }
 
 #[cfg(test)]
@@ -213,7 +221,7 @@ mod tests {
         let tool = tempfile::NamedTempFile::new().unwrap();
         let context = Context::with(tool.path()).unwrap();
         let mut tally = Tally { passed: 100, filtered: 1, ..Tally::default() };
-        run(&steps, &context, 2, &mut tally, &|_| {}).unwrap();
+        run(&steps, &context, 2, &mut tally, &|_| {}, &|| Ok(())).unwrap();
         let text = tally.closing_lines();
         assert!(
             text.contains(
@@ -231,6 +239,28 @@ mod tests {
         assert_eq!(steps.len(), 9);
         let failed = steps.iter().find(|step| step["name"] == "step/3").unwrap();
         assert_eq!((&failed["result"], &failed["reason"]), (&"failed".into(), &"three of four".into()));
+    }
+
+    #[test]
+    fn a_run_that_fills_the_disk_ends_at_the_first_failure() {
+        let steps: Vec<Step> = (0..9)
+            .map(|n| {
+                Step::new(format!("step/{n}"), move |_| {
+                    anyhow::ensure!(n < 2, "cannot write");
+                    Ok(())
+                })
+            })
+            .collect();
+        let tool = tempfile::NamedTempFile::new().unwrap();
+        let context = Context::with(tool.path()).unwrap();
+        let mut tally = Tally::default();
+        let shown = Mutex::new(String::new());
+        let show = |text: &str| shown.lock().unwrap().push_str(text);
+        let full = || anyhow::bail!("/t has 3 bytes free");
+        let error = run(&steps, &context, 1, &mut tally, &show, &full).unwrap_err();
+        assert_eq!(error.to_string(), "/t has 3 bytes free");
+        assert_eq!((tally.passed, tally.failures.len()), (2, 1));
+        assert!(shown.into_inner().unwrap().contains("---- step/2 ----\ncannot write\n"));
     }
 
     #[test]
