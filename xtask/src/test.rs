@@ -140,7 +140,6 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<Exit> {
     }
     let stdout_is_taken = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     let room = Room::new(Cache::open()?.dir().to_owned())?;
-    room.check()?;
     if let Some(warning) = args.filters.is_empty().then(|| room.warning()).transpose()?.flatten() {
         ui::note(&warning);
     }

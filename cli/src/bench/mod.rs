@@ -207,7 +207,7 @@ fn measure(
             figures.extend(programs::run(setup, &program, group, &args.choice)?);
         }
         if needs(Group::Memory) {
-            figures.extend(programs::sizes(setup, &program)?);
+            figures.extend(programs::sizes(setup, &program, &args.choice)?);
         }
     }
     if needs(Group::Drivers) {

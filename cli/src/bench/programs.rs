@@ -69,37 +69,45 @@ fn without_copy(figures: &[Figure]) -> Option<Figure> {
 }
 
 fn boot(setup: &Setup, program: &Path, group: Group, append: &str) -> anyhow::Result<Outcome> {
-    let append = append.to_owned();
-    let firmware = Firmware::DeviceTree;
     let vps = if matches!(group, Group::OneVp | Group::Network | Group::Drivers) { 1 } else { 8 };
-    let disk = matches!(group, Group::OneVp | Group::Drivers);
-    let network = matches!(group, Group::Network | Group::Drivers);
+    boot_with(setup, program, group, append, vps)
+}
+
+/// Boots a program with this many VPs, and what a group needs.
+fn boot_with(setup: &Setup, program: &Path, group: Group, append: &str, vps: u32) -> anyhow::Result<Outcome> {
     let guest = Guest {
         kernel: program.into(),
         initrd: None,
-        append,
+        append: append.to_owned(),
         vps,
         memory: MEMORY,
-        firmware,
-        disk,
-        network,
+        firmware: Firmware::DeviceTree,
+        disk: matches!(group, Group::OneVp | Group::Drivers),
+        network: matches!(group, Group::Network | Group::Drivers),
         observed: false,
     };
     setup.boot(&guest, true, true)
 }
 
-/// Measures the hypervisor's size: the loaded bytes of its image, and its memory use with eight VPs.
-pub(super) fn sizes(setup: &Setup, program: &Path) -> anyhow::Result<Vec<Figure>> {
+/// Names of the figures of memory use, and their numbers of VPs.
+const MEMORY_USE: [(&str, u32); 4] = [("memory-1", 1), ("memory", 8), ("memory-64", 64), ("memory-120", 120)];
+
+/// Measures the hypervisor's size: the loaded bytes of its image, and its memory use.
+pub(super) fn sizes(setup: &Setup, program: &Path, choice: &Choice) -> anyhow::Result<Vec<Figure>> {
     let explain = || format!("cannot read {}", setup.hypervisor.display());
     let file = std::fs::read(&setup.hypervisor).with_context(explain)?;
     let elf = ElfBytes::<LittleEndian>::minimal_parse(&file).with_context(explain)?;
     let segments = elf.segments().with_context(explain)?;
     let image: u64 = segments.iter().filter(|part| part.p_type == PT_LOAD).map(|part| part.p_filesz).sum();
-    // No operation has this in its name, so the program ends at once.
-    let outcome = boot(setup, program, Group::Memory, "bench.only=(none)")?;
-    machine::said(&outcome, "done")?;
     let kib = |bytes: u64| (bytes as f64 / 1024.0).ceil();
-    Ok(vec![Figure::new("image", kib(image)), Figure::new("memory", kib(outcome.report.memory_used))])
+    let mut figures = vec![Figure::new("image", kib(image))];
+    for (name, vps) in MEMORY_USE.into_iter().filter(|(name, _)| choice.wants(name)) {
+        // No operation has this in its name, so the program ends at once.
+        let outcome = boot_with(setup, program, Group::Memory, "bench.only=(none)", vps)?;
+        machine::said(&outcome, "done")?;
+        figures.push(Figure::new(name, kib(outcome.report.memory_used)));
+    }
+    Ok(figures)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use hv_setup::{size, sources};
 
-/// Below this, what a test writes may not fit: the largest, a machine's RAM beside a copy of its disk, takes 1 GiB.
+/// Below this, what a test writes may not fit: the most is a machine's RAM beside a copy of its disk.
 const SHORT: u64 = 1 << 30;
 
 /// What a first run of all tests without `--all` writes: 7 GiB of builds, the rest are kernels, images and machines.
@@ -20,7 +20,7 @@ impl Room {
         Ok(Self(vec![sources::checkout()?, std::env::temp_dir(), cache]))
     }
 
-    /// Returns an error if a folder is short of room.
+    /// Returns an error if a folder is short of room; for a run in which a test has failed.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         self.0.iter().try_for_each(|folder| judge(folder, free(folder)?))
     }
@@ -41,10 +41,11 @@ impl Room {
     }
 }
 
-/// Returns the bytes that a user may still write in a folder.
+/// Returns the bytes that a user may still write in a folder, or where it will be made.
 fn free(folder: &Path) -> anyhow::Result<u64> {
-    let found = rustix::fs::statvfs(folder)
-        .with_context(|| format!("cannot read how much of {} is free", folder.display()))?;
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let found = rustix::fs::statvfs(there)
+        .with_context(|| format!("cannot read how much of {} is free", there.display()))?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
@@ -52,7 +53,8 @@ fn free(folder: &Path) -> anyhow::Result<u64> {
 fn judge(folder: &Path, free: u64) -> anyhow::Result<()> {
     anyhow::ensure!(
         free >= SHORT,
-        "{} has {} free, and the tests need {}: free some (`cargo clean`, `cargo hv clean`) and run them again",
+        "a test has failed, and {} has {} free, where a test may write {}: free some (`cargo clean`, \
+         `cargo hv clean`), or set TMPDIR or XDG_CACHE_HOME to a larger place, and run the tests again",
         folder.display(),
         size::size(free),
         size::size(SHORT)
@@ -69,13 +71,15 @@ mod tests {
         let folder = Path::new("/t");
         assert!(judge(folder, SHORT).is_ok());
         let error = judge(folder, 14 << 20).unwrap_err().to_string();
-        assert!(error.starts_with("/t has 14 MiB free, and the tests need 1 GiB: free some"), "{error}");
+        assert!(error.contains("/t has 14 MiB free, where a test may write 1 GiB: free some"), "{error}");
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
-        let room = Room(vec![std::env::temp_dir(), PathBuf::from("/nonexistent")]);
-        let error = room.check().unwrap_err().to_string();
-        assert!(error.contains("/nonexistent"), "{error}");
+    fn a_folder_that_is_yet_to_be_made_counts_as_the_one_it_will_be_in() {
+        let parent = tempfile::tempdir().unwrap();
+        let found = free(&parent.path().join("a/b")).unwrap();
+        let expected = free(parent.path()).unwrap();
+        assert!(found.abs_diff(expected) < SHORT, "{found} {expected}");
+        assert!(free(Path::new("relative")).is_ok());
     }
 }
