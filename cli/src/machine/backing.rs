@@ -45,14 +45,14 @@ impl Backing {
     pub(crate) fn copy_own(&self, to: &File) -> anyhow::Result<()> {
         let own = self.private.as_ref().map(Own::get).transpose()?.flatten();
         let Some(own) = own else { return Ok(()) };
-        let mut page = Vec::new();
+        let mut pages = Vec::new();
         let mut at = 0;
         while let Some(next) = own.next_own(at, self.size)? {
             interrupt::check()?;
-            page.resize(own.page().min(self.size - next) as usize, 0);
-            own.read(next, &mut page)?;
-            to.write_all_at(&page, next).context("cannot copy a disk")?;
-            at = next + page.len() as u64;
+            at = next.end.min(self.size);
+            pages.resize((at - next.start) as usize, 0);
+            own.read(next.start, &mut pages)?;
+            to.write_all_at(&pages, next.start).context("cannot copy a disk")?;
         }
         Ok(())
     }

@@ -4,10 +4,13 @@
 //! for a child of this process.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
+
+use super::PIECE;
 
 /// Bits of an entry of `pagemap`: the page is in memory; it is in swap; it is one of a file or of shared memory.
 const PRESENT: u64 = 1 << 63;
@@ -15,8 +18,8 @@ const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 /// Bytes of an entry.
 const ENTRY: usize = size_of::<u64>();
-/// Entries that are read at once.
-const ENTRIES: usize = 4096;
+/// Entries that are read at once: first, and at most.
+const ENTRIES: Range<usize> = 16..4096;
 
 /// The private mapping of a file, once QEMU has made it, or why it cannot be read. A copy is another handle of the
 /// same.
@@ -69,11 +72,6 @@ impl Private {
         Ok(Self { mem, pagemap: open("pagemap")?, start, size, page })
     }
 
-    /// Returns the bytes of a page.
-    pub(super) fn page(&self) -> u64 {
-        self.page
-    }
-
     /// Reads bytes of the mapping, wherever they are.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> anyhow::Result<()> {
         let mem = self.mem.as_ref().map_err(|why| anyhow::anyhow!("QEMU's memory cannot be read: {why}"))?;
@@ -85,12 +83,17 @@ impl Private {
         Ok(self.next_own(offset, offset + length)?.is_some())
     }
 
-    /// Returns the offset of the first page from `offset` up to `end` that the process has of its own.
-    pub(super) fn next_own(&self, offset: u64, end: u64) -> anyhow::Result<Option<u64>> {
-        let mut found = None;
-        self.entries(offset, end, |at, _| {
-            found = Some(at);
-            false
+    /// Returns the first pages from `offset` up to `end` that the process has of its own, without those after the next
+    /// page that it shares, and up to [`PIECE`] bytes or a page.
+    pub(super) fn next_own(&self, offset: u64, end: u64) -> anyhow::Result<Option<Range<u64>>> {
+        let mut found: Option<Range<u64>> = None;
+        self.entries(offset, end, |at, is_own| {
+            match &mut found {
+                None if is_own => found = Some(at..at + self.page),
+                Some(run) if is_own && at + self.page - run.start <= PIECE as u64 => run.end += self.page,
+                found => return found.is_none(),
+            }
+            true
         })?;
         Ok(found)
     }
@@ -98,32 +101,35 @@ impl Private {
     /// Returns the bytes of the pages that the process has of its own.
     pub(super) fn own_bytes(&self) -> anyhow::Result<u64> {
         let mut bytes = 0;
-        self.entries(0, self.size, |_, page| {
-            bytes += page;
+        self.entries(0, self.size, |_, is_own| {
+            bytes += if is_own { self.page } else { 0 };
             true
         })?;
         Ok(bytes)
     }
 
-    /// Calls `own` with the offset and the size of each page of the process's own, until it returns false.
-    fn entries(&self, offset: u64, end: u64, mut own: impl FnMut(u64, u64) -> bool) -> anyhow::Result<()> {
+    /// Calls `take` with the offset of each page, and whether it is the process's own, until it returns false. Looks
+    /// ahead no further than it has come, so a caller that stops at each page of many reads no more in all.
+    fn entries(&self, offset: u64, end: u64, mut take: impl FnMut(u64, bool) -> bool) -> anyhow::Result<()> {
         let (mut page, end) = (offset / self.page, end.min(self.size).div_ceil(self.page));
         let first = self.start / self.page;
-        let mut buffer = vec![0; ENTRIES.min(end.saturating_sub(page) as usize) * ENTRY];
+        let mut ahead = ENTRIES.start;
+        let mut buffer = Vec::new();
         while page < end {
-            let count = (end - page).min(ENTRIES as u64);
-            let bytes = &mut buffer[..count as usize * ENTRY];
+            let count = (end - page).min(ahead as u64);
+            buffer.resize(count as usize * ENTRY, 0);
             self.pagemap
-                .read_exact_at(bytes, (first + page) * ENTRY as u64)
+                .read_exact_at(&mut buffer, (first + page) * ENTRY as u64)
                 .context("cannot see QEMU's pages")?;
-            for (n, entry) in bytes.as_chunks().0.iter().enumerate() {
+            for (n, entry) in buffer.as_chunks().0.iter().enumerate() {
                 let entry = u64::from_ne_bytes(*entry);
                 let is_own = entry & SWAPPED != 0 || entry & (PRESENT | OF_FILE) == PRESENT;
-                if is_own && !own((page + n as u64) * self.page, self.page) {
+                if !take((page + n as u64) * self.page, is_own) {
                     return Ok(());
                 }
             }
             page += count;
+            ahead = (ahead * 2).min(ENTRIES.end);
         }
         Ok(())
     }
@@ -164,6 +170,61 @@ impl Area {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PAGE: u64 = 4096;
+
+    /// A mapping of which these pages are the process's own.
+    fn mapping(pages: u64, own: impl Fn(u64) -> bool) -> Private {
+        let pagemap = tempfile::tempfile().unwrap();
+        let entries =
+            (0..pages).flat_map(|page| (PRESENT | if own(page) { 0 } else { OF_FILE }).to_ne_bytes());
+        pagemap.write_all_at(&entries.collect::<Vec<u8>>(), 0).unwrap();
+        Private { mem: Err("none".into()), pagemap, start: 0, size: pages * PAGE, page: PAGE }
+    }
+
+    /// Returns all runs of pages of the process's own.
+    fn runs(mapping: &Private) -> Vec<Range<u64>> {
+        let (mut runs, mut at) = (Vec::new(), 0);
+        while let Some(run) = mapping.next_own(at, mapping.size).unwrap() {
+            at = run.end;
+            runs.push(run.start / PAGE..run.end / PAGE);
+        }
+        runs
+    }
+
+    #[test]
+    fn runs_are_all_pages_of_its_own_and_no_others() {
+        let own = |page| page % 1000 == 7 || (5000..5040).contains(&page) || page == 9999;
+        let mapping = mapping(10_000, own);
+        let found = runs(&mapping);
+        assert!(found.iter().cloned().flatten().eq((0..10_000).filter(|page| own(*page))), "{found:?}");
+        assert!(
+            found.iter().all(|run| run.end - run.start <= 16) && found.contains(&(5016..5032)),
+            "{found:?}"
+        );
+        assert_eq!(
+            mapping.own_bytes().unwrap(),
+            found.iter().map(|run| run.end - run.start).sum::<u64>() * PAGE
+        );
+        assert!(mapping.is_own(7 * PAGE, 1).unwrap() && !mapping.is_own(8 * PAGE, 999 * PAGE).unwrap());
+    }
+
+    #[test]
+    fn to_find_many_pages_takes_a_few_looks_at_each() {
+        let read = || {
+            let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+            let bytes = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+            bytes.parse::<u64>().unwrap()
+        };
+        for every in [1, 2, 3, 100, 5000] {
+            let mapping = mapping(20_000, |page| page % every == 0);
+            let before = read();
+            assert!(!runs(&mapping).is_empty());
+            // Each run is found by looking at up to 16 pages, or twice as far as it is away.
+            let looked = (read() - before) / ENTRY as u64;
+            assert!(looked < 20 * 20_000, "{looked} entries for every {every} of 20000 pages");
+        }
+    }
 
     #[test]
     fn the_mapping_is_the_private_one_of_the_file() {

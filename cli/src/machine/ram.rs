@@ -295,7 +295,7 @@ impl Part {
             Err(error) => return Err(error).context("cannot read the machine's RAM"),
         };
         let own = self.own()?.map(|own| own.next_own(at, data)).transpose()?.flatten();
-        let next = own.unwrap_or(data);
+        let next = own.map_or(data, |own| own.start);
         Ok((next < self.size).then(|| next - next % PIECE as u64))
     }
 
