@@ -44,9 +44,22 @@ fn with_own_mounts(test: &str, body: impl FnOnce()) {
     );
 }
 
-/// Mounts something; returns false if this machine has no such thing, or does not let its user have it.
-fn mounted(options: &[&str], from: &Path, to: &Path) -> bool {
-    Command::new("mount").args(options).arg(from).arg(to).output().is_ok_and(|done| done.status.success())
+/// A mount, which is taken away when this is dropped: a folder that has one cannot be removed.
+struct Mounted<'p>(&'p Path);
+
+impl<'p> Mounted<'p> {
+    /// Mounts something; returns `None` if this machine has no such thing, or does not let its user have it.
+    fn new(options: &[&str], from: &Path, to: &'p Path) -> Option<Self> {
+        let done = Command::new("mount").args(options).arg(from).arg(to).output();
+        done.is_ok_and(|done| done.status.success()).then(|| Self(to))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let done = Command::new("umount").arg(self.0).status();
+        assert!(std::thread::panicking() || done.unwrap().success(), "{} stays mounted", self.0.display());
+    }
 }
 
 /// Calls `judge` with a guest's share as this host has it, and as on a host without openat2(2).
@@ -77,8 +90,9 @@ fn what_is_mounted_in_the_folder_is_not_entered() {
         let other = guest.walk("folder/other").unwrap();
         // Of the same file system, so that no device tells them apart.
         let above = guest.dir.path().to_owned();
-        assert!(mounted(&["--bind"], &above.join("secret"), &guest.path("file")));
-        assert!(mounted(&["--bind"], &above, &guest.path("folder")));
+        let places = ["file", "folder"].map(|name| guest.path(name));
+        let bind = |from: &Path, to| Mounted::new(&["--bind"], from, to).unwrap();
+        let mounted = [bind(&above.join("secret"), &places[0]), bind(&above, &places[1])];
         assert_eq!(fs::read(guest.path("folder/secret")).unwrap(), SECRET.as_bytes());
         both_ways(&mut guest, |guest| {
             for (name, node) in [("file", file), ("folder", folder), ("folder", other)] {
@@ -95,6 +109,8 @@ fn what_is_mounted_in_the_folder_is_not_entered() {
             assert_ne!(listed["link"].0, 0);
         });
         assert_eq!(fs::read(above.join("secret")).unwrap(), SECRET.as_bytes());
+        drop(mounted);
+        guest.dir.close().unwrap();
     });
 }
 
@@ -108,7 +124,6 @@ fn the_kernels_own_file_systems_are_refused() {
     ["/proc", "/sys"].iter().for_each(|path| refuse(Path::new(path)));
     with_own_mounts("the_kernels_own_file_systems_are_refused", || {
         let place = tempfile::tempdir().unwrap();
-        let has = |kind: &&&str| mounted(&["-t", kind], Path::new("none"), place.path());
         let kinds = [
             "proc",
             "sysfs",
@@ -130,9 +145,9 @@ fn the_kernels_own_file_systems_are_refused() {
             "fusectl",
             "nfsd",
         ];
-        let judged = kinds.iter().filter(has).map(|kind| {
-            refuse(place.path());
-            assert!(Command::new("umount").arg(place.path()).status().unwrap().success(), "{kind}");
+        let judged = kinds.iter().filter_map(|kind| {
+            let mounted = Mounted::new(&["-t", kind], Path::new("none"), place.path());
+            mounted.map(|_mounted| refuse(place.path()))
         });
         assert_ne!(judged.count(), 0);
     });
