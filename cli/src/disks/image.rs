@@ -318,7 +318,11 @@ fn copy(file: &File, path: &Path, size: u64, region: u64, written: bool) -> anyh
     }
     if !shared {
         let task = ui::Task::bytes(format!("Copying {}", path.display()), size);
-        copy_data(file, (&copy, 0), size, |done| task.position(done)).with_context(explain)?;
+        let progress = |done| {
+            task.position(done);
+            Ok(())
+        };
+        copy_data(file, (&copy, 0), size, progress).with_context(explain)?;
     }
     Ok(copy)
 }
@@ -346,13 +350,14 @@ pub(super) fn unnamed(folder: &Path) -> io::Result<File> {
     }
 }
 
-/// Copies what is not a hole to a place in a file, which has zeros there.
+/// Copies what is not a hole to a place in a file, which has zeros there. `progress` is called with the bytes done, and
+/// ends the copying if it fails.
 pub(crate) fn copy_data(
     from: &File,
     (to, place): (&File, u64),
     size: u64,
-    mut progress: impl FnMut(u64),
-) -> io::Result<()> {
+    mut progress: impl FnMut(u64) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
     while at < size {
@@ -365,7 +370,7 @@ pub(crate) fn copy_data(
         let end = rustix::fs::seek(from, Seek::Hole(data)).map_or(size, |end| end.min(size));
         at = data;
         while at < end {
-            crate::interrupt::check().map_err(io::Error::other)?;
+            crate::interrupt::check()?;
             let part = buffer.len().min(usize::try_from(end - at).unwrap_or(usize::MAX));
             from.read_exact_at(&mut buffer[..part], at)?;
             // Blocks that were reserved, or only read, count as data and are zeros: they stay holes.
@@ -373,7 +378,7 @@ pub(crate) fn copy_data(
                 to.write_all_at(&buffer[range.clone()], place + at + range.start as u64)?;
             }
             at += part as u64;
-            progress(at);
+            progress(at)?;
         }
         if end == data {
             break;
@@ -460,7 +465,7 @@ mod tests {
         from.write_all_at(&vec![0; 4 << 20], 0).unwrap();
         from.write_all_at(&bytes, 1 << 20).unwrap();
         to.set_len(4 << 20).unwrap();
-        copy_data(&from, (&to, 0), 4 << 20, |_| {}).unwrap();
+        copy_data(&from, (&to, 0), 4 << 20, |_| Ok(())).unwrap();
         let mut all = [vec![1; 4 << 20], vec![2; 4 << 20]];
         from.read_exact_at(&mut all[0], 0).unwrap();
         to.read_exact_at(&mut all[1], 0).unwrap();

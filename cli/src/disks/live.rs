@@ -147,11 +147,11 @@ impl Live {
         let (source, size) = image::source(&option.path, option.mode, BLOCK, ADDRESS_END).map_err(invalid)?;
         let at = window.take(size.next_multiple_of(PAGE)).map_err(Denied::Invalid)?;
         let task = ui::Task::quiet(format!("Copying {}", option.path.display()));
-        let copied = image::copy_data(&source, (&window.file, at), size, |_| {});
+        let copied = image::copy_data(&source, (&window.file, at), size, |_| Ok(()));
         drop(task);
         if let Err(error) = copied {
             window.give_back(at);
-            return Err(Denied::Failed(format!("cannot copy the disk {}: {error}", option.path.display())));
+            return Err(Denied::Failed(format!("cannot copy the disk {}: {error:#}", option.path.display())));
         }
         *added = added.wrapping_add(1);
         let mut id = identity(self.uuid, place);

@@ -145,7 +145,7 @@ impl SavedDisks {
             if name == WINDOW {
                 ensure!(window.is_none() && !read_only, "two windows for more disks, or one to read");
                 let made = Window::new(self.window_base, *size)?;
-                image::copy_data(&backing.file, (&made.file, 0), *size, |_| {})
+                image::copy_data(&backing.file, (&made.file, 0), *size, |_| Ok(()))
                     .context("cannot copy the hot-plug room")?;
                 (backing.file, backing.private) = (Arc::clone(&made.file), None);
                 window = Some(made);
@@ -198,10 +198,15 @@ impl SavedDisk {
 }
 
 /// Copies a file of `size` bytes whole to an empty one: it shares the blocks where the file system can, and has holes
-/// where the file has.
-pub(crate) fn copy_whole(from: &File, to: &File, size: u64) -> anyhow::Result<()> {
+/// where the file has. Ends if `check` fails, which is called while bytes are copied.
+pub(crate) fn copy_whole(
+    from: &File,
+    to: &File,
+    size: u64,
+    check: &dyn Fn() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     if rustix::fs::ioctl_ficlone(to, from).is_err() {
-        image::copy_data(from, (to, 0), size, |_| {}).context("cannot copy a disk")?;
+        image::copy_data(from, (to, 0), size, |_| check()).context("cannot copy a disk")?;
     }
     to.set_len(size).context("cannot copy a disk")
 }

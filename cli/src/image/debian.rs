@@ -278,7 +278,11 @@ fn copy(from: &Path, to: &Path, change: impl FnOnce(&File) -> anyhow::Result<()>
     if rustix::fs::ioctl_ficlone(&new.file, &source).is_err() {
         let task = ui::Task::bytes(format!("Writing {}", to.display()), bytes);
         new.file.set_len(bytes).with_context(explain)?;
-        copy_data(&source, (&new.file, 0), bytes, |done| task.position(done)).with_context(explain)?;
+        let progress = |done| {
+            task.position(done);
+            Ok(())
+        };
+        copy_data(&source, (&new.file, 0), bytes, progress).with_context(explain)?;
     }
     change(&new.file).with_context(explain)?;
     // That took a while, too.

@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use rustix::io::FdFlags;
 
 use super::private::Own;
-use crate::interrupt;
 
 /// A file that is memory of the machine, after all that comes before it.
 #[derive(Clone, Debug)]
@@ -38,17 +37,17 @@ impl Backing {
         }
     }
 
-    /// Writes what QEMU has of its own to a copy of the file.
+    /// Writes what QEMU has of its own to a copy of the file. Ends if `check` fails, which is called again and again.
     ///
     /// # Errors
-    /// It cannot be read or written.
-    pub(crate) fn copy_own(&self, to: &File) -> anyhow::Result<()> {
+    /// It cannot be read or written; or that of `check`.
+    pub(crate) fn copy_own(&self, to: &File, check: &dyn Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let own = self.private.as_ref().map(Own::get).transpose()?.flatten();
         let Some(own) = own else { return Ok(()) };
         let mut pages = Vec::new();
         let mut at = 0;
         while let Some(next) = own.next_own(at, self.size)? {
-            interrupt::check()?;
+            check()?;
             at = next.end.min(self.size);
             pages.resize((at - next.start) as usize, 0);
             own.read(next.start, &mut pages)?;

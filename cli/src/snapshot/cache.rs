@@ -101,7 +101,7 @@ impl Cached {
         let create =
             |name| rustix::fs::open(folder.join(name), flags, Mode::RUSR | Mode::WUSR).map(File::from);
         let mut made = BufWriter::with_capacity(1 << 20, create(MACHINE)?);
-        file::write(&mut made, &create(MEMORY)?, &self.key, machine, LARGEST)?;
+        file::write(&mut made, &create(MEMORY)?, &self.key, machine, (LARGEST, &|| Ok(())))?;
         Ok(made.flush()?)
     }
 

@@ -49,7 +49,8 @@ struct Piece {
     bytes: u64,
 }
 
-/// Writes the files of a stopped machine that uses up to `most` bytes of its RAM.
+/// Writes the files of a stopped machine that uses up to `most` bytes of its RAM. Ends if `check` fails, which is
+/// called for each piece.
 ///
 /// # Errors
 /// They cannot be written, or are too large.
@@ -58,7 +59,7 @@ pub(super) fn write(
     memory: &File,
     key: &Key,
     machine: &Saved,
-    most: u64,
+    (most, check): (u64, &dyn Fn() -> anyhow::Result<()>),
 ) -> anyhow::Result<()> {
     let Saved { ram, state, console, sent } = machine;
     let Layout::Apart { sizes, .. } = ram.layout() else { bail!("the guest's RAM has no file of its own") };
@@ -79,6 +80,7 @@ pub(super) fn write(
     let (mut total, mut guests) = (0, Sha256::new());
     memory.set_len(sizes[1])?;
     ram.pieces(|address, bytes| {
+        check()?;
         total += bytes.len() as u64;
         ensure!(total <= most, "the machine uses more than {most} bytes of its RAM");
         if guest.contains(&address) {
@@ -187,6 +189,7 @@ mod tests {
     use super::*;
 
     const KEY: Key = Key([7; 32]);
+    const WHOLE: (u64, &dyn Fn() -> anyhow::Result<()>) = (u64::MAX, &|| Ok(()));
     const BELOW: u64 = GUEST_RAM_BASE - RAM_BASE;
     const GUEST: u64 = 4 << 20;
     const SIZE: u64 = BELOW + GUEST + (1 << 20);
@@ -203,7 +206,7 @@ mod tests {
     /// Returns both files of a machine.
     fn files() -> (Vec<u8>, File) {
         let (mut bytes, memory) = (Vec::new(), tempfile::tempfile().unwrap());
-        write(&mut bytes, &memory, &KEY, &machine(), u64::MAX).unwrap();
+        write(&mut bytes, &memory, &KEY, &machine(), WHOLE).unwrap();
         (bytes, memory)
     }
 
@@ -237,7 +240,7 @@ mod tests {
         assert!(refused.contains("QEMU's own"), "{refused}");
         first.ram.discard(GUEST_RAM_BASE, GUEST).unwrap();
         let (again, other) = (&mut Vec::new(), tempfile::tempfile().unwrap());
-        write(again, &other, &KEY, &second, u64::MAX).unwrap();
+        write(again, &other, &KEY, &second, WHOLE).unwrap();
         assert!(*again == bytes);
         assert!(read(again, &other, KEY, SIZE).is_ok());
     }
@@ -249,8 +252,8 @@ mod tests {
         assert!(refused(Key([8; 32]), SIZE).contains("another machine"));
         assert!(refused(KEY, SIZE * 2).contains("another machine"));
         let whole = Saved { ram: Ram::new(SIZE).unwrap(), ..machine() };
-        assert!(write(&mut Vec::new(), &memory, &KEY, &whole, u64::MAX).is_err());
-        assert!(write(&mut Vec::new(), &memory, &KEY, &machine(), 2 * PIECE as u64).is_err());
+        assert!(write(&mut Vec::new(), &memory, &KEY, &whole, WHOLE).is_err());
+        assert!(write(&mut Vec::new(), &memory, &KEY, &machine(), (2 * PIECE as u64, WHOLE.1)).is_err());
     }
 
     #[test]

@@ -73,7 +73,8 @@ impl Unfinished {
         File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
     }
 
-    /// Writes a stopped machine with its disks. `check` fails once the result is no longer awaited.
+    /// Writes a stopped machine with its disks. `check` fails once the result is no longer awaited: the machine stands
+    /// still meanwhile, and it is asked for every few bytes.
     pub(super) fn fill(
         &self,
         about: &About,
@@ -84,15 +85,14 @@ impl Unfinished {
         let (bytes, key) = about.write()?;
         self.create(ABOUT)?.write_all(&bytes)?;
         let mut to = BufWriter::with_capacity(1 << 20, self.create(MACHINE)?);
-        let written = file::write(&mut to, &self.create(MEMORY)?, &key, machine, u64::MAX);
+        let written = file::write(&mut to, &self.create(MEMORY)?, &key, machine, (u64::MAX, check));
         written
             .and_then(|()| Ok(to.flush()?))
             .with_context(|| format!("cannot write {}", self.target.display()))?;
         for (number, backing) in backings.iter().enumerate() {
-            check()?;
             let to = self.create(&disk(number))?;
-            copy_whole(&backing.file, &to, backing.size)?;
-            backing.copy_own(&to)?;
+            copy_whole(&backing.file, &to, backing.size, check)?;
+            backing.copy_own(&to, check)?;
         }
         check()
     }
@@ -266,6 +266,34 @@ mod tests {
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
         let nowhere = Unfinished::begin(&parent.path().join("no/snap")).unwrap_err().to_string();
         assert!(nowhere.contains("in one that exists"), "{nowhere}");
+    }
+
+    /// The machine stands still until then.
+    #[test]
+    fn a_save_that_is_no_longer_awaited_ends_at_once() {
+        const BIG: u64 = 64 << 20;
+        let parent = tempfile::tempdir().unwrap();
+        // Of another file system than the copy, which so shares no blocks with it.
+        let file = File::from(rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC).unwrap());
+        file.write_all_at(&vec![7; BIG as usize], 0).unwrap();
+        let disk = Backing { file: Arc::new(file), size: BIG, ..backing() };
+        let (machine, used) = (machine(), RAM_BASE + SIZE - GUEST_RAM_BASE);
+        machine.ram.write(GUEST_RAM_BASE, &vec![7; used as usize]).unwrap();
+        for (calls, part, whole) in [(2, "ram", 2 << 20), (60, "disk0", BIG)] {
+            let left = std::cell::Cell::new(calls);
+            let check = || {
+                left.set(left.get() - 1);
+                ensure!(left.get() != 0, "the client has gone");
+                Ok(())
+            };
+            let unfinished = Unfinished::begin(&parent.path().join("snap")).unwrap();
+            let disks = std::slice::from_ref(&disk);
+            let error = unfinished.fill(&about(SIZE), &machine, disks, &check).unwrap_err();
+            assert!(format!("{error:#}").ends_with("the client has gone"), "{error:#}");
+            let part = unfinished.scratch.path().join(part).metadata().unwrap();
+            let bytes = std::os::unix::fs::MetadataExt::blocks(&part) * 512;
+            assert!(bytes <= whole / 2, "{bytes} of {whole} bytes after {calls} calls");
+        }
     }
 
     #[test]
