@@ -1,9 +1,9 @@
 //! The folder of a snapshot: written under another name, and renamed once it is whole.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -11,19 +11,27 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::file::{self, MACHINE, MEMORY};
-use super::{About, Key};
+use super::{About, Key, partial};
 use crate::disks::copy_whole;
 use crate::interrupt;
 use crate::machine::{Backing, Saved};
 
 /// Name of the file that says what the machine is.
 const ABOUT: &str = "about.json";
+/// What the names of the files with the contents of backings begin with.
+const DISK: &str = "disk";
 /// Bytes of [`ABOUT`] at most.
 const LONGEST: u64 = 4 << 20;
 
 /// Returns the name of the file with the contents of a backing.
 fn disk(number: usize) -> String {
-    format!("disk{number}")
+    format!("{DISK}{number}")
+}
+
+/// Returns true for the names of a snapshot's files.
+pub(super) fn is_file(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    [ABOUT, MACHINE, MEMORY].contains(&name) || name.strip_prefix(DISK).is_some_and(is_number)
 }
 
 /// A folder that is being written. Dropping it removes what there is, unless it was published.
@@ -32,6 +40,7 @@ pub(super) struct Unfinished {
     // Dropped in this order: a second signal may remove the folder too.
     scratch: tempfile::TempDir,
     _undo: interrupt::Undo,
+    _lock: OwnedFd,
     target: PathBuf,
 }
 
@@ -57,15 +66,11 @@ impl Unfinished {
             format!("cannot make {name}: give the path of a new folder in one that exists")
         })?;
         let _orderly = interrupt::orderly();
-        let scratch = tempfile::Builder::new()
-            .prefix(&format!(".{}.", last.to_string_lossy()))
-            .suffix(".partial")
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .with_context(|| format!("cannot write to {}", parent.display()))?;
+        partial::remove_dead(parent);
+        let (scratch, lock) = partial::make(parent, last)?;
         let path = scratch.path().to_owned();
         let undo = interrupt::on_second_signal(move || drop(fs::remove_dir_all(&path)));
-        Ok(Self { scratch, _undo: undo, target: target.to_owned() })
+        Ok(Self { scratch, _undo: undo, _lock: lock, target: target.to_owned() })
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
@@ -190,7 +195,8 @@ fn judge(file: &OwnedFd, kind: FileType, name: &str) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt as _;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
     use std::sync::Arc;
 
     use hv_wire::platform::{GUEST_RAM_BASE, RAM_BASE};
@@ -252,9 +258,13 @@ mod tests {
     fn one_that_is_not_finished_leaves_nothing_and_one_that_is_there_is_not_replaced() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("snap");
+        fs::create_dir(parent.path().join(".snap.a1B2c3.partial")).unwrap();
         let stopped = Unfinished::begin(&path).unwrap();
         let fill = stopped.fill(&about(SIZE), &machine(), &[], &|| anyhow::bail!("the client has gone"));
-        assert!(fill.is_err() && fs::read_dir(parent.path()).unwrap().count() == 1);
+        assert!(
+            fill.is_err() && fs::read_dir(parent.path()).unwrap().count() == 1,
+            "a killed run's folder stays"
+        );
         drop(stopped);
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
         let late = Unfinished::begin(&path).unwrap();

@@ -12,6 +12,7 @@ mod file;
 mod folder;
 mod key;
 mod options;
+mod partial;
 mod save;
 
 pub(crate) use about::{About, Versions};
