@@ -94,11 +94,12 @@ fn from_bytes(bytes: &[u8; 16]) -> Guid {
 
 /// Returns the times, as the ends of the buckets that they lie in.
 fn service(buckets: &[u64]) -> Option<Service> {
-    let total: u64 = buckets.iter().sum();
-    let within = |rank: u64| {
+    // Sums of any counts: a report may be that of a snapshot.
+    let total: u128 = buckets.iter().map(|count| u128::from(*count)).sum();
+    let within = |rank: u128| {
         let mut seen = 0;
         let bucket = buckets.iter().position(|count| {
-            seen += count;
+            seen += u128::from(*count);
             seen >= rank
         });
         bucket.map(|bucket| UNIT << bucket)

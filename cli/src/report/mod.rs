@@ -436,8 +436,8 @@ fn hypercalls(vps: &[Box<VpReport>]) -> Vec<Hypercall> {
         });
         match sums.iter_mut().find(|sum| sum.code == code) {
             Some(sum) => {
-                sum.count += count;
-                sum.failed += failed;
+                sum.count = sum.count.saturating_add(count);
+                sum.failed = sum.failed.saturating_add(failed);
                 sum.last_failure = last_failure.or(sum.last_failure);
             }
             None => {
@@ -463,9 +463,9 @@ fn registers(vps: &[Box<VpReport>]) -> Vec<Register> {
                 sums.push(Register { number, name, gets: 0, sets: 0, failed: 0 });
             }
             for sum in sums.iter_mut().filter(|sum| sum.number == number) {
-                sum.gets += slot.gets;
-                sum.sets += slot.sets;
-                sum.failed += u64::from(slot.failed);
+                sum.gets = sum.gets.saturating_add(slot.gets);
+                sum.sets = sum.sets.saturating_add(slot.sets);
+                sum.failed = sum.failed.saturating_add(slot.failed.into());
             }
         }
     }

@@ -95,6 +95,39 @@ fn judged(outcome: &Outcome) -> (&'static str, Exit) {
     (word, exit)
 }
 
+/// They are memory of the hypervisor's, and the hypervisor may be that of a snapshot.
+#[test]
+fn reports_of_any_bytes_are_reported() {
+    let mut state = 1_u64;
+    let mut next = || {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        state >> 11
+    };
+    let mut fill = |bytes: &mut [u8]| {
+        let kinds = [next() % 6, next() % 6];
+        for word in bytes.as_chunks_mut::<8>().0 {
+            let value = match kinds[(next() % 2) as usize] {
+                0 => 0,
+                1 => u64::MAX,
+                2 => next() % 64,
+                3 => 1 << (next() % 64),
+                4 => next() << 11,
+                _ => u64::from_ne_bytes(*word),
+            };
+            *word = value.to_ne_bytes();
+        }
+    };
+    for _ in 0..500 {
+        let mut outcome = outcome(ExitKind::PowerOff);
+        fill(outcome.report.as_mut_bytes());
+        outcome.report.magic = Report::MAGIC;
+        outcome.vps.iter_mut().for_each(|vp| fill(vp.as_mut_bytes()));
+        let mut summary = Summary::new(&outcome, &known());
+        summary.set_timings(Timings::new(&outcome, crate::timings::Counter::Wall));
+        assert!(serde_json::to_string(&summary).is_ok() && !summary.to_string().is_empty());
+    }
+}
+
 #[test]
 fn the_json_has_the_promised_keys() {
     let summary = Summary::new(&outcome(ExitKind::PowerOff), &known());
