@@ -4,7 +4,7 @@ use crate::exit::Exit;
 use crate::setup::cache::Cache;
 use crate::setup::stock::{self, Piece, Stock};
 use crate::setup::{qemu, system, target};
-use crate::{kvm, ui};
+use crate::ui;
 
 /// Report what is installed and cached, and what is missing
 ///
@@ -93,7 +93,7 @@ fn items() -> anyhow::Result<Vec<Item>> {
         Ok(None) => Err(format!("will be added with rustup, else from Debian{when}: target {target}")),
         Err(error) => Err(format!("{error:#}")),
     };
-    let kvm = kvm::probe().map_err(|why| format!("{why:#}"));
+    let kvm = hv_vmm::probe().map_err(|why| format!("{why:#}"));
     // Where KVM runs the guest, neither QEMU nor the hypervisor is used.
     let emulated = kvm.is_err();
     let mut items = vec![

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use super::args::Args;
 use crate::machine::Accel;
 use crate::net::{Back, NetOption};
-use crate::{kvm, ui};
+use crate::ui;
 
 /// Chooses what was asked for, or else KVM where it works and serves all options.
 ///
@@ -18,12 +18,12 @@ pub(super) fn choose(args: &Args) -> anyhow::Result<Accel> {
             if let Some(why) = qemus(args).or_else(|| unserved(args)) {
                 bail!("--accel kvm: {why}; leave --accel out, or give --accel tcg");
             }
-            kvm::probe().context("--accel kvm")?;
+            hv_vmm::probe().context("--accel kvm")?;
             Ok(Accel::Kvm)
         }
         None if qemus(args).is_some() => Ok(Accel::Tcg),
         None => {
-            let broken = kvm::probe().err().map(|why| format!("{why:#}"));
+            let broken = hv_vmm::probe().err().map(|why| format!("{why:#}"));
             // Standard error is the command's own under `hv exec`.
             Ok(chosen(broken, unserved(args), args.agent.is_none()))
         }

@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hv_vmm::Handed;
 use hv_wire::{ExitKind, Report, VpReport};
 use rustix::io::FdFlags;
 use rustix::pipe::PipeFlags;
@@ -22,7 +23,7 @@ use super::keyboard::Keyboard;
 use super::{Accel, Backing, Console, Qmp, Ram, Settings, Silence, Sink, Typing, command};
 use crate::child;
 use crate::interrupt::{self, Orderly};
-use crate::kvm::{self, Handed};
+use crate::kvm;
 use crate::net::{Network, Passt};
 use crate::process;
 use crate::ui;

@@ -1,4 +1,4 @@
-//! The machine over KVM: a process of its own, this program again, as QEMU is one.
+//! The machine that `hv` runs over KVM: a process of its own, as QEMU is one.
 //!
 //! It is told of its guest and tells of it in the same way as the hypervisor at EL2: by the boot information and the
 //! reports in the machine's RAM, which is a file that the tool holds open. So all that the tool does before a run,
@@ -18,6 +18,10 @@
 //! | `faults` | injected faults that have a time |
 //! | `loopback` | connections that lead back to the guest |
 //! | `machine` | the process: memory, partition, console, the end |
+//!
+//! It is a crate of its own, apart from the tool, because it is compiled for speed: each hypercall of the guest comes
+//! through here.
+#![forbid(unsafe_code)]
 
 #[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
 mod accounts;
@@ -49,19 +53,16 @@ mod ports;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod rings;
 
-pub(crate) use handed::Handed;
+pub use handed::Handed;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-pub(crate) use machine::{Args, run};
-
-/// Name of the command: like no other, so that it is never suggested for a mistyped one.
-pub(crate) const NAME: &str = "__kvm";
+pub use machine::run;
 
 /// Checks that KVM of this machine can run a partition.
 ///
 /// # Errors
 /// What is missing, and what to do.
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-pub(crate) fn probe() -> anyhow::Result<()> {
+pub fn probe() -> anyhow::Result<()> {
     Ok(hv_kvm::KvmVm::probe()?)
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn probe() -> anyhow::Result<()> {
 /// # Errors
 /// What is missing.
 #[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
-pub(crate) fn probe() -> anyhow::Result<()> {
+pub fn probe() -> anyhow::Result<()> {
     let (system, processor) = (std::env::consts::OS, std::env::consts::ARCH);
     anyhow::bail!("KVM runs ARM64 guests on ARM64 Linux alone, and this is {processor} {system}")
 }

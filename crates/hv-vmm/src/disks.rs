@@ -11,18 +11,18 @@ use hv_devices::storage::{Failure, Request};
 use hv_partition::{DeviceId, GuestMemory, Pages, Started, Token};
 use hv_wire::{BootInfo, DiskFlags};
 
-use super::accounts::lock;
-use super::devices::OwnPartition;
-use super::disk::Disk;
+use crate::accounts::lock;
+use crate::devices::OwnPartition;
+use crate::disk::Disk;
 
 /// Threads that carry out requests.
-pub(super) const WORKERS: usize = 2;
+pub(crate) const WORKERS: usize = 2;
 
 /// The guest's disks, and the requests that wait.
-pub(super) struct Disks {
+pub(crate) struct Disks {
     /// The files of the disks of the start and of the window for more, each with its address, in order.
     files: Vec<(u64, File)>,
-    pub(super) table: Table,
+    pub(crate) table: Table,
     /// Held by a worker during a transfer, and taken after the table has changed: memory that a disk has lost is
     /// another one's when the tool has its answer.
     still: RwLock<()>,
@@ -44,7 +44,7 @@ impl Disks {
     ///
     /// # Errors
     /// One cannot be opened.
-    pub(super) fn open<P: AsRef<Path>>(info: &BootInfo, paths: &[P]) -> anyhow::Result<Self> {
+    pub(crate) fn open<P: AsRef<Path>>(info: &BootInfo, paths: &[P]) -> anyhow::Result<Self> {
         let disks = info.disks.iter().take(info.disk_count as usize);
         let disks = disks.map(|disk| (disk.base, disk.flags & (DiskFlags::READ_ONLY | DiskFlags::DVD) == 0));
         let window = (info.window_size != 0).then_some((info.window_base, true));
@@ -60,7 +60,7 @@ impl Disks {
     }
 
     /// Takes a request; a worker carries it out.
-    pub(super) fn start(
+    pub(crate) fn start(
         &self,
         device: DeviceId,
         token: Token,
@@ -76,7 +76,7 @@ impl Disks {
     }
 
     /// Waits until every transfer has ended that has begun.
-    pub(super) fn transfers_ended(&self) {
+    pub(crate) fn transfers_ended(&self) {
         drop(self.still.write().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -90,7 +90,7 @@ impl Disks {
 
     /// Carries out requests, until the process ends. `settled` is called after each, whose completion may have had the
     /// bus take further packets.
-    pub(super) fn work<H>(
+    pub(crate) fn work<H>(
         &self,
         partition: &'static OwnPartition,
         host: &'static H,

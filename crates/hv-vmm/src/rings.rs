@@ -12,10 +12,10 @@ use hv_trace::{Raw, Record, What};
 use hv_wire::{BootInfo, TraceRing};
 use zerocopy::IntoBytes as _;
 
-use super::accounts::lock;
+use crate::accounts::lock;
 
 /// The rings of a traced run.
-pub(super) struct Rings {
+pub(crate) struct Rings {
     /// The memory that the tool reads.
     memory: GuestMemoryMmap,
     clock: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -31,7 +31,7 @@ struct Ring {
 
 impl Rings {
     /// Begins the rings in the trace region, whose records have the time of this clock.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         info: &BootInfo,
         memory: GuestMemoryMmap,
         clock: impl Fn() -> u64 + Send + Sync + 'static,
@@ -46,7 +46,7 @@ impl Rings {
     }
 
     /// Appends a record to the ring of a VP.
-    pub(super) fn push(&self, vp: usize, what: What) {
+    pub(crate) fn push(&self, vp: usize, what: What) {
         let Some(ring) = self.rings.get(vp) else { return };
         // A VP's thread alone writes its ring, and sometimes a thread that is no VP's.
         let ring = lock(ring);

@@ -15,17 +15,17 @@ const MOST: usize = 5;
 
 /// The descriptors, if the machine has them.
 #[derive(Debug, Default)]
-pub(crate) struct Handed {
+pub struct Handed {
     /// Where what is typed on the guest's console comes from.
-    pub(crate) typed: Option<OwnedFd>,
+    pub typed: Option<OwnedFd>,
     /// The hypervisor's end of the control port.
-    pub(crate) control: Option<OwnedFd>,
+    pub control: Option<OwnedFd>,
     /// Its end of the sockets' port.
-    pub(crate) sockets: Option<OwnedFd>,
+    pub sockets: Option<OwnedFd>,
     /// Its end of passt's socket.
-    pub(crate) network: Option<OwnedFd>,
+    pub network: Option<OwnedFd>,
     /// Where the network's frames are recorded.
-    pub(crate) capture: Option<OwnedFd>,
+    pub capture: Option<OwnedFd>,
 }
 
 impl Handed {
@@ -37,7 +37,7 @@ impl Handed {
     ///
     /// # Errors
     /// That of the system.
-    pub(crate) fn send(self) -> io::Result<OwnedFd> {
+    pub fn send(self) -> io::Result<OwnedFd> {
         let (ours, theirs) = UnixStream::pair()?;
         let all = self.all();
         let present = all.each_ref().map(|handed| u8::from(handed.is_some()));

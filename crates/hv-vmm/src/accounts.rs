@@ -18,7 +18,7 @@ use hv_wire::{
 use zerocopy::{FromZeros, IntoBytes as _};
 
 /// The accounts of a run.
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     run: Mutex<Box<Report>>,
     vps: Vec<Mutex<Box<VpReport>>>,
     /// Something has changed since the last copy.
@@ -29,7 +29,7 @@ pub(super) struct Accounts {
 
 /// A part of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// That of the VP with this number.
     Vp(usize),
     /// That of the run.
@@ -37,13 +37,13 @@ pub(super) enum Part {
 }
 
 /// Locks what no code panics under.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Accounts {
     /// Begins those of a run with this many VPs, whose counter has this frequency and this value.
-    pub(super) fn begin(vps: usize, frequency: u64, now: u64) -> Self {
+    pub(crate) fn begin(vps: usize, frequency: u64, now: u64) -> Self {
         let mut run = zeroed::<Report>();
         run.version = hv_wire::VERSION;
         run.exit = ExitKind::Running as u32;
@@ -56,7 +56,7 @@ impl Accounts {
     }
 
     /// Ends them.
-    pub(super) fn end(&self, kind: ExitKind, now: u64) {
+    pub(crate) fn end(&self, kind: ExitKind, now: u64) {
         self.run(|run| {
             run.exit = kind as u32;
             run.end_counter = now;
@@ -65,7 +65,7 @@ impl Accounts {
 
     /// Copies all parts, always or if one has changed since the last call: the report of each VP by its number, then
     /// that of the run. One thread copies at a time.
-    pub(super) fn publish(&self, always: bool, mut copy: impl FnMut(Part, &[u8])) {
+    pub(crate) fn publish(&self, always: bool, mut copy: impl FnMut(Part, &[u8])) {
         let _copying = lock(&self.copying);
         if !self.changed.swap(false, Ordering::AcqRel) && !always {
             return;
@@ -90,7 +90,7 @@ impl Accounts {
     }
 
     /// Counts an event of the hypervisor.
-    pub(super) fn event(&self, event: &Event<'_>) {
+    pub(crate) fn event(&self, event: &Event<'_>) {
         match *event {
             Event::Hypercall { vp, control, result, retry: false, .. } => {
                 self.vp(vp, |report| report.hypercall(control.code().0, result.status().0));
@@ -125,19 +125,19 @@ impl Accounts {
     }
 
     /// Counts an event of VMBus.
-    pub(super) fn bus_event(&self, event: &BusEvent<'_>) {
+    pub(crate) fn bus_event(&self, event: &BusEvent<'_>) {
         if let BusEvent::Server(hv_vmbus::Event::Contact { version, accepted: true, .. }) = *event {
             self.run(|run| run.vmbus_version = version.0);
         }
     }
 
     /// Counts a rule that the guest broke this often, by its number, with the value and the place of the first time.
-    pub(super) fn finding(&self, vp: usize, rule: usize, (value, count): (u64, u32), place: Place) {
+    pub(crate) fn finding(&self, vp: usize, rule: usize, (value, count): (u64, u32), place: Place) {
         self.vp(vp, |report| (0..count).for_each(|_| report.finding(rule, value, || place)));
     }
 
     /// Notes how often each rule of the fault plan has struck.
-    pub(super) fn rules_fired(&self, fired: impl Iterator<Item = u64>) {
+    pub(crate) fn rules_fired(&self, fired: impl Iterator<Item = u64>) {
         let mut run = lock(&self.run);
         for (noted, times) in run.rules_fired.iter_mut().zip(fired) {
             if *noted < times {
@@ -148,7 +148,7 @@ impl Accounts {
     }
 
     /// Changes what is counted of a device, by its place on the bus.
-    pub(super) fn device(&self, place: usize, change: impl FnOnce(&mut DeviceReport)) {
+    pub(crate) fn device(&self, place: usize, change: impl FnOnce(&mut DeviceReport)) {
         self.run(|run| {
             if let Some(device) = run.devices.get_mut(place) {
                 change(device);
@@ -157,7 +157,7 @@ impl Accounts {
     }
 
     /// Counts the packets of a device, and the requests that it was done with.
-    pub(super) fn traffic(&self, place: usize, traffic: &Traffic) {
+    pub(crate) fn traffic(&self, place: usize, traffic: &Traffic) {
         self.device(place, |device| {
             device.packets_in += u64::from(traffic.packets_in);
             device.bytes_in += u64::from(traffic.bytes_in);
@@ -169,13 +169,13 @@ impl Accounts {
     }
 
     /// Counts a request of a device by the time that it took.
-    pub(super) fn served(&self, place: usize, time: ReferenceTime) {
+    pub(crate) fn served(&self, place: usize, time: ReferenceTime) {
         let bucket = (u64::BITS - time.ticks().leading_zeros()).min(SERVICE_BUCKETS as u32 - 1);
         self.device(place, |device| device.service[bucket as usize] += 1);
     }
 
     /// Counts an action of the guest that has no meaning here.
-    pub(super) fn fault(&self, vp: usize, kind: Fault, value: u64, place: impl FnOnce() -> Place) {
+    pub(crate) fn fault(&self, vp: usize, kind: Fault, value: u64, place: impl FnOnce() -> Place) {
         self.vp(vp, |report| report.fault(kind, value, place));
     }
 }

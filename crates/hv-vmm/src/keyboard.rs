@@ -14,7 +14,7 @@ const TAKEN: Duration = Duration::from_millis(2);
 const TAKEN_AT_MOST: Duration = Duration::from_millis(50);
 
 /// Types what comes with `input`, as fast as the guest takes it: `unread` returns how much it has yet to take.
-pub(super) fn forward(typed: &impl AsFd, input: impl Fn(&[u8]) -> usize, unread: impl Fn() -> usize) {
+pub(crate) fn forward(typed: &impl AsFd, input: impl Fn(&[u8]) -> usize, unread: impl Fn() -> usize) {
     let mut buffer = [0; AT_A_TIME];
     loop {
         match rustix::io::read(typed, &mut buffer) {

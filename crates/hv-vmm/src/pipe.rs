@@ -11,36 +11,36 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 /// Bytes that wait for the other end at most. The longest message of a port is half of it.
-pub(super) const ROOM: usize = 256 << 10;
+pub(crate) const ROOM: usize = 256 << 10;
 
 /// What wakes a thread that waits for its stream.
 #[derive(Debug)]
-pub(super) struct Bell(OwnedFd);
+pub(crate) struct Bell(OwnedFd);
 
 impl Bell {
     /// Creates one.
     ///
     /// # Errors
     /// The system has no more descriptors.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?))
     }
 
     /// Wakes the thread, now or when it waits next. Locks may be held: it never blocks.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         // A counter that has no room rings already.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
 
     /// Forgets how often it rang.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 
 /// One end of a stream.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     socket: File,
     /// Bytes that were written, and that the other end has no room for.
     waiting: VecDeque<u8>,
@@ -52,18 +52,18 @@ impl Stream {
     ///
     /// # Errors
     /// It is none.
-    pub(super) fn new(socket: File) -> io::Result<Self> {
+    pub(crate) fn new(socket: File) -> io::Result<Self> {
         fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK)?;
         Ok(Self { socket, waiting: VecDeque::new(), broken: None })
     }
 
     /// Returns true while bytes wait for the other end.
-    pub(super) fn has_waiting(&self) -> bool {
+    pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// Waits until the bell rings, something has come, if `hears`, or the other end has room again, if `sends`.
-    pub(super) fn wait(&self, bell: &Bell, hears: bool, sends: bool) {
+    pub(crate) fn wait(&self, bell: &Bell, hears: bool, sends: bool) {
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, hears);
         events.set(PollFlags::OUT, sends);
@@ -75,7 +75,7 @@ impl Stream {
     }
 
     /// Takes the stream for broken: nothing more comes or goes, and what waits is dropped.
-    pub(super) fn lose(&mut self, why: Errno) {
+    pub(crate) fn lose(&mut self, why: Errno) {
         self.broken = Some(why);
         self.waiting = VecDeque::new();
     }

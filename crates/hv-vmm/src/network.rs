@@ -17,8 +17,8 @@ use hv_partition::Started;
 use hv_partition::faults::{self, Faults as _, FrameFault, Injector};
 use rustix::io::Errno;
 
-use super::accounts::lock;
-use super::pipe::{Bell, Stream};
+use crate::accounts::lock;
+use crate::pipe::{Bell, Stream};
 
 /// Bytes of a frame's length, in front of it: a number with its most significant byte first.
 const HEAD: usize = 4;
@@ -30,7 +30,7 @@ const FRAMES: usize = 16;
 const CAPTURE: [u32; 6] = [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 256 << 10, 1];
 
 /// The guest's network.
-pub(super) struct Network {
+pub(crate) struct Network {
     outward: Mutex<Outward>,
     /// The guest's card waits until a frame can be sent.
     waiting: AtomicBool,
@@ -72,7 +72,7 @@ impl Network {
     ///
     /// # Errors
     /// It is no socket, or the record cannot be written.
-    pub(super) fn new(
+    pub(crate) fn new(
         socket: File,
         capture: Option<File>,
         injector: Option<&'static Injector>,
@@ -102,7 +102,7 @@ impl Network {
     }
 
     /// Sends a frame of the guest's, which `write` writes and returns the length of. Called with its card's lock held.
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
         bell: &Bell,
@@ -143,7 +143,7 @@ impl Network {
     }
 
     /// Sends what the socket had no room for. Returns true if it has no room for all of it.
-    pub(super) fn flush(&self) -> bool {
+    pub(crate) fn flush(&self) -> bool {
         let outward = &mut *lock(&self.outward);
         outward.stream.flush();
         outward.stream.has_waiting()
@@ -155,13 +155,13 @@ impl Network {
     }
 
     /// Returns whether the guest's card waits until a frame can be sent: it is told so once.
-    pub(super) fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         self.waiting.swap(false, Ordering::AcqRel)
     }
 }
 
 /// What takes frames in.
-pub(super) struct Inward {
+pub(crate) struct Inward {
     stream: Stream,
     bytes: Vec<u8>,
     /// The bytes that came and were not passed on.
@@ -175,7 +175,7 @@ pub(super) struct Inward {
 
 /// How far frames were passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Passed {
+pub(crate) enum Passed {
     /// All that came.
     All,
     /// Some: call it again.
@@ -191,13 +191,13 @@ impl Inward {
     }
 
     /// Waits until there is something to do: something has come, if `hears`; there is room for what waits, if `sends`.
-    pub(super) fn wait(&self, bell: &Bell, hears: bool, sends: bool) {
+    pub(crate) fn wait(&self, bell: &Bell, hears: bool, sends: bool) {
         self.stream.wait(bell, hears, sends);
     }
 
     /// Reads what has come, and records the frames among it. Returns false if nothing has. If the stream is broken, or
     /// what came is no frame, the other way is given up as well.
-    pub(super) fn read(&mut self, network: &Network) -> Result<bool, Errno> {
+    pub(crate) fn read(&mut self, network: &Network) -> Result<bool, Errno> {
         let read = self.read_frames(network);
         if let Err(why) = read {
             network.lose(why);
@@ -220,7 +220,7 @@ impl Inward {
     }
 
     /// Passes on the frames that were read, up to [`FRAMES`]. `deliver` returns false if the guest has no room.
-    pub(super) fn pass_on(&mut self, network: &Network, mut deliver: impl FnMut(&[u8]) -> bool) -> Passed {
+    pub(crate) fn pass_on(&mut self, network: &Network, mut deliver: impl FnMut(&[u8]) -> bool) -> Passed {
         for _ in 0..FRAMES {
             // What is no frame was not recorded.
             let Ok(Some(len)) = frame(&self.bytes[self.held.start..self.recorded]) else {

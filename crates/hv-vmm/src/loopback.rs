@@ -6,6 +6,6 @@ use hv_wire::{BootFlags, BootInfo};
 static PORTS: [Port; 8] = loopback::ports();
 
 /// Returns the partition's connections: none, unless the tool asks for these.
-pub(super) fn ports(info: &BootInfo) -> &'static [Port] {
+pub(crate) fn ports(info: &BootInfo) -> &'static [Port] {
     if info.flags & BootFlags::LOOPBACK != 0 { &PORTS } else { &[] }
 }

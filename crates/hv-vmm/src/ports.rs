@@ -6,15 +6,15 @@ use hv_control::{Machine, Port, Serves};
 use hv_devices::network::Received;
 use hv_partition::RawMutex;
 
-use super::network::{Inward, Network, Passed};
-use super::pipe::{Bell, Stream};
+use crate::network::{Inward, Network, Passed};
+use crate::pipe::{Bell, Stream};
 
 /// What wakes the threads when a device has something for them.
 #[derive(Debug)]
-pub(super) struct Bells {
-    pub(super) control: Bell,
-    pub(super) sockets: Bell,
-    pub(super) network: Bell,
+pub(crate) struct Bells {
+    pub(crate) control: Bell,
+    pub(crate) sockets: Bell,
+    pub(crate) network: Bell,
 }
 
 impl Bells {
@@ -22,14 +22,14 @@ impl Bells {
     ///
     /// # Errors
     /// The system has no more descriptors.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { control: Bell::new()?, sockets: Bell::new()?, network: Bell::new()? })
     }
 }
 
 /// Serves a port, until the process ends. `settled` is called after each round, which may have had the bus take
 /// packets.
-pub(super) fn serve<P, R, H, const REQUESTS: usize>(
+pub(crate) fn serve<P, R, H, const REQUESTS: usize>(
     mut port: P,
     machine: &Machine<'_, R, H, REQUESTS>,
     bell: &Bell,
@@ -52,7 +52,7 @@ where
 }
 
 /// Takes frames in, and sends what the socket had no room for, until the process ends.
-pub(super) fn network<R: RawMutex, H: Serves, const REQUESTS: usize>(
+pub(crate) fn network<R: RawMutex, H: Serves, const REQUESTS: usize>(
     network: &Network,
     mut inward: Inward,
     machine: &Machine<'_, R, H, REQUESTS>,

@@ -8,17 +8,17 @@ use hv_partition::faults::{Injector, Timed};
 use hv_partition::{Faulty, Host as _};
 use hv_wire::Place;
 
-use super::devices::Ports;
-use super::hearer::Hearer;
+use crate::devices::Ports;
+use crate::hearer::Hearer;
 
 /// How often the plan is looked at: as often as at EL2.
 const PERIOD: Duration = Duration::from_millis(1);
 
 /// The embedder of a run with injected faults.
-pub(super) type Host = Faulty<&'static Embedder<KvmVm, Hearer>, &'static Injector>;
+pub(crate) type Host = Faulty<&'static Embedder<KvmVm, Hearer>, &'static Injector>;
 
 /// Injects the faults that are due, until the process ends.
-pub(super) fn inject(machine: &Ports<Host>, (hearer, frequency): (&'static Hearer, u64)) {
+pub(crate) fn inject(machine: &Ports<Host>, (hearer, frequency): (&'static Hearer, u64)) {
     let (partition, host) = (machine.partition, machine.host);
     let vps = partition.vp_count();
     loop {

@@ -14,7 +14,7 @@ const BLOCK: usize = 512;
 const STEP: usize = 64 << 10;
 
 /// A disk's bytes in a file.
-pub(super) struct Disk<'f> {
+pub(crate) struct Disk<'f> {
     file: &'f File,
     /// Where they begin.
     start: u64,
@@ -23,12 +23,12 @@ pub(super) struct Disk<'f> {
 
 impl<'f> Disk<'f> {
     /// Makes one of the bytes of a file from `start` on.
-    pub(super) const fn new(file: &'f File, start: u64, size: u64) -> Self {
+    pub(crate) const fn new(file: &'f File, start: u64, size: u64) -> Self {
         Self { file, start, size }
     }
 
     /// Carries out a piece of a command's work. `data` are addresses and lengths in guest memory.
-    pub(super) fn carry_out(
+    pub(crate) fn carry_out(
         &self,
         piece: &Piece,
         data: &[(u64, u64)],

@@ -24,13 +24,13 @@ use hv_wire::platform::MAX_VPS;
 use hv_wire::{Fault, PLAN_RULES, Place};
 use zerocopy::IntoBytes as _;
 
-use super::accounts::{Accounts, lock};
-use super::console::Console;
-use super::devices::STATE;
-use super::disks::Disks;
-use super::network::Network;
-use super::ports::Bells;
-use super::rings::Rings;
+use crate::accounts::{Accounts, lock};
+use crate::console::Console;
+use crate::devices::STATE;
+use crate::disks::Disks;
+use crate::network::Network;
+use crate::ports::Bells;
+use crate::rings::Rings;
 
 /// Exception classes of ESR_EL2 (Arm ARM, "ESR_EL2"), of which KVM tells no more: `hvc`, `smc`, a data abort; with the
 /// bit of a 32-bit instruction.
@@ -48,24 +48,24 @@ thread_local! {
 }
 
 /// What hears of the guest.
-pub(super) struct Hearer {
-    pub(super) accounts: Accounts,
-    pub(super) console: Console,
-    pub(super) disks: Disks,
+pub(crate) struct Hearer {
+    pub(crate) accounts: Accounts,
+    pub(crate) console: Console,
+    pub(crate) disks: Disks,
     /// If there is a network.
-    pub(super) network: Option<Network>,
+    pub(crate) network: Option<Network>,
     /// The guest's memory, another mapping of it.
-    pub(super) memory: VmMemory<GuestMemoryMmap>,
+    pub(crate) memory: VmMemory<GuestMemoryMmap>,
     /// What wakes the threads of the ports.
-    pub(super) bells: Bells,
+    pub(crate) bells: Bells,
     /// There is a control port.
-    pub(super) has_control: bool,
+    pub(crate) has_control: bool,
     /// In a traced run.
-    pub(super) rings: Option<Rings>,
+    pub(crate) rings: Option<Rings>,
     /// In a strict run.
-    pub(super) judge: Option<&'static Mutex<Judge<MAX_VPS>>>,
+    pub(crate) judge: Option<&'static Mutex<Judge<MAX_VPS>>>,
     /// The faults to inject, if any, and how often each rule had struck when that was recorded last.
-    pub(super) injector: Option<(&'static Injector, [AtomicU64; PLAN_RULES])>,
+    pub(crate) injector: Option<(&'static Injector, [AtomicU64; PLAN_RULES])>,
 }
 
 impl Hearer {
@@ -105,7 +105,7 @@ impl Hearer {
     }
 
     /// Counts and records what this thread's guest has broken and which faults have struck, with the guest where it is.
-    pub(super) fn settle(&self, place: impl FnOnce() -> Place) {
+    pub(crate) fn settle(&self, place: impl FnOnce() -> Place) {
         if let Some((injector, told)) = &self.injector {
             self.accounts.rules_fired(injector.fired());
             for (rule, (times, told)) in injector.fired().zip(told).enumerate() {
@@ -114,10 +114,10 @@ impl Hearer {
                 }
             }
         }
-        let broken = BROKEN.take();
-        if broken.is_empty() {
+        if self.judge.is_none() || BROKEN.with_borrow(Vec::is_empty) {
             return;
         }
+        let broken = BROKEN.take();
         let place = place();
         for (rule, value, count) in broken {
             self.accounts.finding(VP.get(), rule, (value, count), place);

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -23,18 +23,17 @@ use parking_lot::RawMutex;
 use rustix::io::Errno;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
-use super::accounts::{Accounts, Part, lock};
-use super::console::Console;
-use super::devices::{self, BUS, OwnPartition, Ports, STATE};
-use super::disks::{Disks, WORKERS};
-use super::handed::Handed;
-use super::hearer::Hearer;
-use super::network::{Inward, Network};
-use super::pipe::Stream;
-use super::ports::{self, Bells};
-use super::rings::Rings;
-use super::{faults, keyboard, loopback};
-use crate::exit::Exit;
+use crate::accounts::{Accounts, Part, lock};
+use crate::console::Console;
+use crate::devices::{self, BUS, OwnPartition, Ports, STATE};
+use crate::disks::{Disks, WORKERS};
+use crate::handed::Handed;
+use crate::hearer::Hearer;
+use crate::network::{Inward, Network};
+use crate::pipe::Stream;
+use crate::ports::{self, Bells};
+use crate::rings::Rings;
+use crate::{faults, keyboard, loopback};
 
 const _: () = {
     assert!(Layout::VIRT.distributor == platform::GICD_BASE);
@@ -53,26 +52,17 @@ const CALLS: [libc::c_long; 5] =
 /// Stack of the threads beside the VPs'.
 const STACK: usize = 256 << 10;
 
-/// Run the machine whose RAM is this file over KVM
-#[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// The machine's RAM, with the boot information
-    ram: PathBuf,
-    /// The files of its disks, in their order
-    disks: Vec<PathBuf>,
-}
-
 /// The strict mode's judge: too large for a stack.
 static JUDGE: Mutex<Judge<MAX_VPS>> = Mutex::new(Judge::new(0, 0));
 
-/// Runs the machine, and ends the process: with 0 if the report says how the run ended.
+/// Runs the machine whose RAM is a file, with the boot information, until its end, and with the files of its disks, in
+/// their order. The report says how the run ended. The threads and the memory of the machine end with the process.
 ///
 /// # Errors
 /// KVM does not give the machine, or fails.
-pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
+pub fn run(ram: &Path, disks: &[PathBuf]) -> anyhow::Result<()> {
     die_together();
-    let file =
-        File::options().read(true).write(true).open(&args.ram).context("cannot open the machine's RAM")?;
+    let file = File::options().read(true).write(true).open(ram).context("cannot open the machine's RAM")?;
     let info: &'static BootInfo = Box::leak(boot_info(&file)?);
     let map = |base: u64, size: u64| {
         let file = FileOffset::new(file.try_clone()?, base - platform::RAM_BASE);
@@ -86,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     let parts = KvmVm::create_with(map(info.ram_base, info.ram_size)?, screen, vps, Layout::VIRT)?;
     let mut handed = Handed::receive(std::io::stdin()).context("nothing was handed over")?;
     let typed = handed.typed.take();
-    let (hearer, streams) = hearer(info, &parts.vm, (Disks::open(info, &args.disks)?, handed), map)?;
+    let (hearer, streams) = hearer(info, &parts.vm, (Disks::open(info, disks)?, handed), map)?;
     let machine = Machine::new(parts, hearer).context("cannot set up the virtual CPUs")?;
     // The threads beside the VPs' end with the process.
     let machine: &'static devices::Machine = Box::leak(Box::new(machine));
@@ -154,7 +144,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         machine.observer().accounts.end(*kind, machine.vm().counter());
     }
     publish(true);
-    kind.map(|_| Exit::Success)
+    kind.map(drop)
 }
 
 /// Ends the process when any of its threads panics: the others would wait for that one.

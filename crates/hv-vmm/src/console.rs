@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::accounts::lock;
+use crate::accounts::lock;
 
 /// Bytes that wait at most; then the guest waits, too.
 const ROOM: usize = 64 << 10;
@@ -17,7 +17,7 @@ const COLLECTED: Duration = Duration::from_millis(10);
 
 /// The guest's output on its way out.
 #[derive(Debug, Default)]
-pub(super) struct Console {
+pub(crate) struct Console {
     state: Mutex<State>,
     /// There are bytes for a writer that has none.
     added: Condvar,
@@ -36,7 +36,7 @@ struct State {
 
 impl Console {
     /// Takes a byte. Waits while there is no room.
-    pub(super) fn push(&self, byte: u8) {
+    pub(crate) fn push(&self, byte: u8) {
         let mut state = lock(&self.state);
         while state.waiting.len() >= ROOM {
             state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +48,7 @@ impl Console {
     }
 
     /// Writes what is pushed, until the process ends.
-    pub(super) fn work(&self, mut write: impl FnMut(&[u8])) -> ! {
+    pub(crate) fn work(&self, mut write: impl FnMut(&[u8])) -> ! {
         let mut bytes = Vec::new();
         loop {
             self.take(&mut bytes);
@@ -76,7 +76,7 @@ impl Console {
     }
 
     /// Waits until all is written.
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         let mut state = lock(&self.state);
         while state.is_writing || !state.waiting.is_empty() {
             state = self.written.wait(state).unwrap_or_else(PoisonError::into_inner);
