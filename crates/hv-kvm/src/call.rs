@@ -41,16 +41,8 @@ pub(crate) struct LazyRegisters<'v, V> {
 }
 
 impl<'v, V: Vcpu> LazyRegisters<'v, V> {
-    /// Creates the registers of a call of which only the low half of X0 matters, which is known.
-    pub(crate) fn of_function(vcpu: &'v V, function: u32) -> Self {
-        let registers = Self::new(vcpu);
-        registers.values.borrow_mut()[0] = u64::from(function);
-        // Not held: X0's high half is unknown.
-        registers.known.set(1);
-        registers
-    }
-
     /// Creates the registers of a call; nothing is known.
+    #[inline(always)]
     pub(crate) fn new(vcpu: &'v V) -> Self {
         Self {
             vcpu,
@@ -62,17 +54,28 @@ impl<'v, V: Vcpu> LazyRegisters<'v, V> {
         }
     }
 
+    /// Makes known that only the low half of X0 matters in this call, and that it is this.
+    pub(crate) fn know_function(&mut self, function: u32) {
+        self.values.get_mut()[0] = u64::from(function);
+        // Not held: X0's high half is unknown.
+        self.known.set(1);
+    }
+
     /// Writes what has changed.
     ///
     /// # Errors
     /// The first that an access had.
+    #[inline(always)]
     pub(crate) fn finish(self) -> io::Result<()> {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
         let values = self.values.borrow();
-        for (n, value) in values.iter().enumerate().filter(|(n, _)| self.written >> n & 1 != 0) {
-            self.vcpu.set(Register::x(n), *value)?;
+        let mut written = self.written;
+        while written != 0 {
+            let n = written.trailing_zeros() as usize;
+            self.vcpu.set(Register::x(n), values[n])?;
+            written &= written - 1;
         }
         Ok(())
     }
@@ -128,7 +131,8 @@ mod tests {
     fn a_register_is_read_when_it_is_needed_and_once() {
         let vcpu = FakeVcpu::detached();
         vcpu.put(Register::x(3), 7);
-        let x = LazyRegisters::of_function(&vcpu, 0x4600_0001);
+        let mut x = LazyRegisters::new(&vcpu);
+        x.know_function(0x4600_0001);
         assert_eq!((x.x(0), x.x(3), x.x(3)), (0x4600_0001, 7, 7));
         x.finish().unwrap();
         assert_eq!(vcpu.take_accesses(), [(false, Register::x(3))]);
@@ -156,7 +160,8 @@ mod tests {
     fn a_known_low_half_is_not_the_register() {
         let vcpu = FakeVcpu::detached();
         vcpu.put(Register::x(0), 0xdead_beef_4600_0001);
-        let mut x = LazyRegisters::of_function(&vcpu, 0x4600_0001);
+        let mut x = LazyRegisters::new(&vcpu);
+        x.know_function(0x4600_0001);
         assert_eq!(x.x(0), 0x4600_0001);
         x.set_x(0, 0x4600_0001);
         x.finish().unwrap();

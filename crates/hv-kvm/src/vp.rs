@@ -114,10 +114,10 @@ where
     fn call(&mut self, function: u32, smc: bool) -> io::Result<After> {
         let Self { partition, host, vp, vcpu, .. } = self;
         let immediate = if smc { 0 } else { immediate(function) };
-        let mut x = match immediate {
-            0 => LazyRegisters::of_function(vcpu, function),
-            _ => LazyRegisters::new(vcpu),
-        };
+        let mut x = LazyRegisters::new(vcpu);
+        if immediate == 0 {
+            x.know_function(function);
+        }
         let action = match smc {
             false => partition.hvc(*host, *vp, immediate, &mut x),
             true => partition.smc(*host, *vp, 0, &mut x),

@@ -5,12 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem::offset_of;
 
 use kvm_bindings::{KVMIO, kvm_irq_level, kvm_mp_state, kvm_one_reg, kvm_vcpu_events, kvm_vcpu_init};
-use libc::c_long;
+use libc::{
+    BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, c_long,
+    seccomp_data,
+};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter_all_threads,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter_all_threads, sock_filter,
 };
 use vmm_sys_util::{ioctl_io_nr, ioctl_iow_nr};
 
@@ -26,7 +30,7 @@ ioctl_iow_nr!(KVM_ARM_VCPU_INIT, KVMIO, 0xae, kvm_vcpu_init);
 
 /// Calls that are allowed with any arguments: output, the end of what is open, memory, threads, signals of a thread to
 /// itself, time, and the end.
-const ALLOWED: [c_long; 33] = [
+const ALLOWED: [c_long; 32] = [
     libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_close,
@@ -59,8 +63,10 @@ const ALLOWED: [c_long; 33] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_set_tid_address,
-    libc::SYS_clone3,
 ];
+
+/// AUDIT_ARCH_AARCH64 (Linux, include/uapi/linux/audit.h): EM_AARCH64, 64 bits, little-endian.
+const ARCH: u32 = 0xc000_00b7;
 
 /// Confines the process, all its threads, to the system calls of a machine that runs, and sets no_new_privs. It cannot
 /// be undone; any other call ends the process with SIGSYS.
@@ -73,27 +79,48 @@ const ALLOWED: [c_long; 33] = [
 /// [`Error::Sandbox`]: the kernel has no seccomp filters.
 pub fn enter_sandbox(more: &[c_long]) -> Result<(), Error> {
     let enter = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        // The C library asks for threads by clone3 first, whose arguments a filter cannot see: then by clone.
-        let without_clone3 = [(libc::SYS_clone3, Vec::new())].into();
-        let absent = filter(without_clone3, SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS as u32))?;
-        let calls = filter(rules(more)?, SeccompAction::KillProcess, SeccompAction::Allow)?;
-        apply_filter_all_threads(&absent)?;
-        apply_filter_all_threads(&calls)?;
+        let (otherwise, then) = (SeccompAction::KillProcess, SeccompAction::Allow);
+        let all: BpfProgram =
+            SeccompFilter::new(rules(more)?, otherwise, then, TargetArch::aarch64)?.try_into()?;
+        // One filter: the kernel runs each of them for each call.
+        apply_filter_all_threads(&[&first()[..], &all].concat())?;
         Ok(())
     };
     enter().map_err(|error| Error::Sandbox(io::Error::other(error)))
 }
 
-fn filter(
-    rules: BTreeMap<c_long, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    then: SeccompAction,
-) -> Result<BpfProgram, seccompiler::BackendError> {
-    SeccompFilter::new(rules, otherwise, then, TargetArch::aarch64)?.try_into()
+/// Returns the start of the filter, which continues behind it: the requests of a hypercall, of which a guest makes
+/// several each time, are allowed before anything else is looked at. And clone3 does not exist: a filter cannot see its
+/// arguments, and the C library then asks for threads by clone.
+fn first() -> [sock_filter; 11] {
+    let load = |offset: usize| step(BPF_LD | BPF_W | BPF_ABS, (0, 0), offset as u32);
+    // Passes over so many steps if the loaded word is this one, or else over so many.
+    let equal =
+        |word: u32, (then, otherwise): (u8, u8)| step(BPF_JMP | BPF_JEQ | BPF_K, (then, otherwise), word);
+    let end = |action: u32| step(BPF_RET | BPF_K, (0, 0), action);
+    // The low half, which comes first: the kernel takes a request for a number of 32 bits.
+    let request = offset_of!(seccomp_data, args) + size_of::<u64>();
+    [
+        load(offset_of!(seccomp_data, arch)),
+        equal(ARCH, (0, 9)),
+        load(offset_of!(seccomp_data, nr)),
+        equal(libc::SYS_clone3 as u32, (6, 0)),
+        equal(libc::SYS_ioctl as u32, (0, 6)),
+        load(request),
+        equal(KVM_RUN() as u32, (2, 0)),
+        equal(KVM_GET_ONE_REG() as u32, (1, 0)),
+        equal(KVM_SET_ONE_REG() as u32, (0, 2)),
+        end(SECCOMP_RET_ALLOW),
+        end(SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ]
+}
+
+const fn step(code: u32, (jt, jf): (u8, u8), k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
 }
 
 /// Returns what is allowed: a call without a rule with any arguments, else with those of one of its rules.
-fn rules(more: &[c_long]) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompiler::BackendError> {
+fn rules(more: &[c_long]) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendError> {
     // Matches if these bits of an argument have this value.
     let when = |argument: u8, mask: u32, value: u32| {
         let operator = SeccompCmpOp::MaskedEq(mask.into());
@@ -103,12 +130,10 @@ fn rules(more: &[c_long]) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, seccompi
     let not_executable = |argument| when(argument, libc::PROT_EXEC as u32, 0);
     let thread = libc::CLONE_THREAD as u32;
     let requests = [
-        KVM_RUN(),
+        // Besides those that `first` allows.
         KVM_IRQ_LINE(),
         KVM_SET_MP_STATE(),
         KVM_SET_VCPU_EVENTS(),
-        KVM_GET_ONE_REG(),
-        KVM_SET_ONE_REG(),
         KVM_ARM_VCPU_INIT(),
     ];
     let requests = requests.into_iter().map(|request| when(1, u32::MAX, request as u32));
