@@ -1,5 +1,5 @@
 //! The developers' commands: the tests of `cargo hv test`, the suite's own test, `cargo hv conformance --mutants`,
-//! `cargo hv bench devices` and `--profile`, and the C header of `cargo hv abi --c-header`.
+//! `cargo hv bench devices`, `kvm` and `--profile`, and the C header of `cargo hv abi --c-header`.
 //!
 //! `hv` builds this program and executes it. It gets the path of `hv`: it tests the program that a user runs.
 
@@ -18,7 +18,7 @@ mod test;
 mod wording;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hv_setup::developer::{BenchDevicesArgs, TestArgs};
+use hv_setup::developer::{BenchDevicesArgs, BenchKvmArgs, TestArgs};
 use hv_setup::{exit, interrupt};
 
 /// Developers' commands of hv-arm64.
@@ -35,6 +35,7 @@ enum Command {
     Test(TestArgs),
     Mutants(mutants::Args),
     BenchDevices(BenchDevicesArgs),
+    BenchKvm(BenchKvmArgs),
     BenchProfile(profile::Args),
     CHeader(header::Args),
 }
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::BenchDevices(args) => bench::run(&args),
+        Command::BenchKvm(args) => test::bench_kvm(&args),
         Command::BenchProfile(args) => profile::run(&args),
         Command::CHeader(args) => Ok(header::run(&args)),
     });

@@ -51,7 +51,7 @@ mod witness;
 use std::process::Command;
 
 use hv_setup::cache::Cache;
-use hv_setup::developer::TestArgs;
+use hv_setup::developer::{BenchKvmArgs, TestArgs};
 use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Piece, Stock};
 use hv_setup::{interrupt, output, process, programs as bare, qemu, sources, target, ui};
@@ -110,6 +110,11 @@ fn steps() -> Vec<Step> {
     steps.extend(witness::steps());
     steps.extend(book::steps());
     steps
+}
+
+/// Runs `hv bench kvm`.
+pub(crate) fn bench_kvm(args: &BenchKvmArgs) -> anyhow::Result<Exit> {
+    kvm::bench(args.timeout)
 }
 
 /// Runs the command.

@@ -95,12 +95,32 @@ fn psci_version() {
     call!("0", "movz w0, #0x8400, lsl #16");
 }
 
+/// Measures SMCCC_VERSION: over KVM, which answers it itself, what a call costs that reaches no program.
+fn smccc_version() {
+    call!("0", "movz w0, #0x8000, lsl #16");
+}
+
+/// Measures HvCallSignalEvent to a connection that does not exist: a call that has a status alone.
+fn signal_nothing() {
+    call!(
+        "0",
+        "movz w0, #1",
+        "movk w0, #0x4600, lsl #16",
+        "movz x1, #0x5d",
+        "movk x1, #1, lsl #16",
+        "movz x2, #0xfffe",
+        "mov x3, #0"
+    );
+}
+
 pub(crate) fn run(bench: &Bench) {
     bench.each("fast-get-smccc", REPETITIONS, get_smccc);
     bench.each("fast-get-hvc1", REPETITIONS, get_hvc1);
     bench.each("fast-set-smccc", REPETITIONS, set_smccc);
     bench.each("fast-set-hvc1", REPETITIONS, set_hvc1);
     bench.each("psci-version", REPETITIONS, psci_version);
+    bench.each("smccc-version", REPETITIONS, smccc_version);
+    bench.each("signal-nothing", REPETITIONS, signal_nothing);
     by_routine(bench, "fast-get-routine-smccc", Smccc);
     by_routine(bench, "fast-get-routine-hvc1", Hvc1);
     in_memory(bench);

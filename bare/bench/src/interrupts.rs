@@ -44,6 +44,10 @@ pub(crate) fn run(bench: &Bench, hardware: &Hardware, vp: &Vp<'_, Smccc>) {
         let _ = processors::send_ipi(&Smccc, sgi, 1);
         end(acknowledge());
     });
+    // What of it is the call.
+    bench.each("ipi-to-none", 2000, || {
+        let _ = processors::send_ipi(&Smccc, sgi, 0);
+    });
     let intid = hardware.stimer_intid.expect("firmware tells the timers' interrupt");
     synthetic_timer(bench, vp, intid);
 }

@@ -6,7 +6,8 @@
 //!
 //! On one VP it measures the operations of one VP, on more those between VPs. `bench.only=NAME` measures only the
 //! operations whose names contain NAME, `bench.exact=1` only the one that is called so, and `bench.rounds=N` repeats
-//! each N times as often; `bench.slower=N` divides what it waits for devices by N. For each operation it prints
+//! each N times as often; `bench.slower=N` divides what it waits for devices by N; `bench.after=N` has it begin N
+//! milliseconds after the machine: what the host does at first would be counted. For each operation it prints
 //! `bench: NAME VALUE REPETITIONS`, and at the end `bench: done`.
 #![no_std]
 #![no_main]
@@ -51,6 +52,8 @@ fn main(hardware: &'static rt::Hardware) {
         hardware.number("bench.rounds").unwrap_or(1),
         hardware.number("bench.slower").unwrap_or(1),
     );
+    let begin = hardware.number("bench.after").unwrap_or(0) * (rt::time::frequency() / 1000);
+    while measure::counter() < begin {}
     let hv = identify();
     if hardware.vps() == 1 {
         calls::run(&bench);

@@ -121,6 +121,7 @@ impl Choice {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     Devices(developer::BenchDevicesArgs),
+    Kvm(developer::BenchKvmArgs),
 }
 
 /// Options that --profile excludes: it needs the debug information of the hypervisor that it builds.
@@ -135,6 +136,7 @@ Examples:
   cargo hv bench --compare before.json
   cargo hv bench --profile post-message
   cargo hv bench devices --runs 5
+  cargo hv bench kvm
 
 Exit codes: 0 measured, 1 worse than the run compared with, 2 a bad option or something that is missing, 130 interrupted";
 
@@ -157,8 +159,10 @@ impl Figure {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
-    if let Some(What::Devices(_)) = &args.what {
-        return developer::bench_devices();
+    match &args.what {
+        Some(What::Devices(_)) => return developer::bench_devices(),
+        Some(What::Kvm(_)) => return developer::bench_kvm(),
+        None => {}
     }
     if let Some(name) = &args.profile {
         return profile(args, name);

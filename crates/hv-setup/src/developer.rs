@@ -81,6 +81,24 @@ pub struct BenchDevicesArgs {
     pub json: Option<PathBuf>,
 }
 
+/// Count what operations cost a guest over KVM, beside KVM's own call
+///
+/// QEMU emulates an ARM64 machine whose host is a stock Linux kernel, once with KVM at EL1 (nVHE) and once at EL2
+/// (VHE). There the tool boots the program of `hv bench` over KVM. The counts are instructions of guest, host and tool.
+#[derive(Debug, clap::Args)]
+#[command(after_help = BENCH_KVM_EXAMPLES)]
+pub struct BenchKvmArgs {
+    /// Seconds for each of the two, 0 for none
+    #[arg(long, value_name = "SECS", default_value_t = 1200, value_parser = value::seconds)]
+    pub timeout: u32,
+}
+
+const BENCH_KVM_EXAMPLES: &str = "\
+Examples:
+  cargo hv bench kvm
+
+Exit codes: 0 measured, whether or not a figure is as wanted, 2 something is missing, 130 interrupted";
+
 const BENCH_DEVICES_EXAMPLES: &str = "\
 Examples:
   cargo hv bench devices
@@ -96,6 +114,14 @@ Exit codes: 0 measured, whether or not a figure is as wanted, 2 a bad option or 
 /// The same as for [`hand_over`].
 pub fn bench_devices() -> anyhow::Result<Exit> {
     hand_over("bench-devices", std::env::args_os().skip(3))
+}
+
+/// Hands `hv bench kvm` over, with the options on this process's command line.
+///
+/// # Errors
+/// The same as for [`hand_over`].
+pub fn bench_kvm() -> anyhow::Result<Exit> {
+    hand_over("bench-kvm", std::env::args_os().skip(3))
 }
 
 /// Hands `hv test` over, with the options on this process's command line.

@@ -1,6 +1,7 @@
 //! The partition over KVM: on QEMU's machine, stock Linux is the host, and `hv-kvm`'s programs and the tool run guests
 //! there.
 
+mod speed;
 mod tool;
 
 use std::collections::BTreeSet;
@@ -19,12 +20,15 @@ use serde_json::Value;
 use super::context::{Context, HUNG_SECONDS, read, whole_lines};
 use super::runner::Step;
 
+pub(super) use speed::bench;
+
 /// Returns the scenarios, which are slow, since a guest's guest is emulated twice.
 pub(super) fn steps() -> Vec<Step> {
     vec![
         Step::new("kvm/boot", boot).slow(),
         Step::new("kvm/conformance", conformance).slow(),
         Step::new("kvm/unit", unit).slow(),
+        Step::new("kvm/speed", speed::figures_kept).slow(),
         Step::new("kvm/tool", tool::boot).slow(),
         Step::new("kvm/tool-disk", tool::disk).slow(),
         Step::new("kvm/tool-control", tool::control).slow(),
@@ -194,9 +198,22 @@ fn built(package: &str, options: &[&str]) -> anyhow::Result<Vec<u8>> {
     read(&developer::package(&sources::checkout()?, package, &options)?)
 }
 
+/// The emulated machine.
+struct Computer<'a> {
+    cpu: &'a str,
+    processors: &'a str,
+    /// An instruction takes a nanosecond of its time.
+    counted: bool,
+    /// Seconds that it may take.
+    limit: &'a str,
+}
+
+const USUAL: Computer<'static> =
+    Computer { cpu: "cortex-a72", processors: "2", counted: false, limit: HUNG_SECONDS };
+
 /// Runs the host with a script until it powers off, and returns its console.
 fn host(context: &Context, script: &str, programs: &[Program]) -> anyhow::Result<String> {
-    host_with(context, script, programs, &[])
+    host_on(context, &USUAL, script, (programs, &[]))
 }
 
 /// Does the same with more files, each with its path and its contents.
@@ -206,17 +223,35 @@ fn host_with(
     programs: &[Program],
     files: &[(String, Vec<u8>)],
 ) -> anyhow::Result<String> {
+    host_on(context, &USUAL, script, (programs, files))
+}
+
+/// Does the same on this machine.
+fn host_on(
+    context: &Context,
+    computer: &Computer<'_>,
+    script: &str,
+    contents: (&[Program], &[(String, Vec<u8>)]),
+) -> anyhow::Result<String> {
     let (kernel, busybox) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
-    let initrd = initrd_of(context, &read(&busybox)?, script, (programs, files))?;
+    let initrd = initrd_of(context, &read(&busybox)?, script, contents)?;
     let mut qemu = qemu::prepare(None)?.command();
-    qemu.args(["-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72", "-smp", "2", "-m", "1G"])
+    // Audited, the kernel's log has each process that a seccomp filter has killed; it costs instructions.
+    let mut append = "console=ttyAMA0 quiet panic=-1".to_owned();
+    if computer.counted {
+        qemu.args(["-icount", "shift=0,sleep=off"]);
+    } else {
+        append += " audit=1";
+    }
+    qemu.args(["-M", "virt,virtualization=on,gic-version=3", "-m", "1G"])
+        .args(["-cpu", computer.cpu, "-smp", computer.processors])
         .args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-append"])
-        .arg("console=ttyAMA0 quiet panic=-1")
+        .arg(append)
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(&initrd);
-    let words = [OsStr::new(HUNG_SECONDS), qemu.get_program()].into_iter().chain(qemu.get_args());
+    let words = [OsStr::new(computer.limit), qemu.get_program()].into_iter().chain(qemu.get_args());
     let words: Vec<OsString> = words.map(ToOwned::to_owned).collect();
     let done = process::run(&mut context.tied("timeout".as_ref(), &words), || {})?;
     ensure!(done.status.success(), "QEMU: {}, {}\n{}", done.status, done.stderr, done.stdout);

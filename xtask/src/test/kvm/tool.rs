@@ -66,6 +66,7 @@ echo 'json: end'
 /hv trace /boot.trace >/lines
 echo \"calls: $(grep -c HVCALL_ /lines) of $(grep -c 'Vmbus version' /lines) lines\"
 run $boot --append hv.run=crash --quiet
+echo \"killed by a filter: $(dmesg | grep -c type=1326)\"
 run $boot --accel kvm --net user
 mv /dev/kvm /dev/away
 run $boot --accel kvm
@@ -84,7 +85,16 @@ run $boot --accel kvm
                 "host: status 0",
             ],
         ),
-        (crash, &["exit         crash", "crash reported by VP", "sysrq triggered crash", "host: status 3"]),
+        (
+            crash,
+            &[
+                "exit         crash",
+                "crash reported by VP",
+                "sysrq triggered crash",
+                "host: status 3",
+                "killed by a filter: 0",
+            ],
+        ),
         (refused, &["--accel kvm: --net user is QEMU's own network", "host: status 2"]),
         (without, &["--accel kvm: cannot open /dev/kvm", "host: status 2"]),
     ])?;
