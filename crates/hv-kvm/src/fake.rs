@@ -348,7 +348,7 @@ impl FakeVm {
         let helper = |_| FakeVcpu { cpu: Arc::default(), helper: Some(Arc::clone(&board)) };
         Parts {
             vps: cpus.into_iter().map(|cpu| FakeVcpu { cpu, helper: None }).collect(),
-            helpers: (0..=vps).map(helper).collect(),
+            helpers: (0..vps + Layout::OTHERS).map(helper).collect(),
             vm: Self(board),
             layout: Layout::VIRT,
         }

@@ -125,8 +125,16 @@ impl<V: Vm, S: Observer> Shared<V, S> {
 /// Each VP's thread has its own, and [`Machine::embedder`](crate::Machine::embedder) is that of all other threads.
 pub struct Embedder<V: Vm, S> {
     pub(crate) shared: Arc<Shared<V, S>>,
-    /// Locked by this thread alone, or by all that share the embedder.
-    helper: Mutex<Helper<V::Vcpu>>,
+    /// That of the VP's thread, or those of all other threads: each takes the same one each time.
+    helpers: Box<[Mutex<Helper<V::Vcpu>>]>,
+}
+
+thread_local! {
+    /// The number of this thread among those that are no VP's.
+    static NUMBER: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
 }
 
 impl<V: Vm, S> std::fmt::Debug for Embedder<V, S> {
@@ -136,8 +144,16 @@ impl<V: Vm, S> std::fmt::Debug for Embedder<V, S> {
 }
 
 impl<V: Vm, S: Observer> Embedder<V, S> {
-    pub(crate) fn new(shared: Arc<Shared<V, S>>, helper: Helper<V::Vcpu>) -> Self {
-        Self { shared, helper: Mutex::new(helper) }
+    pub(crate) fn new(shared: Arc<Shared<V, S>>, helpers: Vec<Helper<V::Vcpu>>) -> Self {
+        Self { shared, helpers: helpers.into_iter().map(Mutex::new).collect() }
+    }
+
+    /// Returns this thread's helper.
+    pub(crate) fn helper(&self) -> &Mutex<Helper<V::Vcpu>> {
+        match &*self.helpers {
+            [own] => own,
+            all => &all[NUMBER.with(|number| number % all.len())],
+        }
     }
 }
 
@@ -158,7 +174,7 @@ impl<V: Vm, S: Observer> Host for Embedder<V, S> {
             return;
         }
         if let Some((address, bits)) = layout.pending(vp, intid) {
-            let stored = lock(&self.helper).store(address, bits);
+            let stored = lock(self.helper()).store(address, bits);
             self.shared.must("an interrupt", stored);
         }
     }
@@ -176,7 +192,7 @@ impl<V: Vm, S: Observer> Host for Embedder<V, S> {
 
     fn flush_tlb(&self, _targets: &VpMask, _what: Flush) {
         // On every VP: more than was asked for, which the TLFS allows.
-        let flushed = lock(&self.helper).flush();
+        let flushed = lock(self.helper()).flush();
         self.shared.must("a TLB flush", flushed);
     }
 

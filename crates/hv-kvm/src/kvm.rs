@@ -142,7 +142,8 @@ pub struct Parts<V: Vm> {
     pub vm: V,
     /// The virtual CPUs of the VPs, in their order.
     pub vps: Vec<V::Vcpu>,
-    /// One more for each VP, and one for all other threads, with [`Vcpu::reset`] done.
+    /// One more for each VP, and [`Layout::OTHERS`](crate::Layout::OTHERS) for all other threads, with
+    /// [`Vcpu::reset`] done.
     pub helpers: Vec<V::Vcpu>,
     /// Where the devices are.
     pub layout: crate::Layout,

@@ -46,6 +46,9 @@ impl Layout {
     pub const INTIDS: u32 = 64;
     /// Maximum number of VPs: their redistributors end before the UART.
     pub const MAX_VPS: usize = 120;
+    /// Number of helpers for threads that are no VP's: as many of them have one of their own. Linux before 6.13 waits
+    /// for all processors, some ten milliseconds, where a thread runs a virtual CPU that another one has run before.
+    pub const OTHERS: usize = 8;
 
     /// Returns the address at which a write makes an interrupt pending, and the value to write. The VP is ignored for
     /// an SPI. `None` if there is no such interrupt.
@@ -73,7 +76,7 @@ impl Layout {
             (self.redistributors, redistributors(vps)),
             (self.uart, Self::UART_SIZE),
             (self.helper_page, Self::HELPER_PAGE_SIZE),
-            (self.helper_redistributors, redistributors(vps + 1)),
+            (self.helper_redistributors, redistributors(vps + Self::OTHERS)),
         ]
         .map(|(start, size)| start..start + size)
     }

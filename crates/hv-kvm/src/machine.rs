@@ -9,6 +9,7 @@ use hv_partition::{BusObserver, Host, Partition, RawMutex, Served, VpContext};
 use crate::helper::Helper;
 use crate::host::{Embedder, Shared, lock};
 use crate::kvm::{Parts, Vm};
+use crate::layout::Layout;
 use crate::observer::Observer;
 use crate::outcome::RunOutcome;
 use crate::vp::VpThread;
@@ -36,13 +37,22 @@ impl<V: Vm, S: Observer> Machine<V, S> {
     /// A virtual CPU refuses a register.
     ///
     /// # Panics
-    /// If `parts` has not one helper more than VPs.
+    /// If `parts` has not [`Layout::OTHERS`](crate::Layout::OTHERS) more helpers than VPs.
     pub fn new(parts: Parts<V>, observer: S) -> io::Result<Self> {
-        let Parts { vm, vps, helpers, layout } = parts;
-        assert_eq!(helpers.len(), vps.len() + 1, "a helper for each VP and one for other threads");
+        let Parts { vm, vps, mut helpers, layout } = parts;
+        assert_eq!(
+            helpers.len(),
+            vps.len() + Layout::OTHERS,
+            "a helper for each VP, and those of other threads"
+        );
         let shared = Arc::new(Shared::new(vm, vps.len(), layout, observer));
-        let embedder = |vcpu| Ok(Embedder::new(Arc::clone(&shared), Helper::new(vcpu, layout.helper_page)?));
-        let embedders = helpers.into_iter().map(embedder).collect::<io::Result<_>>()?;
+        let others = helpers.split_off(vps.len());
+        let embedder = |vcpus: Vec<_>| {
+            let helpers = vcpus.into_iter().map(|vcpu| Helper::new(vcpu, layout.helper_page));
+            Ok(Embedder::new(Arc::clone(&shared), helpers.collect::<io::Result<_>>()?))
+        };
+        let each = helpers.into_iter().map(|vcpu| vec![vcpu]).chain([others]);
+        let embedders = each.map(embedder).collect::<io::Result<_>>()?;
         Ok(Self { shared, vps: Mutex::new(vps), embedders })
     }
 
@@ -59,7 +69,8 @@ impl<V: Vm, S: Observer> Machine<V, S> {
     }
 
     /// Returns the partition's embedder for threads that are not a VP's: for
-    /// [`Partition::completed`](hv_partition::Partition::completed), for example. They share it, and take turns.
+    /// [`Partition::completed`](hv_partition::Partition::completed), for example. They share it, and more of
+    /// them than [`Layout::OTHERS`](crate::Layout::OTHERS) take turns.
     #[must_use]
     pub fn embedder(&self) -> &Embedder<V, S> {
         &self.embedders[self.embedders.len() - 1]

@@ -1,5 +1,6 @@
 //! A machine over the model of KVM: the test is the guest.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::thread;
 
@@ -147,6 +148,22 @@ impl HostBackend<Never> for Order {
     fn start(&self, _: DeviceId, _: Token, request: &Never, _: Pages<'_>) -> Started<Never> {
         match *request {}
     }
+}
+
+#[test]
+fn threads_beside_the_vps_have_helpers_of_their_own() {
+    let machine = Machine::new(FakeVm::create(1), Console::default()).unwrap();
+    let helper = || {
+        let [first, second] = [(); 2].map(|()| std::ptr::from_ref(machine.embedder().helper()) as usize);
+        assert_eq!(first, second);
+        first
+    };
+    let found: BTreeSet<usize> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..Layout::OTHERS).map(|_| scope.spawn(helper)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    // Threads of other tests are numbered in between.
+    assert!(found.len() > 1, "{found:x?}");
 }
 
 #[test]

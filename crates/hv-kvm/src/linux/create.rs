@@ -35,8 +35,8 @@ impl KvmVm {
         Self::create(GuestMemoryMmap::from_ranges(&[MEMORY])?, 1, Layout::VIRT).map(drop)
     }
 
-    /// Creates a virtual machine of guest memory, with this many VPs, and a helper for each of them and for all other
-    /// threads. The guest's counter starts at 0.
+    /// Creates a virtual machine of guest memory, with this many VPs, a helper for each of them, and
+    /// [`Layout::OTHERS`] for all other threads. The guest's counter starts at 0.
     ///
     /// # Errors
     /// [`Error`], with what is missing and what to do.
@@ -58,7 +58,7 @@ impl KvmVm {
         if !(1..=Layout::MAX_VPS).contains(&vps) {
             return Err(Error::Vps { vps, max: Layout::MAX_VPS });
         }
-        let helpers = vps + 1;
+        let helpers = vps + Layout::OTHERS;
         let also = also.unwrap_or_default();
         check(&memory, &layout, vps)?;
         check(&also, &layout, vps)?;
