@@ -70,6 +70,33 @@ fn split(skip: usize, len: usize) -> (usize, usize) {
     (first, (len - first) / 4 * 4)
 }
 
+/// Words that are copied at a time where as many follow: less is spent on counting them.
+const AT_ONCE: usize = 8;
+
+/// Reads as many words as `bytes` has.
+fn load(words: &[AtomicU32], bytes: &mut [[u8; 4]]) {
+    let load =
+        |(bytes, word): (&mut [u8; 4], &AtomicU32)| *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    let (parts, rest) = bytes.as_chunks_mut::<AT_ONCE>();
+    let (words, words_of_rest) = words.as_chunks::<AT_ONCE>();
+    for (bytes, words) in parts.iter_mut().zip(words) {
+        bytes.iter_mut().zip(words).for_each(load);
+    }
+    rest.iter_mut().zip(words_of_rest).for_each(load);
+}
+
+/// Writes as many words as `bytes` has.
+fn store(words: &[AtomicU32], bytes: &[[u8; 4]]) {
+    let store =
+        |(bytes, word): (&[u8; 4], &AtomicU32)| word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+    let (parts, rest) = bytes.as_chunks::<AT_ONCE>();
+    let (words, words_of_rest) = words.as_chunks::<AT_ONCE>();
+    for (bytes, words) in parts.iter().zip(words) {
+        bytes.iter().zip(words).for_each(store);
+    }
+    rest.iter().zip(words_of_rest).for_each(store);
+}
+
 /// Reads bytes of a word, from this one on.
 fn get(word: &AtomicU32, skip: usize, part: &mut [u8]) {
     let bytes = word.load(Ordering::Relaxed).to_le_bytes();
@@ -91,14 +118,11 @@ impl GuestMemory for Memory {
         let (first, whole) = split(skip, buf.len());
         let (first, rest) = buf.split_at_mut(first);
         let (whole, last) = rest.split_at_mut(whole);
-        let mut words = words.iter();
-        if !first.is_empty() {
-            words.next().into_iter().for_each(|word| get(word, skip, first));
-        }
-        for (bytes, word) in whole.as_chunks_mut().0.iter_mut().zip(words.by_ref()) {
-            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-        }
-        words.next().into_iter().for_each(|word| get(word, 0, last));
+        let (before, words) = words.split_at(usize::from(!first.is_empty()));
+        let (words, behind) = words.split_at(whole.len() / 4);
+        before.iter().for_each(|word| get(word, skip, first));
+        load(words, whole.as_chunks_mut().0);
+        behind.iter().for_each(|word| get(word, 0, last));
         Ok(())
     }
 
@@ -107,14 +131,11 @@ impl GuestMemory for Memory {
         let (first, whole) = split(skip, data.len());
         let (first, rest) = data.split_at(first);
         let (whole, last) = rest.split_at(whole);
-        let mut words = words.iter();
-        if !first.is_empty() {
-            words.next().into_iter().for_each(|word| put(word, skip, first));
-        }
-        for (bytes, word) in whole.as_chunks().0.iter().zip(words.by_ref()) {
-            word.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
-        }
-        words.next().into_iter().for_each(|word| put(word, 0, last));
+        let (before, words) = words.split_at(usize::from(!first.is_empty()));
+        let (words, behind) = words.split_at(whole.len() / 4);
+        before.iter().for_each(|word| put(word, skip, first));
+        store(words, whole.as_chunks().0);
+        behind.iter().for_each(|word| put(word, 0, last));
         Ok(())
     }
 
