@@ -13,6 +13,7 @@ use crate::connections::Connections;
 use crate::event::{Cause, Event};
 use crate::faults::{Faults as _, Injection};
 use crate::host::Host;
+use crate::overlay::Overlay;
 use crate::partition::Partition;
 use crate::queue::{BUFFERS, EMPTY, Source};
 use crate::synic::{Context, SLOT, Synic};
@@ -105,8 +106,8 @@ impl Synic {
             self.deliver_first(context, index);
         }
         let delayed = context.host.faults().injects(Injection::Delay);
-        let free = self.queues.waiting & 1 << index == 0 && !delayed;
-        let result = if free && self.put(context, index, message, false) {
+        let first = self.queues.waiting & 1 << index == 0 && !delayed;
+        let result = if first && self.is_free(context, index) && self.put(context, index, message, false) {
             Ok(())
         } else if context.host.faults().injects(Injection::Buffers) {
             Err(HvStatus::INSUFFICIENT_BUFFERS)
@@ -144,7 +145,7 @@ impl Synic {
         if self.queues.waiting & 1 << sint != 0 {
             self.deliver_first(context, sint);
         }
-        if self.queues.waiting & 1 << sint == 0 {
+        if self.queues.waiting & 1 << sint == 0 && self.is_free(context, sint) {
             let mut message = self.timer_message(timer, now);
             if self.put(context, sint, &mut message, false) {
                 return true;
@@ -213,17 +214,33 @@ impl Synic {
 
     /// Moves the first queued message of a SINT into its slot, if that is free.
     fn deliver_first<H: Host>(&mut self, context: &Context<'_, H>, sint: usize) -> bool {
-        let Some(entry) = self.queues.first(sint) else { return false };
-        let more = self.queues.next[entry] != 0;
-        let mut message = match entry.checked_sub(BUFFERS) {
-            None => self.queues.buffers[entry],
-            Some(timer) => self.timer_message(timer, context.time.at(|| context.host.counter())),
+        let Some(entry) = self.queues.first(sint).filter(|_| self.is_free(context, sint)) else {
+            return false;
         };
-        let done = self.put(context, sint, &mut message, more);
+        let more = self.queues.next[entry] != 0;
+        let done = match entry.checked_sub(BUFFERS) {
+            None => put(&mut self.message_page, context, sint, &mut self.queues.buffers[entry], more),
+            Some(timer) => {
+                let mut message = self.timer_message(timer, context.time.at(|| context.host.counter()));
+                put(&mut self.message_page, context, sint, &mut message, more)
+            }
+        };
         if done {
+            self.delivered(context, sint);
             self.queues.remove_first(sint, context.ports);
         }
         done
+    }
+
+    /// Raises the interrupt of a message that is in its slot.
+    fn delivered<H: Host>(&self, context: &Context<'_, H>, sint: usize) {
+        self.raise(context, sint, Cause::Message(sint as u8));
+    }
+
+    /// Returns true if a SINT's slot is free.
+    #[inline]
+    fn is_free<H: Host>(&self, context: &Context<'_, H>, sint: usize) -> bool {
+        self.message_page.enabled() && self.message_page.load(context.host.memory(), slot(sint)) == Ok(0)
     }
 
     /// Writes garbage into the header of a slot that holds a message.
@@ -237,7 +254,7 @@ impl Synic {
         }
     }
 
-    /// Writes a message into its slot if that is empty, and raises the interrupt. `pending`: more messages are queued.
+    /// Writes a message into its slot, which is free, and raises the interrupt.
     fn put<H: Host>(
         &mut self,
         context: &Context<'_, H>,
@@ -245,30 +262,42 @@ impl Synic {
         message: &mut Message,
         pending: bool,
     ) -> bool {
-        let memory = context.host.memory();
-        let slot = slot(sint);
-        let page = &mut self.message_page;
-        if !page.enabled() || page.load(memory, slot) != Ok(0) {
-            return false;
+        let done = put(&mut self.message_page, context, sint, message, pending);
+        if done {
+            self.delivered(context, sint);
         }
-        message.header.flags = message.header.flags.with_message_pending(pending);
-        let end = size_of_val(&message.header) + usize::from(message.header.payload_size);
-        let bytes = &message.as_bytes()[..end.min(size_of::<Message>())];
-        // The type is written last, with release ordering: a reader that sees it sees the rest.
-        let written = page
-            .write(memory, slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
-            .and_then(|()| page.store(memory, slot, message.header.message_type.0));
-        if written.is_err() {
-            return false;
-        }
-        context.host.observe(&Event::MessageDelivered {
-            vp: context.vp,
-            sint: sint as u8,
-            message_type: message.header.message_type.0,
-            payload: &bytes[size_of_val(&message.header)..],
-            pending,
-        });
-        self.raise(context, sint, Cause::Message(sint as u8));
-        true
+        done
     }
+}
+
+/// Writes a message into its slot, which is free. `pending`: more messages are queued. Returns false, with the message
+/// as it was, if the page cannot be written.
+fn put<H: Host>(
+    page: &mut Overlay,
+    context: &Context<'_, H>,
+    sint: usize,
+    message: &mut Message,
+    pending: bool,
+) -> bool {
+    let (memory, slot) = (context.host.memory(), slot(sint));
+    let before = message.header.flags;
+    message.header.flags = before.with_message_pending(pending);
+    let end = size_of_val(&message.header) + usize::from(message.header.payload_size);
+    let bytes = &message.as_bytes()[..end.min(size_of::<Message>())];
+    // The type is written last, with release ordering: a reader that sees it sees the rest.
+    let written = page
+        .write(memory, slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
+        .and_then(|()| page.store(memory, slot, message.header.message_type.0));
+    if written.is_err() {
+        message.header.flags = before;
+        return false;
+    }
+    context.host.observe(&Event::MessageDelivered {
+        vp: context.vp,
+        sint: sint as u8,
+        message_type: message.header.message_type.0,
+        payload: &bytes[size_of_val(&message.header)..],
+        pending,
+    });
+    true
 }

@@ -13,6 +13,7 @@ use crate::port::{BUFFERS_PER_PORT, FULL_PORTS_PER_VP, Port};
 pub(crate) const BUFFERS: usize = (FULL_PORTS_PER_VP + 1) as usize * BUFFERS_PER_PORT as usize;
 /// Number of queue entries of a VP: the buffers, and one for each timer.
 const ENTRIES: usize = BUFFERS + STIMER_COUNT;
+const _: () = assert!(BUFFERS <= u64::BITS as usize && STIMER_COUNT <= u8::BITS as usize);
 
 /// An empty slot.
 pub(crate) const EMPTY: Message = Message {
@@ -50,12 +51,15 @@ pub(crate) struct Queues {
     lists: [List; SINT_COUNT],
     /// The entry after each, counted from 1.
     pub(crate) next: [u8; ENTRIES],
-    /// Entries in use.
-    used: u128,
+    /// Buffers in use.
+    used: u64,
+    /// Timers whose own buffer is in use.
+    timers: u8,
     /// A timer's buffer has become free since the last check.
     timer_freed: bool,
-    /// Number of buffers in use for messages from the host.
+    /// Number of buffers in use for messages from the host, and from ports.
     from_host: u32,
+    from_ports: u32,
     /// For each buffer the port that owns it, counted from 1; 0 for the host.
     owner: [u8; BUFFERS],
     pub(crate) buffers: [Message; BUFFERS],
@@ -68,8 +72,10 @@ impl Queues {
             lists: [List { first: 0, last: 0 }; SINT_COUNT],
             next: [0; ENTRIES],
             used: 0,
+            timers: 0,
             timer_freed: false,
             from_host: 0,
+            from_ports: 0,
             owner: [0; BUFFERS],
             buffers: [EMPTY; BUFFERS],
         }
@@ -77,11 +83,11 @@ impl Queues {
 
     /// Returns true if the timer's own buffer contains a message.
     pub(crate) fn timer_waits(&self, timer: usize) -> bool {
-        self.used >> (BUFFERS + timer) & 1 != 0
+        self.timers >> timer & 1 != 0
     }
 
     pub(crate) fn clear(&mut self, ports: &[Port]) {
-        let mut used = self.used & ((1 << BUFFERS) - 1);
+        let mut used = self.used;
         while used != 0 {
             self.give_back(used.trailing_zeros() as usize, ports);
             used &= used - 1;
@@ -90,8 +96,10 @@ impl Queues {
         self.lists = [List::default(); SINT_COUNT];
         self.next = [0; ENTRIES];
         self.used = 0;
+        self.timers = 0;
         self.timer_freed = false;
         self.from_host = 0;
+        self.from_ports = 0;
     }
 
     /// Allocates a free buffer for a message of `source`.
@@ -100,18 +108,18 @@ impl Queues {
         if buffer >= BUFFERS {
             return None;
         }
-        let from_ports = (self.used & ((1 << BUFFERS) - 1)).count_ones() - self.from_host;
         match source {
             Source::Host if self.from_host >= BUFFERS_PER_PORT => return None,
             Source::Host => {
                 self.from_host += 1;
                 self.owner[buffer] = 0;
             }
-            Source::Port(_) if from_ports >= FULL_PORTS_PER_VP * BUFFERS_PER_PORT => return None,
+            Source::Port(_) if self.from_ports >= FULL_PORTS_PER_VP * BUFFERS_PER_PORT => return None,
             Source::Port(port) => {
                 if !ports.get(usize::from(port))?.take_buffer() {
                     return None;
                 }
+                self.from_ports += 1;
                 self.owner[buffer] = port + 1;
             }
         }
@@ -124,6 +132,7 @@ impl Queues {
         match core::mem::take(&mut self.owner[buffer]) {
             0 => self.from_host = self.from_host.saturating_sub(1),
             port => {
+                self.from_ports = self.from_ports.saturating_sub(1);
                 if let Some(port) = ports.get(usize::from(port) - 1) {
                     port.return_buffer();
                 }
@@ -134,7 +143,10 @@ impl Queues {
     pub(crate) fn append(&mut self, sint: usize, entry: usize) {
         let link = entry as u8 + 1;
         self.next[entry] = 0;
-        self.used |= 1 << entry;
+        match entry.checked_sub(BUFFERS) {
+            None => self.used |= 1 << entry,
+            Some(timer) => self.timers |= 1 << timer,
+        }
         let list = &mut self.lists[sint];
         match list.last {
             0 => list.first = link,
@@ -157,11 +169,15 @@ impl Queues {
             list.last = 0;
             self.waiting &= !(1 << sint);
         }
-        self.used &= !(1 << entry);
-        if entry < BUFFERS {
-            self.give_back(entry, ports);
-        } else {
-            self.timer_freed = true;
+        match entry.checked_sub(BUFFERS) {
+            None => {
+                self.used &= !(1 << entry);
+                self.give_back(entry, ports);
+            }
+            Some(timer) => {
+                self.timers &= !(1 << timer);
+                self.timer_freed = true;
+            }
         }
     }
 
@@ -194,7 +210,7 @@ impl Queues {
             if self.lists[sint].first == 0 {
                 self.waiting &= !(1 << sint);
             }
-            self.used &= !(1 << (BUFFERS + timer));
+            self.timers &= !(1 << timer);
             return Some((sint as u8, place));
         }
         None
@@ -226,7 +242,7 @@ impl Queues {
     /// Saves the queued messages, SINT by SINT and in order.
     pub(crate) fn save(&self, w: &mut Writer<'_>) {
         w.u8(u8::from(self.timer_freed));
-        w.u8(self.used.count_ones() as u8);
+        w.u8((self.used.count_ones() + self.timers.count_ones()) as u8);
         for sint in 0..SINT_COUNT {
             let mut link = self.lists[sint].first;
             while let Some(entry) = usize::from(link).checked_sub(1) {

@@ -81,10 +81,9 @@ mutants! {
         end_of_message_serves_one "EOM serves one SINT.":
             "waiting - 1" => "0";
         slot_overwritten "A full slot is written.":
-            "page.load(memory, slot) != Ok(0)" => "false";
+            "self.message_page.load(context.host.memory(), slot(sint)) == Ok(0)" => "true";
         pending_not_delivered "A delivered message does not say that more wait.":
-            "message.header.flags.with_message_pending(pending)"
-            => "message.header.flags.with_message_pending(false)";
+            "before.with_message_pending(pending)" => "before.with_message_pending(false)";
         payload_cut "The last byte of a payload does not arrive.":
             "end.min(size_of::<Message>())" => "(end - 1).max(16)";
         message_interrupt_lost "A message raises no interrupt.":
