@@ -61,19 +61,39 @@ impl VpMask {
     /// Returns true if the VP is in the set.
     #[must_use]
     pub fn contains(&self, vp: usize) -> bool {
-        vp < self.count
-            && match &self.members {
-                Members::All => true,
-                Members::Mask(mask) => vp < BANK && mask >> vp & 1 != 0,
-                Members::Sparse(banks) => {
-                    banks.get(vp / BANK).is_some_and(|mask| mask >> (vp % BANK) & 1 != 0)
-                }
-            }
+        self.bank(vp / BANK) >> (vp % BANK) & 1 != 0
+    }
+
+    /// Returns a bit for each VP of a bank that is in the set and that the partition has.
+    #[inline]
+    fn bank(&self, index: usize) -> u64 {
+        let members = match &self.members {
+            Members::All => !0,
+            Members::Mask(mask) if index == 0 => *mask,
+            Members::Mask(_) => 0,
+            Members::Sparse(banks) => banks.get(index).copied().unwrap_or(0),
+        };
+        match self.count.saturating_sub(index * BANK) {
+            count @ 0..BANK => members & ((1 << count) - 1),
+            _ => members,
+        }
     }
 
     /// Iterates over the VPs of the set in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.count).filter(|&vp| self.contains(vp))
+        let (mut index, mut left) = (0, self.bank(0));
+        core::iter::from_fn(move || {
+            while left == 0 {
+                index += 1;
+                if index * BANK >= self.count {
+                    return None;
+                }
+                left = self.bank(index);
+            }
+            let vp = index * BANK + left.trailing_zeros() as usize;
+            left &= left - 1;
+            Some(vp)
+        })
     }
 }
 
