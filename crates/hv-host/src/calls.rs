@@ -206,23 +206,36 @@ impl<R: RawMutex> Partition<'_, R> {
         target.synic().post(&self.context(host, vp), sint, Source::Port(index), message)
     }
 
+    // Inlined: where the call is known, its input is a register of the guest's.
+    #[inline(always)]
     pub(crate) fn signal_event_call<H: Host + Connections, X: Registers>(
         &self,
         frame: &mut CallFrame<'_, H, X>,
     ) -> Result<(), HvStatus> {
-        let SignalEventInput { connection_id, flag_number: flag, reserved } = frame.read(0)?;
+        let input = frame.read(0)?;
+        self.signal_connection(frame.host, frame.vp, input)
+    }
+
+    #[inline(never)]
+    fn signal_connection(
+        &self,
+        host: &(impl Host + Connections),
+        vp: usize,
+        input: SignalEventInput,
+    ) -> Result<(), HvStatus> {
+        let SignalEventInput { connection_id, flag_number: flag, reserved } = input;
         let connection = connection_id.0;
         let result = if reserved != 0 {
             Err(HvStatus::INVALID_PARAMETER)
         } else {
             match self.find_port(connection) {
-                Ok((_, port)) => self.signal_to_port(frame.host, port, flag),
-                Err(HvStatus::INVALID_CONNECTION_ID) => frame.host.signal_event(frame.vp, connection, flag),
+                Ok((_, port)) => self.signal_to_port(host, port, flag),
+                Err(HvStatus::INVALID_CONNECTION_ID) => host.signal_event(vp, connection, flag),
                 Err(status) => Err(status),
             }
         };
-        frame.host.observe(&Event::EventSignalled {
-            vp: frame.vp,
+        host.observe(&Event::EventSignalled {
+            vp,
             connection,
             flag,
             status: result.err().unwrap_or(HvStatus::SUCCESS),

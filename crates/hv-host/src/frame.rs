@@ -114,7 +114,7 @@ pub(crate) struct CallFrame<'f, H, X> {
 
 impl<H: Host, X: Registers> CallFrame<'_, H, X> {
     /// Copies a value out of the input. The copy is validated, and the input not read again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<T: FromBytes + IntoBytes>(&self, offset: usize) -> Result<T, HvStatus> {
         let mut value = T::new_zeroed();
         match self.parameters {

@@ -5,9 +5,12 @@
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use hv_tlfs::features::PartitionPrivileges;
+use hv_tlfs::features::{EnlightenmentHints, PartitionPrivileges};
 use hv_tlfs::flush::{TlbFlush, TlbFlushEx};
-use hv_tlfs::hypercall::{HypercallCode as Code, HypercallInput, HypercallOutput};
+use hv_tlfs::hypercall::{
+    HypercallCode as Code, HypercallInput, HypercallOutput, REP_COMP_MASK, REP_START_MASK, RSVD_MASK,
+    VARHEAD_MASK,
+};
 use hv_tlfs::interrupt::{RetargetInterruptInput, SendIpi, SendIpiEx};
 use hv_tlfs::register::{
     GetVpRegistersInput, RegisterName, RegisterValue, SetVpRegistersElement, SetVpRegistersInput,
@@ -53,7 +56,7 @@ enum Operation {
     Denied,
 }
 
-/// Sizes of a call's parameters in bytes, and the required privilege.
+/// Sizes of a call's parameters in bytes, and what it requires.
 struct Call {
     operation: Operation,
     /// Fixed part of the input.
@@ -63,12 +66,15 @@ struct Call {
     /// The output, or an element of the output list.
     output: u16,
     rep: bool,
-    /// It takes a variable header.
-    variable: bool,
+    /// Bits of the control word that it does not take.
+    zero: u64,
     privileges: PartitionPrivileges,
+    /// It exists if these are recommended.
+    hints: EnlightenmentHints,
 }
 
 const NO_PRIVILEGE: PartitionPrivileges = PartitionPrivileges(0);
+const NO_HINT: EnlightenmentHints = EnlightenmentHints(0);
 
 impl Call {
     /// Describes a simple call with this input and output; `()` for none.
@@ -79,19 +85,27 @@ impl Call {
             input_element: 0,
             output: size_of::<Output>() as u16,
             rep: false,
-            variable: false,
+            // With the nested bit, for there is no nested hypervisor here.
+            zero: RSVD_MASK | REP_COMP_MASK | REP_START_MASK | VARHEAD_MASK,
             privileges: NO_PRIVILEGE,
+            hints: NO_HINT,
         }
     }
 
     /// Describes a rep call with this header, and these elements of its input and output lists; `()` for none.
     const fn rep<Header, Input, Output>(operation: Operation) -> Self {
         let simple = Self::simple::<Header, Output>(operation);
-        Self { input_element: size_of::<Input>() as u16, rep: true, ..simple }
+        let zero = simple.zero & !(REP_COMP_MASK | REP_START_MASK);
+        Self { input_element: size_of::<Input>() as u16, rep: true, zero, ..simple }
     }
 
+    /// Has it take a variable header.
     const fn variable(self) -> Self {
-        Self { variable: true, ..self }
+        Self { zero: self.zero & !VARHEAD_MASK, ..self }
+    }
+
+    const fn offered_by(self, hints: EnlightenmentHints) -> Self {
+        Self { hints, ..self }
     }
 
     const fn needs(self, privileges: PartitionPrivileges) -> Self {
@@ -110,8 +124,8 @@ impl Call {
     const DENIED: &'static Self = &Self::simple::<(), ()>(Operation::Denied);
 }
 
-/// Returns the entry of a call in the table of calls.
-#[inline]
+/// Returns the entry of a call in the table of calls. Always inlined: where the code is known, so is the entry.
+#[inline(always)]
 fn find(code: Code) -> Option<&'static Call> {
     use Operation as Op;
     const POST_MESSAGES: PartitionPrivileges = NO_PRIVILEGE.with_post_messages(true);
@@ -119,6 +133,9 @@ fn find(code: Code) -> Option<&'static Call> {
     const START_VPS: PartitionPrivileges = NO_PRIVILEGE.with_start_virtual_processor(true);
     const PARTITION_ID: PartitionPrivileges = NO_PRIVILEGE.with_access_partition_id(true);
     const EXTENDED: PartitionPrivileges = NO_PRIVILEGE.with_enable_extended_hypercalls(true);
+    const SETS: EnlightenmentHints = NO_HINT.with_use_ex_processor_masks(true);
+    const IPIS: EnlightenmentHints = NO_HINT.with_use_synthetic_cluster_ipi(true);
+    const IPIS_TO_SETS: EnlightenmentHints = EnlightenmentHints(SETS.0 | IPIS.0);
     macro_rules! call {
         ($($call:tt)+) => {
             const { &Call::$($call)+ }
@@ -138,14 +155,18 @@ fn find(code: Code) -> Option<&'static Call> {
             call!(simple::<SignalEventInput, ()>(Op::SignalEvent).needs(SIGNAL_EVENTS))
         }
         Code::NOTIFY_LONG_SPIN_WAIT => call!(simple::<u64, ()>(Op::LongSpinWait)),
-        Code::SEND_IPI => call!(simple::<SendIpi, ()>(Op::SendIpi)),
-        Code::SEND_IPI_EX => call!(simple::<SendIpiEx, ()>(Op::SendIpiEx).variable()),
+        Code::SEND_IPI => call!(simple::<SendIpi, ()>(Op::SendIpi).offered_by(IPIS)),
+        Code::SEND_IPI_EX => {
+            call!(simple::<SendIpiEx, ()>(Op::SendIpiEx).variable().offered_by(IPIS_TO_SETS))
+        }
         Code::FLUSH_VIRTUAL_ADDRESS_SPACE => call!(simple::<TlbFlush, ()>(Op::FlushSpace)),
         Code::FLUSH_VIRTUAL_ADDRESS_LIST => call!(rep::<TlbFlush, u64, ()>(Op::FlushList)),
         Code::FLUSH_VIRTUAL_ADDRESS_SPACE_EX => {
-            call!(simple::<TlbFlushEx, ()>(Op::FlushSpaceEx).variable())
+            call!(simple::<TlbFlushEx, ()>(Op::FlushSpaceEx).variable().offered_by(SETS))
         }
-        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => call!(rep::<TlbFlushEx, u64, ()>(Op::FlushListEx).variable()),
+        Code::FLUSH_VIRTUAL_ADDRESS_LIST_EX => {
+            call!(rep::<TlbFlushEx, u64, ()>(Op::FlushListEx).variable().offered_by(SETS))
+        }
         Code::START_VP => call!(simple::<StartVpInput, ()>(Op::StartVp).needs(START_VPS)),
         Code::RETARGET_INTERRUPT => call!(simple::<RetargetInterruptInput, ()>(Op::Retarget).variable()),
         Code::GET_VP_ID_FROM_APIC_ID => call!(rep::<VpIndexInput, u64, u64>(Op::VpIndexFromMpidr)),
@@ -203,8 +224,13 @@ pub(crate) struct Shape {
 pub(crate) fn shape(code: Code) -> Option<Shape> {
     let call = find(code).filter(|call| call.operation != Operation::Denied)?;
     let (input, output) = (call.header != 0, call.output != 0);
-    Some(Shape { input, output, rep: call.rep, variable: call.variable })
+    Some(Shape { input, output, rep: call.rep, variable: call.zero & VARHEAD_MASK == 0 })
 }
+
+/// Control words of calls that guests make all the time besides: a message, an event, and an interrupt to other VPs.
+const POST: u64 = HypercallInput::from_code(Code::POST_MESSAGE).0;
+const SIGNAL: u64 = HypercallInput::from_code(Code::SIGNAL_EVENT).with_fast(true).0;
+const IPI: u64 = HypercallInput::from_code(Code::SEND_IPI).with_fast(true).0;
 
 impl<R: RawMutex> Partition<'_, R> {
     /// Handles a hypercall of `vp`. Inlined for each convention, so that register numbers are constants. `fast` and
@@ -250,10 +276,15 @@ impl<R: RawMutex> Partition<'_, R> {
                 };
             }
         }
-        self.any_hypercall(host, vp, convention, x, first)
+        match control {
+            POST => self.known_hypercall::<POST>(host, vp, convention, x, first),
+            SIGNAL => self.known_hypercall::<SIGNAL>(host, vp, convention, x, first),
+            IPI => self.known_hypercall::<IPI>(host, vp, convention, x, first),
+            _ => self.any_hypercall(host, vp, convention, x, first),
+        }
     }
 
-    /// Handles any call, in the general way. Kept out of line, so that the fast path needs no stack frame of this size.
+    /// Handles any call. Kept out of line, so that the fast path needs no stack frame of this size.
     #[inline(never)]
     fn any_hypercall(
         &self,
@@ -263,10 +294,37 @@ impl<R: RawMutex> Partition<'_, R> {
         x: &mut impl Registers,
         first: usize,
     ) -> Action {
-        let control = HypercallInput(x.x(first));
+        self.general_hypercall(&host, vp, convention, x, first, HypercallInput(x.x(first)))
+    }
+
+    /// Does the same for the call with this control word. It is a constant here, so what depends on the word alone is
+    /// decided by the compiler: a third of what such a call takes.
+    #[inline(never)]
+    fn known_hypercall<const CONTROL: u64>(
+        &self,
+        host: impl Host + Connections + Copy,
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+    ) -> Action {
+        self.general_hypercall(&host, vp, convention, x, first, HypercallInput(CONTROL))
+    }
+
+    /// Handles a call with this control word, in the general way.
+    #[inline(always)]
+    fn general_hypercall(
+        &self,
+        host: &(impl Host + Connections),
+        vp: usize,
+        convention: Convention,
+        x: &mut impl Registers,
+        first: usize,
+        control: HypercallInput,
+    ) -> Action {
         let parameters = [x.x(first + 1), x.x(first + 2)];
         let outcome = match self.check_call(control) {
-            Ok(call) => self.run(&host, vp, convention, x, control, call),
+            Ok(call) => self.run(host, vp, convention, x, control, call),
             Err(status) => Outcome::from(Err(status)),
         };
         let (result, retry) = match outcome {
@@ -284,6 +342,7 @@ impl<R: RawMutex> Partition<'_, R> {
     }
 
     /// Makes the checks that depend on the control word alone.
+    #[inline(always)]
     fn check_call(&self, control: HypercallInput) -> Result<&'static Call, HvStatus> {
         let call = find(control.code()).ok_or(HvStatus::INVALID_HYPERCALL_CODE)?;
         let early = matches!(call.operation, Operation::GetRegisters | Operation::SetRegisters);
@@ -295,29 +354,17 @@ impl<R: RawMutex> Partition<'_, R> {
         if call.operation == Operation::Denied || !granted {
             return Err(HvStatus::ACCESS_DENIED);
         }
-        let hints = profile.enlightenments.hints;
-        let offered = match call.operation {
-            Operation::SendIpi => hints.use_synthetic_cluster_ipi(),
-            Operation::SendIpiEx => hints.use_synthetic_cluster_ipi() && hints.use_ex_processor_masks(),
-            Operation::FlushSpaceEx | Operation::FlushListEx => hints.use_ex_processor_masks(),
-            _ => true,
-        };
-        if !offered {
+        if profile.enlightenments.hints.0 & call.hints.0 != call.hints.0 {
             return Err(HvStatus::INVALID_HYPERCALL_CODE);
         }
-        let (count, start) = (control.rep_count(), control.rep_start());
-        let counts = if call.rep { start < count } else { count == 0 && start == 0 };
-        // There is no nested hypervisor here, so the nested bit is reserved.
-        if control.reserved() != 0
-            || control.is_nested()
-            || !counts
-            || (!call.variable && control.variable_header_size() != 0)
-        {
+        let nothing_to_do = call.rep && control.rep_start() >= control.rep_count();
+        if control.0 & call.zero != 0 || nothing_to_do {
             return Err(HvStatus::INVALID_HYPERCALL_INPUT);
         }
         Ok(call)
     }
 
+    #[inline(always)]
     fn run<H: Host + Connections, X: Registers>(
         &self,
         host: &H,

@@ -13,11 +13,12 @@ mutants! {
         privileges_ignored "Calls work without their privilege.":
             "profile.features.privileges.0 & call.privileges.0 == call.privileges.0" => "true";
         reserved_bits_accepted "Reserved bits of the input value may be set.":
-            "control.reserved() != 0" => "false";
+            "control.0 & call.zero" => "control.0 & call.zero & (!RSVD_MASK | 1 << 31)";
         rep_counts_unchecked "Any rep count and start index will do.":
-            "!counts" => "false";
+            "control.0 & call.zero != 0 || nothing_to_do"
+            => "control.0 & call.zero & !(REP_COMP_MASK | REP_START_MASK) != 0";
         variable_header_accepted "A call without variable header takes one.":
-            "!call.variable && control.variable_header_size() != 0" => "false";
+            "control.0 & call.zero" => "control.0 & call.zero & !VARHEAD_MASK";
         spin_wait_fails "A long spin wait fails.":
             "Ok(())" in "Operation::LongSpinWait => Ok(())" => "Err(HvStatus::OPERATION_DENIED)";
         partition_id_wrong "The partition id is another one.":
@@ -29,7 +30,7 @@ mutants! {
             in "Operation::Denied || !granted { return Err(HvStatus::ACCESS_DENIED)"
             => "HvStatus::INVALID_HYPERCALL_CODE";
         nested_accepted "The nested bit may be set.":
-            "control.is_nested()" => "false"
+            "control.0 & call.zero" => "control.0 & call.zero & !(1 << 31)"
             survives "The TLFS does not say what a host does with the bit that is not a VP's L0.";
         addresses_clobbered "A call that is done changes the registers of its addresses.":
             "x.set_x(0, result.0)" => "{ x.set_x(0, result.0); x.set_x(first + 1, 0) }";
@@ -37,8 +38,9 @@ mutants! {
             "control.code()" in "find(control.code()).ok_or"
             => "if control.code().0 > 0x8000 { Code::EXT_QUERY_CAPABILITIES } else { control.code() }";
         ipi_unoffered "Sending IPIs is recommended and not offered.":
-            "hints.use_synthetic_cluster_ipi()" in "Operation::SendIpi => hints.use_synthetic_cluster_ipi()"
-            => "false";
+            "profile.enlightenments.hints.0 & call.hints.0 != call.hints.0"
+            => "call.operation == Operation::SendIpi || \
+                profile.enlightenments.hints.0 & call.hints.0 != call.hints.0";
         partition_id_untold "The partition id is not told.":
             "frame.write(0, &self.config().partition_id)" => "frame.write(0, &0u64)";
     }
@@ -188,7 +190,7 @@ mutants! {
                 Err(HvStatus::INVALID_PORT_ID)"
             => "return Ok(())";
         unknown_connection_takes_events "A connection that is not there takes events.":
-            "frame.host.signal_event(frame.vp, connection, flag)" => "Ok(())";
+            "host.signal_event(vp, connection, flag)" => "Ok(())";
         unknown_connection_is_the_first "A connection that is not there leads to the first port.":
             "found.ok_or(HvStatus::INVALID_CONNECTION_ID)?"
             => "found.or(self.ports().iter().enumerate().next()).ok_or(HvStatus::INVALID_CONNECTION_ID)?";
