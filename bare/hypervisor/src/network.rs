@@ -121,7 +121,8 @@ static INWARD: Once<Mutex<Inward>> = Once::new();
 static OUTWARD: Once<Mutex<Outward>> = Once::new();
 /// The guest's card waits until a frame can be sent.
 static WAITING: AtomicBool = AtomicBool::new(false);
-/// A frame from outside waits for room in the guest's card. Changed with the card's lock held.
+/// A frame from outside waits for room in the guest's card, which is to look at it again once a frame of the guest's
+/// waits.
 static HELD: AtomicBool = AtomicBool::new(false);
 
 /// Takes QEMU's card into use, if the tool gave the guest one. CPU 0 calls it once, before the guest starts.
@@ -158,24 +159,22 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
     let Some(inward) = INWARD.get() else { return };
     let mut inward = inward.lock();
     inward.receiver.acknowledge();
-    let partition = &host.cpu.hypervisor.partition;
-    let slot = &BUS.devices().network;
+    // The frame that waits is looked at below: what still waits in the other direction need not ask for that.
+    HELD.store(false, Ordering::SeqCst);
     resume(host);
-    // All of them in one call of the card: the guest is interrupted once.
-    let taken = partition.with_vmbus(host, |vmbus| {
-        vmbus.with(slot, |card, io| {
-            let waits = inward.deliver(host, |frame| card.receive(frame, io) == Received::Later);
-            HELD.store(inward.fate.is_some(), Ordering::Relaxed);
-            waits
-        })
-    });
+    let mut taken = take_in(&mut inward, host);
+    // What it found with room may have been filled meanwhile: the frame that waits is looked at once more, and then
+    // whatever fills it sees `HELD`.
+    if inward.waits() && WAITING.load(Ordering::SeqCst) {
+        taken = take_in(&mut inward, host);
+    }
     match taken {
-        Ok(Ok(true)) => {
+        Some(Ok(true)) => {
             drop(inward);
             NETWORK.raise();
         }
-        Ok(Ok(false)) | Err(_) => {}
-        Ok(Err(broken)) => {
+        Some(Ok(false)) | None => {}
+        Some(Err(broken)) => {
             let _ = writeln!(Log, "the network is lost: {broken}");
             // The device was reset: what it has been sent never comes back.
             if let Some(outward) = OUTWARD.get() {
@@ -185,6 +184,21 @@ pub(crate) fn interrupt(host: &FaultyEmbedder<'_>) {
             NETWORK.begin(0);
         }
     }
+}
+
+/// Passes frames to the guest's card: all of them in one call, so that the guest is interrupted once. The outcome is
+/// that of [`Inward::deliver`]; `None` without a card.
+///
+/// The card may try to send in that call, and the frame that waits is not in its way then: it would have this interrupt
+/// come again at once, and without end.
+fn take_in(inward: &mut Inward, host: &FaultyEmbedder<'_>) -> Option<Result<bool, Broken>> {
+    HELD.store(false, Ordering::SeqCst);
+    let taken = host.cpu.hypervisor.partition.with_vmbus(host, |vmbus| {
+        let slot = &BUS.devices().network;
+        vmbus.with(slot, |card, io| inward.deliver(host, |frame| card.receive(frame, io) == Received::Later))
+    });
+    HELD.store(inward.waits(), Ordering::SeqCst);
+    taken.ok()
 }
 
 /// Has the guest's card send what waits for room, if it does.
@@ -199,6 +213,11 @@ fn resume(host: &FaultyEmbedder<'_>) {
 }
 
 impl Inward {
+    /// Returns true if a frame waits for room in the guest's card.
+    fn waits(&self) -> bool {
+        self.fate.is_some()
+    }
+
     /// Delivers frames while there are some, up to [`FRAMES`]. `deliver` returns true if a frame has to wait. Returns
     /// true if there may be more.
     fn deliver(
@@ -240,11 +259,11 @@ pub(crate) fn send(
     let mut room = sender.has_room();
     if room == Ok(false) {
         // The interrupt may come before the next line, so it must know then that it is waited for.
-        WAITING.store(true, Ordering::Release);
+        WAITING.store(true, Ordering::SeqCst);
         room = sender.has_room();
         if room == Ok(false) {
             // The card drops it now: neither direction must wait for the other.
-            if HELD.swap(false, Ordering::Relaxed) {
+            if HELD.swap(false, Ordering::SeqCst) {
                 NETWORK.raise();
             }
             return Started::Full;

@@ -213,14 +213,15 @@ impl Running {
         incoming: bool,
     ) -> anyhow::Result<Self> {
         let orderly = interrupt::orderly();
+        // First: it must not inherit what is the machine's.
+        let network = settings.network.as_ref();
+        let passt = network.and_then(Network::start).transpose()?;
         let paths = ram.inherit()?;
         let debugger = settings.gdb.as_ref().map(Door::open).transpose()?;
         let gdb = debugger.as_ref().map(Door::words);
         let backings: Vec<String> = settings.backings.iter().map(Backing::path).collect();
         let ports = Ports::open(settings)?;
         let descriptors = ports.descriptors();
-        let network = settings.network.as_ref();
-        let passt = network.and_then(Network::start).transpose()?;
         let inherited = passt.as_ref().filter(|_| settings.emulator.is_some());
         let passt_descriptor = inherited.map(Passt::inherit).transpose()?;
         let capture = network.and_then(|network| network.capture.as_deref());

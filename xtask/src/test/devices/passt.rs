@@ -1,20 +1,28 @@
 //! The network card on passt's network.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use super::super::context::Context;
 use super::super::life::until;
 use super::super::packages;
 use super::super::runner::Step;
 use super::network::{BEGIN, GUEST, HOST, Server, files, get, pattern, serving, with_network};
+use hv_setup::process;
 use hv_setup::stock::Stock;
 
 /// Returns the scenarios.
 pub(super) fn steps() -> Vec<Step> {
-    vec![Step::new("devices/network/passt", passt).slow()]
+    vec![
+        Step::new("devices/network/passt", passt).slow(),
+        Step::new("devices/network/blocked/1-vp", |context| blocked(context, "1")),
+        Step::new("devices/network/blocked/2-vps", |context| blocked(context, "2")),
+    ]
 }
 
 /// Checks that the guest has the addresses of QEMU's user network, that bytes go out and come in, and that passt ends
@@ -42,4 +50,46 @@ fn passt(context: &Context) -> anyhow::Result<()> {
     booted.says("hv: got it")?;
     let port = used.into_inner().unwrap();
     until("passt ends with its machine", || Ok(TcpListener::bind(("127.0.0.1", port)).is_ok()))
+}
+
+/// A program in passt's place that sends frames and never reads: an ARP reply for the guest each, on the descriptor
+/// after `--fd`. It goes to the background, as passt does.
+const BLOCKED: &str = r#"#!/usr/bin/perl
+my ($fd) = "@ARGV" =~ /--fd (\d+)/;
+exit 0 if fork;
+open STDOUT, '>', '/dev/null';
+open STDERR, '>', '/dev/null';
+open my $socket, '+<&=', $fd or die;
+my $frame = pack 'H*', 'ffffffffffff' . '525500000002' . '08060001080006040002' . '5255000000020a000202' . 'ffffffffffff0a00020f';
+$frame .= "\0" x (1514 - length $frame);
+my $packet = pack('N', length $frame) . $frame;
+while (defined syswrite $socket, $packet) {}
+"#;
+
+/// Checks that a guest goes on while its network takes none of its frames and sends without end: frames wait in both
+/// directions.
+fn blocked(context: &Context, vps: &str) -> anyhow::Result<()> {
+    let folder = context.folder()?;
+    let program = folder.join("passt");
+    fs::write(&program, BLOCKED)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let begin = BEGIN.split("udhcpc").next().context("the address")?;
+    let script = format!(
+        "{begin}ip addr add {GUEST}/24 dev eth0\nip link set eth0 up\n\
+         arp -s {HOST} 52:55:00:00:00:02\n\
+         dd if=/dev/zero bs=1400 count=4000 2>/dev/null | nc -u {HOST} 9 &\n\
+         for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo \"hv: $n\"; done\n\
+         echo \"hv: sent $(cat /sys/class/net/eth0/statistics/tx_packets)\"\n"
+    );
+    let initrd = packages::script(context, &files(Stock::Cloud612)?, &script)?;
+    let initrd = initrd.to_string_lossy();
+    let mut path = vec![folder];
+    path.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
+    let path = std::env::join_paths::<&[PathBuf], _>(&path)?;
+    let line = ["boot", "--net", "passt", "--initrd", &*initrd, "--vps", vps];
+    let done = process::run(context.command(&line)?.env("PATH", path), || {})?;
+    let said = format!("{}{}", done.stdout, done.stderr);
+    ensure!(done.status.success(), "{}: {said}", done.status);
+    ensure!(said.contains("hv: 8"), "the guest did not go on: {said}");
+    Ok(())
 }
