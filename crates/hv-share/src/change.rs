@@ -148,8 +148,7 @@ impl Share {
 
     fn set_attributes(&mut self, node: u64, asked: fuse_setattr_in) -> Done {
         let has = |bits| asked.valid & bits != 0;
-        let place =
-            if has(FATTR_FH) { files::again(self.handles.get(asked.fh)?.file())? } else { self.place(node)? };
+        let place = self.place_to_change(node, has(FATTR_FH).then_some(asked.fh))?;
         if has(FATTR_SIZE) {
             self.truncate(node, &asked)?;
         }
@@ -177,6 +176,24 @@ impl Share {
         }
         let stat = rustix::fs::fstat(&place)?;
         self.told(&stat)
+    }
+
+    /// Opens the place of a file whose attributes are to change: that of a handle, or the one that its name leads to.
+    ///
+    /// # Errors
+    /// `ESTALE`: the file has lost its name but is somewhere, so that it may have left the folder, and the guest does
+    /// not have it open for writing.
+    fn place_to_change(&self, node: u64, handle: Option<u64>) -> Result<OwnedFd, Errno> {
+        let named = self.files.reach(node);
+        let place = match handle {
+            Some(number) => files::again(self.handles.get(number)?.file())?,
+            None => self.place(node)?,
+        };
+        let is_gone = || Ok::<_, Errno>(rustix::fs::fstat(&place)?.st_nlink == 0);
+        match named {
+            Err(error) if self.handles.open_as(node, OFlags::WRONLY).is_none() && !is_gone()? => Err(error),
+            _ => Ok(place),
+        }
     }
 
     /// Changes the length of a file, of the one that is open where the guest names it.

@@ -144,6 +144,27 @@ fn attributes_are_set() {
     assert_eq!(guest.read(FUSE_READ, fh, 4095, 2).unwrap(), [0, 1]);
 }
 
+/// A handle is good for as much as it was opened for, wherever the host has moved its file.
+#[test]
+fn what_has_left_the_folder_keeps_its_attributes() {
+    let mut guest = Guest::writer();
+    for (name, opcode) in [("file", FUSE_OPEN), ("folder", FUSE_OPENDIR)] {
+        let node = guest.walk(name).unwrap();
+        let fh = guest.open_with(opcode, node, 0).unwrap();
+        let away = guest.path(&format!("../{name}-away"));
+        fs::rename(guest.path(name), &away).unwrap();
+        let before = fs::metadata(&away).unwrap();
+        for handle in [0, FATTR_FH] {
+            let valid = FATTR_MODE | FATTR_MTIME | handle;
+            let set = guest.set(node, valid, |asked| (asked.mode, asked.fh) = (0o777, fh));
+            assert_eq!(set.err(), Some(Errno::STALE), "{name} {handle}");
+        }
+        let after = fs::metadata(&away).unwrap();
+        assert_eq!((after.mode(), after.mtime()), (before.mode(), before.mtime()), "{name}");
+        assert_eq!(guest.attributes(node).unwrap().mode, before.mode(), "{name}");
+    }
+}
+
 /// Linux names no handle when a program asks for attributes of a file that it has open, or sets them.
 #[test]
 fn what_is_open_needs_no_name() {
