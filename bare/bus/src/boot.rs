@@ -114,7 +114,8 @@ pub unsafe fn connect<'t>(
     os: &Os<'_, '_>,
     slots: Lent<'t>,
 ) -> Result<Client<'t, Either>, Error> {
-    // SAFETY: the caller vouches that no other client exists.
+    // SAFETY: the caller vouches that no other client exists; this one is given messages by `os`, and by what borrows
+    // the client later, which has no others than a SynIC's.
     let mut client = unsafe { client(boot, slots) };
     client.connect(Contact::new(os.vp()), &mut &*os)?;
     Ok(client)
@@ -124,13 +125,14 @@ pub unsafe fn connect<'t>(
 ///
 /// # Safety
 ///
-/// As of [`connect`], which calls it. The client is given the messages of [`Os`] alone.
+/// It is called once, so that the client is the only one of the program; and the client is given the messages of an
+/// [`Os`] alone, in their order.
 #[expect(unsafe_code, reason = "the caller vouches that there is no other client")]
 #[must_use]
 pub unsafe fn client<'t>(boot: &Boot, slots: Lent<'t>) -> Client<'t, Either> {
     let page = CallPage::new(&CALL_PAGE, &MEMORY);
-    // SAFETY: the client is given what a SynIC of this partition has (`Os`), in its order; the memory of all
-    // programs' `Dma` is the partition's own RAM; the caller vouches that no other client exists.
+    // SAFETY: the caller vouches that the client is given what a SynIC of this partition has (`Os`), in its order, and
+    // that no other client exists; the memory of all programs' `Dma` is the partition's own RAM.
     unsafe { Client::new(boot.conduit, page, slots) }
 }
 

@@ -49,7 +49,7 @@ fn main(hardware: &'static rt::Hardware) {
     let slots = SLOTS.lend().expect("nothing else has taken the slots");
     let again = hardware.argument("drivers.again");
     let generation = rt::restart::generation();
-    // SAFETY: this is the only call.
+    // SAFETY: this is the only call on this path, which is taken once; all that gives messages to the client is `os`.
     #[expect(unsafe_code, reason = "vouches that there is one client")]
     let mut client = unsafe { bus::client(&boot, slots) };
     if generation > 0 && again == Some("unload") {

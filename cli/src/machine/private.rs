@@ -18,6 +18,8 @@ const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 /// Bytes of an entry.
 const ENTRY: usize = size_of::<u64>();
+/// What a host may ask for before it lets a process's memory be read (proc(5), `kernel.yama.ptrace_scope`).
+const RIGHT: &str = "with kernel.yama.ptrace_scope of 2 or more it takes CAP_SYS_PTRACE";
 /// Entries that are read at once: first, and at most.
 const ENTRIES: Range<usize> = 16..4096;
 
@@ -39,7 +41,9 @@ impl Own {
     /// It was not found, or the host does not let it be read.
     pub(super) fn get(&self) -> anyhow::Result<Option<&Private>> {
         let found = self.0.get().map(Result::as_ref).transpose();
-        found.map_err(|why| anyhow::anyhow!("what QEMU has of its own cannot be read: {why}"))
+        found.map_err(|why| {
+            anyhow::anyhow!("what QEMU has of its own cannot be read: {why}; see that /proc is mounted")
+        })
     }
 }
 
@@ -74,7 +78,10 @@ impl Private {
 
     /// Reads bytes of the mapping, wherever they are.
     pub(super) fn read(&self, offset: u64, bytes: &mut [u8]) -> anyhow::Result<()> {
-        let mem = self.mem.as_ref().map_err(|why| anyhow::anyhow!("QEMU's memory cannot be read: {why}"))?;
+        let mem = self
+            .mem
+            .as_ref()
+            .map_err(|why| anyhow::anyhow!("QEMU's memory cannot be read: {why}; {RIGHT}"))?;
         mem.read_exact_at(bytes, self.start + offset).context("cannot read QEMU's memory")
     }
 

@@ -141,6 +141,10 @@ impl Folder {
                     "its file {name} is on a file system that cannot be written to, and QEMU opens it for writing, though it \
                      never writes to it: copy the folder elsewhere"
                 ),
+                Err(Errno::ACCESS) => anyhow::bail!(
+                    "you may not open its file {name} for reading and writing, as QEMU does, though it never writes to \
+                     it: give yourself the right (chmod u+rw), or copy the folder"
+                ),
                 opened => opened.with_context(|| format!("cannot open its file {name}"))?,
             };
             judge(&opened, FileType::RegularFile, name)?;

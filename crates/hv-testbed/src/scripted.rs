@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use hv_guest::conduit::{Conduit, FAST_WORDS, FastOutput};
 use hv_guest::page::{CallPage, Memory, Page};
@@ -13,7 +13,7 @@ use hv_vmbus_client::{Client, Dma, Lent, Window};
 
 use crate::{RAM_BASE, lock};
 
-/// Address of a [window](ScriptedHost::window): below all RAM.
+/// Address of the first [window](ScriptedHost::window): below all RAM, as the others, which follow it.
 pub const WINDOW_BASE: u64 = RAM_BASE >> 1;
 
 /// Guest memory, and hypercalls that are noted and not carried out.
@@ -24,6 +24,8 @@ pub const WINDOW_BASE: u64 = RAM_BASE >> 1;
 pub struct ScriptedHost {
     pages: Box<[Page]>,
     used: AtomicUsize,
+    /// Pages of windows so far.
+    windows: AtomicU64,
     live: AtomicUsize,
     posted: Mutex<Vec<(u32, Vec<u8>)>>,
     signals: Mutex<Vec<u32>>,
@@ -49,6 +51,7 @@ impl ScriptedHost {
         Self {
             pages: (0..pages).map(|_| Page::new()).collect(),
             used: AtomicUsize::new(0),
+            windows: AtomicU64::new(0),
             live: AtomicUsize::new(0),
             posted: Mutex::default(),
             signals: Mutex::default(),
@@ -84,10 +87,13 @@ impl ScriptedHost {
     #[must_use]
     pub fn window(&self, count: usize) -> Option<Window<'_>> {
         let pages = self.allocate(count)?;
-        // SAFETY: behind this conduit there is no host that puts memory anywhere, and no RAM at that address. The pages
-        // are given to this window alone, and all accesses to them are atomic.
+        let given = self.windows.fetch_add(count as u64, Ordering::Relaxed);
+        let address = WINDOW_BASE + (given << 12);
+        // SAFETY: behind this conduit there is no host that puts memory anywhere, and no RAM below `RAM_BASE`. All
+        // windows together have at most the pages of RAM, so that they end below it, and no address is given twice. The
+        // pages are given to this window alone, and all accesses to them are atomic.
         #[expect(unsafe_code, reason = "vouches for memory that no host has")]
-        Some(unsafe { Window::new(pages, WINDOW_BASE) })
+        Some(unsafe { Window::new(pages, address) })
     }
 
     /// Returns the number of pages that were allocated and not freed.

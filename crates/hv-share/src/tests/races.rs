@@ -15,6 +15,15 @@ use crate::{Access, O_TRUNC};
 /// What a guest does in the folder of a number.
 type Act = fn(&mut Guest, u64) -> Result<(), Errno>;
 
+/// Ends the exchange, also where an assertion about the guest fails.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Lets a guest act while the host exchanges the folder `real` for the link `bait`, which leads to the secret's folder.
 fn race(guest: &mut Guest, act: impl FnOnce(&mut Guest)) {
     let root = guest.path("");
@@ -30,8 +39,8 @@ fn race(guest: &mut Guest, act: impl FnOnce(&mut Guest)) {
                 rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, to, exchange).unwrap();
             }
         });
+        let _over = Over(&over);
         act(guest);
-        over.store(true, Ordering::Relaxed);
     });
 }
 
