@@ -14,10 +14,10 @@ use hv_tlfs::rules::RULES;
 use super::context::{Context, read};
 use super::runner::Step;
 
-/// Maximum number of bytes that are loaded, without the paths of sources: what they are, and little more. Who needs more states it here and in the
-/// book's figures. The screen took 10 KiB: half of them the device, the rest its rules, its requests and its slot. What
-/// its messages show in a trace took 1.5, the queue of frames and its copies 1, a Get in parts 1, and calls that are
-/// compiled for their control words 1.5.
+/// Maximum number of bytes that are loaded, without the paths of sources: what they are, and little more. Who needs more
+/// states it here and in the book's figures. The screen took 10 KiB: half of them the device, the rest its rules, its
+/// requests and its slot. What its messages show in a trace took 1.5, the queue of frames and its copies 1, a Get in
+/// parts 1, and calls that are compiled for their control words 1.5.
 const LONGEST: u64 = 398 << 10;
 
 /// Maximum number of bytes of the client's functions in a program that uses it from contact to the end.
@@ -76,8 +76,8 @@ fn places() -> anyhow::Result<Vec<PathBuf>> {
     Ok([Some(sources::checkout()?), home].into_iter().flatten().collect())
 }
 
-/// Returns the bytes that the paths of these folders take: a panic names its source's, which is longer in some checkouts
-/// than in others.
+/// Returns the bytes that the paths of these folders take: a panic names its source's, which is longer in some
+/// checkouts than in others.
 fn paths(parts: &[&[u8]], folders: &[PathBuf]) -> usize {
     let taken = |folder: &PathBuf| {
         let path = [folder.as_os_str().as_encoded_bytes(), b"/"].concat();
