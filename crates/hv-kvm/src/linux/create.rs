@@ -32,7 +32,8 @@ impl KvmVm {
     /// [`Error`], with what is missing and what to do.
     pub fn probe() -> Result<(), Error> {
         const MEMORY: (GuestAddress, usize) = (GuestAddress(0x4000_0000), 2 << 20);
-        Self::create(GuestMemoryMmap::from_ranges(&[MEMORY])?, 1, Layout::VIRT).map(drop)
+        let memory = GuestMemoryMmap::from_ranges(&[MEMORY]).map_err(Error::Page)?;
+        Self::create(memory, 1, Layout::VIRT).map(drop)
     }
 
     /// Creates a virtual machine of guest memory, with this many VPs, a helper for each of them, and
@@ -67,6 +68,8 @@ impl KvmVm {
         if fd.has_device_attr(&filter_attribute(0)).is_err() {
             return Err(Error::NoFilter);
         }
+        // First: with an older one a machine has fewer virtual CPUs, and KVM would not say why it refuses them.
+        let gic = create_gic(&fd)?;
         // An access that the CPU does not describe is the guest's error, not the host's.
         let capability = kvm_enable_cap { cap: KVM_CAP_ARM_NISV_TO_USER, ..kvm_enable_cap::default() };
         fd.enable_cap(&capability).map_err(ioctl("exits for accesses without a syndrome"))?;
@@ -82,7 +85,7 @@ impl KvmVm {
             .map(|n| KvmVcpu::new(&board, n as u64, init))
             .collect::<Result<Vec<_>, _>>()
             .map_err(ioctl("a virtual CPU"))?;
-        create_gic(&board.fd, &layout, vps, helpers)?;
+        set_up_gic(&gic, &layout, vps, helpers)?;
         for (base, nr_functions) in FORWARDED {
             set_filter(&board.fd, base, nr_functions).map_err(ioctl("the SMCCC filter"))?;
         }
@@ -106,26 +109,31 @@ fn check(memory: &GuestMemoryMmap, layout: &Layout, vps: usize) -> Result<(), Er
 /// Makes the page with the helpers' program.
 fn page(layout: &Layout) -> Result<GuestMemoryMmap, Error> {
     let at = GuestAddress(layout.helper_page);
-    let page = GuestMemoryMmap::from_ranges(&[(at, Layout::HELPER_PAGE_SIZE as usize)])?;
+    let page =
+        GuestMemoryMmap::from_ranges(&[(at, Layout::HELPER_PAGE_SIZE as usize)]).map_err(Error::Page)?;
     let program: Vec<u8> = PROGRAM.iter().flat_map(|word| word.to_le_bytes()).collect();
     page.write_slice(&program, at).expect("a program shorter than its page");
     Ok(page)
 }
 
-/// Creates a GICv3 whose redistributors are those of the VPs, and after them, elsewhere, those of the helpers.
-fn create_gic(fd: &VmFd, layout: &Layout, vps: usize, helpers: usize) -> Result<(), Error> {
+/// Creates a GICv3.
+fn create_gic(fd: &VmFd) -> Result<DeviceFd, Error> {
     let mut device = kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, fd: 0, flags: 0 };
-    let gic = fd.create_device(&mut device).map_err(|error| Error::NoGic(error.into()))?;
+    fd.create_device(&mut device).map_err(|error| Error::NoGic(error.into()))
+}
+
+/// Gives it redistributors: those of the VPs, and after them, elsewhere, those of the helpers.
+fn set_up_gic(gic: &DeviceFd, layout: &Layout, vps: usize, helpers: usize) -> Result<(), Error> {
     let address = KVM_DEV_ARM_VGIC_GRP_ADDR;
-    set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_DIST, &layout.distributor).map_err(ioctl("the distributor"))?;
+    set(gic, address, KVM_VGIC_V3_ADDR_TYPE_DIST, &layout.distributor).map_err(ioctl("the distributor"))?;
     // Linux assigns them to the virtual CPUs in the order of their numbers.
     for (index, (base, count)) in
         [(layout.redistributors, vps), (layout.helper_redistributors, helpers)].into_iter().enumerate()
     {
         let region = (count as u64) << 52 | base | index as u64;
-        set(&gic, address, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &region).map_err(ioctl("redistributors"))?;
+        set(gic, address, KVM_VGIC_V3_ADDR_TYPE_REDIST_REGION, &region).map_err(ioctl("redistributors"))?;
     }
-    set(&gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &Layout::INTIDS.into())
+    set(gic, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &Layout::INTIDS.into())
         .map_err(ioctl("the number of interrupts"))?;
     let init = kvm_device_attr {
         group: KVM_DEV_ARM_VGIC_GRP_CTRL,
