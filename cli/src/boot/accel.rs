@@ -12,20 +12,35 @@ use crate::ui;
 /// # Errors
 /// KVM was asked for, and does not work here, or does not serve an option that is given.
 pub(super) fn choose(args: &Args) -> anyhow::Result<Accel> {
-    match args.accel {
+    // Standard error is the command's own under `hv exec`.
+    choose_of(args.accel, qemus(args), unserved(args), args.agent.is_none())
+}
+
+/// Chooses what was asked for, or else KVM where it works, unless an option is about QEMU, or KVM does not serve one:
+/// `qemus` and `unserved` say which. If `tells`, it says why QEMU emulates a guest that KVM could run on such a
+/// machine.
+///
+/// # Errors
+/// KVM was asked for, and does not work here, or does not serve an option that is given.
+pub(crate) fn choose_of(
+    asked: Option<Accel>,
+    qemus: Option<String>,
+    unserved: Option<String>,
+    tells: bool,
+) -> anyhow::Result<Accel> {
+    match asked {
         Some(Accel::Tcg) => Ok(Accel::Tcg),
         Some(Accel::Kvm) => {
-            if let Some(why) = qemus(args).or_else(|| unserved(args)) {
+            if let Some(why) = qemus.or(unserved) {
                 bail!("--accel kvm: {why}; leave --accel out, or give --accel tcg");
             }
             hv_vmm::probe().context("--accel kvm")?;
             Ok(Accel::Kvm)
         }
-        None if qemus(args).is_some() => Ok(Accel::Tcg),
+        None if qemus.is_some() => Ok(Accel::Tcg),
         None => {
             let broken = hv_vmm::probe().err().map(|why| format!("{why:#}"));
-            // Standard error is the command's own under `hv exec`.
-            Ok(chosen(broken, unserved(args), args.agent.is_none()))
+            Ok(chosen(broken, unserved, tells))
         }
     }
 }
@@ -55,8 +70,12 @@ fn qemus(args: &Args) -> Option<String> {
         (args.qemu.is_some(), "--qemu"),
         (args.hypervisor.is_some(), "--hypervisor"),
     ];
-    let option = given(&options)?;
-    Some(format!("{option} is about a machine of QEMU's"))
+    qemu_option(&options)
+}
+
+/// Says which of the options about QEMU is given, if one is.
+pub(crate) fn qemu_option(options: &[(bool, &'static str)]) -> Option<String> {
+    given(options).map(|option| format!("{option} is about a machine of QEMU's"))
 }
 
 /// Returns which of the options is not served over KVM, if one is not.

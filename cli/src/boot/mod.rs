@@ -1,7 +1,7 @@
 //! `hv boot`: one guest, from the kernel file to the report. [`run`](run()) resolves the options ([`resolve`]), runs
 //! the guest, and reports. `hv exec` does the same with an agent in the guest ([`agent`]).
 
-mod accel;
+pub(crate) mod accel;
 mod agent;
 mod args;
 mod console;

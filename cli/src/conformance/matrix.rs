@@ -54,6 +54,11 @@ impl Granule {
         }
     }
 
+    /// Returns what our guest says on a CPU without it.
+    pub(super) fn lacking(self) -> String {
+        format!("this CPU has no {} KiB granule", self.bytes() >> 10)
+    }
+
     /// Returns the fastest CPU under emulation with this page size.
     pub(super) const fn cpu(self) -> &'static str {
         match self {
