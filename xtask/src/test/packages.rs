@@ -203,7 +203,7 @@ fn add(root: &Path, path: &Path, found: &mut BTreeMap<String, Vec<u8>>) -> anyho
 }
 
 /// Returns programs of packages, and the libraries that they need, by path in a guest's file system.
-pub(super) fn unpacked(
+pub(crate) fn unpacked(
     context: &Context,
     packages: &[&str],
     programs: &[&str],

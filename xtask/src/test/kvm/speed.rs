@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use hv_setup::exit::Exit;
 use hv_setup::{programs, target, ui};
 
-use super::{Computer, Program, built, host_on};
+use super::{Computer, Program, USUAL, built, host_on};
 use crate::test::context::{Context, HUNG_SECONDS, read};
 
 /// The two ways in which KVM runs: its host kernel at EL1, and at EL2.
@@ -63,7 +63,7 @@ impl Table {
         let script = "run /hv boot --accel kvm --kernel /bench --firmware dt --vps 1 --memory 64M --loopback \
                       --append bench.after=1500 --timeout 0\n";
         let mut sides = SIDES.iter().map(|(side, cpu)| {
-            let computer = Computer { cpu, processors: "1", counted: true, limit };
+            let computer = Computer { cpu, processors: "1", counted: true, limit, ..USUAL };
             let console = host_on(context, &computer, script, (&programs, &[]))?;
             figures(&console).with_context(|| format!("{side}: the guest ended early:\n{console}"))
         });

@@ -32,7 +32,7 @@ const SAME: [&str; 14] = [
 ];
 
 /// Returns the tool, and what it boots.
-fn programs() -> anyhow::Result<[Program; 3]> {
+pub(super) fn programs() -> anyhow::Result<[Program; 3]> {
     let hv = built("hv-cli", &["--no-default-features", "--bin", "hv"])
         .with_context(|| format!("the tool does not build for {LINUX_TARGET}"))?;
     let [image, initrd] = guest()?;
