@@ -89,9 +89,15 @@ pub struct TestHost<W = Recorder, M = Memory> {
 }
 
 /// A VP's deadline, in a cache line of its own: VPs on threads do not wait for each other's.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
-struct Deadline(Mutex<Option<u64>>);
+struct Deadline(
+    /// [`NEVER`]: none.
+    AtomicU64,
+);
+
+/// The counter value that no counter reaches.
+const NEVER: u64 = u64::MAX;
 
 /// Observer of a partition's effects on a [`TestHost`], called with locks of the partition held.
 pub trait Watch {
@@ -189,7 +195,7 @@ impl<W, M> TestHost<W, M> {
             memory,
             counter: AtomicU64::new(0),
             step: AtomicU64::new(0),
-            deadlines: (0..vps).map(|_| Deadline::default()).collect(),
+            deadlines: (0..vps).map(|_| Deadline(AtomicU64::new(NEVER))).collect(),
             watch,
         }
     }
@@ -221,7 +227,7 @@ impl<W, M> TestHost<W, M> {
 
     /// Returns the deadline of a VP.
     pub fn deadline(&self, vp: usize) -> Option<u64> {
-        *lock(&self.deadlines[vp].0)
+        Some(self.deadlines[vp].0.load(Ordering::Acquire)).filter(|&counter| counter != NEVER)
     }
 
     /// Returns the VPs whose deadline has expired.
@@ -301,7 +307,7 @@ impl<W: Watch, M: GuestMemory> Host for TestHost<W, M> {
 
     #[inline]
     fn set_deadline(&self, vp: usize, counter: Option<u64>) {
-        *lock(&self.deadlines[vp].0) = counter;
+        self.deadlines[vp].0.store(counter.unwrap_or(NEVER), Ordering::Release);
     }
 
     fn start_vp(&self, vp: usize, context: &VpContext) {
