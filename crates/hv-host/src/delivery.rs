@@ -280,22 +280,23 @@ fn put<H: Host>(
     pending: bool,
 ) -> bool {
     let (memory, slot) = (context.host.memory(), slot(sint));
-    let before = message.header.flags;
-    message.header.flags = before.with_message_pending(pending);
+    let before = message.header;
+    // The type is written last, with release ordering: a reader that sees it sees the rest. Until then it stays that of
+    // a free slot.
+    message.header.message_type = MessageType::NONE;
+    message.header.flags = before.flags.with_message_pending(pending);
     let end = size_of_val(&message.header) + usize::from(message.header.payload_size);
     let bytes = &message.as_bytes()[..end.min(size_of::<Message>())];
-    // The type is written last, with release ordering: a reader that sees it sees the rest.
-    let written = page
-        .write(memory, slot + AFTER_TYPE as u64, &bytes[AFTER_TYPE..])
-        .and_then(|()| page.store(memory, slot, message.header.message_type.0));
+    let message_type = before.message_type.0;
+    let written = page.write(memory, slot, bytes).and_then(|()| page.store(memory, slot, message_type));
     if written.is_err() {
-        message.header.flags = before;
+        message.header = before;
         return false;
     }
     context.host.observe(&Event::MessageDelivered {
         vp: context.vp,
         sint: sint as u8,
-        message_type: message.header.message_type.0,
+        message_type,
         payload: &bytes[size_of_val(&message.header)..],
         pending,
     });

@@ -111,11 +111,9 @@ impl Synic {
     /// Expires what is due: the embedder's timer has fired, or the clock was changed, so the last deadline no longer
     /// counts.
     pub(crate) fn timers_woken<H: Host>(&mut self, context: &Context<'_, H>) {
-        let before = self.timers.deadline;
-        self.run_timers(context, context.time.at(|| context.host.counter()), true);
-        if self.timers.deadline == before {
-            self.renew_deadline(context);
-        }
+        self.expire_due(context, context.time.at(|| context.host.counter()));
+        self.timers.deadline = self.timers.next();
+        self.renew_deadline(context);
     }
 
     /// Stops all timers of a VP that stops; their undelivered messages are dropped.

@@ -154,7 +154,8 @@ impl SharedClock {
 
     /// Returns the counter value at which a deadline expires, unless the counter never reaches it.
     pub(crate) fn counter_at(&self, deadline: Deadline) -> Option<u64> {
-        let counter = self.clock().counter_at(deadline.time()?);
+        let time = deadline.time()?;
+        let counter = self.clock().counter_at(time);
         (counter != u64::MAX).then_some(counter)
     }
 

@@ -79,6 +79,7 @@ impl Timer {
 
     /// Updates the timer after an expiration at `now`: a one-shot timer is disabled, a periodic one continues. Returns
     /// the number of skipped periods.
+    #[inline]
     pub(crate) fn advance(&mut self, now: ReferenceTime) -> u64 {
         if !self.config.periodic() {
             self.armed = false;
@@ -103,6 +104,7 @@ impl Timer {
 
     /// Skips this expiration of a lazy timer whose VP did not run until shortly before the next. Returns the number of
     /// skipped periods.
+    #[inline]
     pub(crate) fn lazy_skip(&mut self, now: ReferenceTime) -> u64 {
         let period = self.period().ticks();
         let late = now.saturating_sub(self.due).ticks();
@@ -190,6 +192,7 @@ impl Timers {
     }
 
     /// Returns when the first of them expires if nothing changes.
+    #[inline]
     pub(crate) fn next(&self) -> Deadline {
         let first = self.timers.iter().map(|timer| timer.next.or_max()).min();
         first.map_or(Deadline::NEVER, Deadline::at)

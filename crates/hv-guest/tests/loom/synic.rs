@@ -76,10 +76,13 @@ impl GuestMemory for Shared {
         Err(BadAddress)
     }
 
-    /// Writes a message, without its type.
+    /// Writes a message, with the type of a free slot.
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
-        assert_eq!(gpa, SLOT + 4, "the host writes the slot of the SINT");
-        let (info, rest) = data.split_first_chunk().unwrap();
+        assert_eq!(gpa, SLOT, "the host writes the slot of the SINT");
+        let (message_type, rest) = data.split_first_chunk().unwrap();
+        assert_eq!(u32::from_le_bytes(*message_type), 0, "the type is written last");
+        self.slot.message_type.store(0, Ordering::Relaxed);
+        let (info, rest) = rest.split_first_chunk().unwrap();
         self.slot.info.store(u32::from_le_bytes(*info), Ordering::Relaxed);
         let (words, rest) = rest.as_chunks();
         assert!(rest.is_empty());

@@ -83,7 +83,7 @@ mutants! {
         slot_overwritten "A full slot is written.":
             "self.message_page.load(context.host.memory(), slot(sint)) == Ok(0)" => "true";
         pending_not_delivered "A delivered message does not say that more wait.":
-            "before.with_message_pending(pending)" => "before.with_message_pending(false)";
+            "before.flags.with_message_pending(pending)" => "before.flags.with_message_pending(false)";
         payload_cut "The last byte of a payload does not arrive.":
             "end.min(size_of::<Message>())" => "(end - 1).max(16)";
         message_interrupt_lost "A message raises no interrupt.":
@@ -91,9 +91,9 @@ mutants! {
         busy_slot_loses_timer "A timer whose slot is full loses its message.":
             "self.enqueue(context, sint, BUFFERS + timer, false)" => "()";
         message_to_two_sints "A message goes to the next SINT too.":
-            "page.store(memory, slot, message.header.message_type.0)"
-            => "page.store(memory, (slot + 256) % 4096, message.header.message_type.0).and_then(|()| \
-                page.store(memory, slot, message.header.message_type.0))";
+            "page.store(memory, slot, message_type)"
+            => "page.store(memory, (slot + 256) % 4096, message_type).and_then(|()| \
+                page.store(memory, slot, message_type))";
         pending_without_reason "A message says that more wait where none does.":
             "self.put(context, index, message, false)" => "self.put(context, index, message, true)";
         idle_eom_interrupts "EOM raises an interrupt where no message waits.":
