@@ -3,6 +3,7 @@
 //! Source: TLFS, `HvCallPostMessage` and `HvCallSignalEvent`.
 
 use core::fmt;
+use core::mem::offset_of;
 
 use hv_tlfs::hypercall::{HypercallCode, HypercallInput};
 use hv_tlfs::status::{HvError, HvStatus};
@@ -56,17 +57,16 @@ pub fn post_message(
     message_type: MessageType,
     payload: &[u8],
 ) -> Result<(), PostError> {
-    let mut input = PostMessageInput {
-        connection_id: connection,
-        reserved: 0,
-        message_type,
-        payload_size: payload.len() as u32,
-        payload: [0; MESSAGE_PAYLOAD_SIZE],
-    };
-    input.payload.get_mut(..payload.len()).ok_or(PostError::TooLong)?.copy_from_slice(payload);
+    if payload.len() > MESSAGE_PAYLOAD_SIZE {
+        return Err(PostError::TooLong);
+    }
+    let header = [connection.0, 0, message_type.0, payload.len() as u32];
+    const { assert!(offset_of!(PostMessageInput, payload) == size_of::<[u32; 4]>()) }
+    // What the page has behind the payload is no part of the message.
+    page.page().write(size_of_val(&header), payload);
     let control = HypercallInput::from_code(HypercallCode::POST_MESSAGE);
     // SAFETY: the hypervisor reads the message from the call page; the call writes no guest memory.
-    unsafe { hypercall::memory(conduit, page, control, &input) }.map_err(PostError::Hypervisor)
+    unsafe { hypercall::memory(conduit, page, control, &header) }.map_err(PostError::Hypervisor)
 }
 
 /// Signals an event: sets flag number `flag`, counted from the port's base flag, at the other end.
