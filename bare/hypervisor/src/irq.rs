@@ -21,7 +21,8 @@ pub(crate) extern "C" fn irq_exit(frame: &mut TrapFrame) {
 }
 
 /// Handles one pending interrupt, if there is one.
-#[inline]
+// Always inlined: every interrupt of the guest comes here.
+#[inline(always)]
 pub(crate) fn handle(cpu: &ThisCpu) {
     let host = on::<true>(cpu);
     let intid = gic::acknowledge();
