@@ -73,14 +73,15 @@ pub(super) fn run(tally: &mut Tally, show: &dyn Fn(&str)) -> anyhow::Result<()> 
 
 /// Sums over the lines `test result: ok. 12 passed; 0 failed; 0 ignored; ...`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
+pub(super) struct Counts {
+    pub(super) passed: usize,
     failed: usize,
     ignored: usize,
 }
 
 impl Counts {
-    fn of(output: &str) -> Self {
+    /// Adds up what programs with tests print.
+    pub(super) fn of(output: &str) -> Self {
         let mut sums = Self::default();
         for line in output.lines().filter_map(|line| line.strip_prefix("test result: ")) {
             let words: Vec<&str> = line.split_whitespace().collect();
