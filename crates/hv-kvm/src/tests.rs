@@ -1,5 +1,7 @@
 //! A machine over the model of KVM: the test is the guest.
 
+mod vmbus;
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::thread;
@@ -50,11 +52,11 @@ impl HostBackend<Never> for Console {
 }
 
 /// A guest, from outside: its machine and its virtual CPUs.
-struct Guest<'m> {
-    machine: &'m Machine<FakeVm, Console>,
+struct Guest<'m, S = Console> {
+    machine: &'m Machine<FakeVm, S>,
 }
 
-impl Guest<'_> {
+impl<S: Observer> Guest<'_, S> {
     fn vm(&self) -> &FakeVm {
         self.machine.vm()
     }
@@ -100,6 +102,15 @@ impl Guest<'_> {
     }
 }
 
+/// What ends a machine also if the test panics: the threads have to end.
+struct End<'m, S: Observer>(&'m Machine<FakeVm, S>);
+
+impl<S: Observer> Drop for End<'_, S> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
 /// Runs a machine until its end, and `test` beside it.
 fn with(vps: usize, config: Config, test: impl FnOnce(&Guest<'_>)) -> RunOutcome {
     let machine = Machine::new(FakeVm::create(vps), Console::default()).unwrap();
@@ -108,13 +119,6 @@ fn with(vps: usize, config: Config, test: impl FnOnce(&Guest<'_>)) -> RunOutcome
     let partition = Partition::new(config.hypervisor, &states, &[], &bus);
     thread::scope(|scope| {
         let run = scope.spawn(|| machine.run(&partition, &VpContext::at(ENTRY, 7)));
-        // Also if the test panics: the threads have to end.
-        struct End<'m>(&'m Machine<FakeVm, Console>);
-        impl Drop for End<'_> {
-            fn drop(&mut self) {
-                self.0.stop();
-            }
-        }
         let end = End(&machine);
         test(&Guest { machine: &machine });
         std::mem::forget(end);
