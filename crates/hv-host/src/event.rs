@@ -82,7 +82,8 @@ pub enum Event<'a> {
         convention: Convention,
         /// Control word from the guest.
         control: HypercallInput,
-        /// The two registers after it: input and output GPA, or the first 16 bytes of a fast call's input.
+        /// The two registers after it: input and output GPA, or the first 16 bytes of a fast call's input; the second
+        /// is zero if the call does not use it and [`Registers::READS_COST`](crate::Registers::READS_COST).
         parameters: [u64; 2],
         /// Result; meaningless if `retry`.
         result: HypercallOutput,

@@ -5,6 +5,9 @@
 /// A call accesses only the registers that it needs: where an access is expensive (an `ioctl` of KVM), the others cost
 /// nothing. [`CallRegisters`](crate::CallRegisters) lists them in advance.
 pub trait Registers {
+    /// A read takes a multiple of a call's own time, so registers that a call does not use are not read.
+    const READS_COST: bool = false;
+
     /// Reads register X`n`, at most 30.
     fn x(&self, n: usize) -> u64;
 

@@ -232,6 +232,12 @@ const POST: u64 = HypercallInput::from_code(Code::POST_MESSAGE).0;
 const SIGNAL: u64 = HypercallInput::from_code(Code::SIGNAL_EVENT).with_fast(true).0;
 const IPI: u64 = HypercallInput::from_code(Code::SEND_IPI).with_fast(true).0;
 
+/// Returns the second register after the control word. Where a read costs, one that a signal does not use is zero.
+#[inline(always)]
+fn second_parameter<X: Registers>(x: &X, first: usize, control: u64) -> u64 {
+    if X::READS_COST && control == SIGNAL { 0 } else { x.x(first + 2) }
+}
+
 impl<R: RawMutex> Partition<'_, R> {
     /// Handles a hypercall of `vp`. Inlined for each convention, so that register numbers are constants. `fast` and
     /// `host` are one host, in the forms for frequent and for other calls.
@@ -247,7 +253,8 @@ impl<R: RawMutex> Partition<'_, R> {
         let first = convention.control();
         // The most frequent calls: one register of the calling VP. All checks on the control word and the header are
         // these comparisons; anything unusual takes the general path.
-        let [control, partition, vp_index] = [x.x(first), x.x(first + 1), x.x(first + 2)];
+        let [control, partition] = [x.x(first), x.x(first + 1)];
+        let vp_index = second_parameter(x, first, control);
         if let Some(status) = fast.faults().status(HypercallInput(control).code()) {
             x.set_x(0, failed(&fast, vp, convention, HypercallInput(control), [partition, vp_index], status));
             return Action::Resume;
@@ -322,7 +329,7 @@ impl<R: RawMutex> Partition<'_, R> {
         first: usize,
         control: HypercallInput,
     ) -> Action {
-        let parameters = [x.x(first + 1), x.x(first + 2)];
+        let parameters = [x.x(first + 1), second_parameter(x, first, control.0)];
         let outcome = match self.check_call(control) {
             Ok(call) => self.run(host, vp, convention, x, control, call),
             Err(status) => Outcome::from(Err(status)),

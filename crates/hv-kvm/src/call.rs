@@ -82,6 +82,8 @@ impl<'v, V: Vcpu> LazyRegisters<'v, V> {
 }
 
 impl<V: Vcpu> Registers for LazyRegisters<'_, V> {
+    const READS_COST: bool = true;
+
     fn x(&self, n: usize) -> u64 {
         let mut values = self.values.borrow_mut();
         if self.known.get() >> n & 1 == 0 {

@@ -225,6 +225,21 @@ fn a_fast_get_costs_four_reads_and_three_writes_by_smccc() {
 }
 
 #[test]
+fn a_fast_signal_costs_two_reads_and_one_write() {
+    with(1, config(), |guest| {
+        guest.identify();
+        let cpu = guest.cpu(0);
+        // To no connection.
+        for (x, reads) in [(&[HYPERCALL.into(), 0x1_005d, 7, 8][..], [1, 2]), (&[0x1_005d, 7, 8], [0, 1])] {
+            assert_eq!(guest.call(0, x), 0x12, "invalid connection id");
+            let reads = reads.map(|n| (false, Register::x(n)));
+            assert_eq!(cpu.take_accesses(), [&reads[..], &[(true, Register::x(0))]].concat());
+        }
+        guest.machine.stop();
+    });
+}
+
+#[test]
 fn a_fast_get_by_the_other_convention_has_its_output_in_the_last_registers() {
     with(1, config(), |guest| {
         guest.identify();
