@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use hv_memory::testing::Memory;
 
+use crate::gic::GicRegister;
 use crate::helper::PROGRAM;
-use crate::kvm::{Exit, Parts, Vcpu, Vm, Waker};
+use crate::kvm::{Exit, Parts, SError, Vcpu, Vm, Waker};
 use crate::layout::Layout;
 use crate::register::Register;
 
@@ -18,6 +19,17 @@ pub(crate) const RAM: u64 = 0x4000_0000;
 pub(crate) const RAM_SIZE: u64 = 0x10_0000;
 /// The counter's frequency: a tick is a nanosecond.
 pub(crate) const FREQUENCY: u64 = 1_000_000_000;
+
+/// A register of 128 bits, and one of 32.
+pub(crate) const V0: Register = Register(0x6040_0000_0010_0054);
+pub(crate) const FPSR: Register = Register(0x6020_0000_0010_00d4);
+
+/// Returns the registers that a virtual CPU lists.
+fn listed() -> impl Iterator<Item = Register> {
+    let others =
+        [Register::PC, Register::PSTATE, Register::SCTLR_EL1, Register::VBAR_EL1, Register::MPIDR_EL1];
+    (0..31).map(Register::x).chain(others).chain([V0, FPSR])
+}
 
 /// What a helper did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +46,50 @@ struct Board {
     spis: Mutex<Vec<(u32, bool)>>,
     helper_accesses: Mutex<Vec<Access>>,
     cpus: Mutex<Vec<Arc<Cpu>>>,
+    gic: Mutex<Gic>,
+}
+
+/// The state of the interrupt controller, which has no meaning here.
+#[derive(Debug, Default)]
+struct Gic {
+    registers: BTreeMap<GicRegister, u64>,
+    refused: BTreeSet<GicRegister>,
+}
+
+/// What a write to a register does.
+enum Effect {
+    Replaces,
+    Sets(GicRegister),
+    Clears(GicRegister),
+}
+
+impl Effect {
+    fn of(register: GicRegister) -> Self {
+        let (frame, at): (u32, &dyn Fn(u32) -> GicRegister) = match register {
+            GicRegister::Distributor { offset } => (offset, &|offset| GicRegister::Distributor { offset }),
+            GicRegister::Redistributor { vp, offset } => match offset.checked_sub(0x1_0000) {
+                Some(offset) => {
+                    (offset, &move |offset| GicRegister::Redistributor { vp, offset: 0x1_0000 + offset })
+                }
+                None => return Self::Replaces,
+            },
+            GicRegister::Cpu { .. } => return Self::Replaces,
+        };
+        match frame {
+            0x100..0x180 | 0x300..0x380 => Self::Sets(register),
+            0x180..0x200 | 0x380..0x400 => Self::Clears(at(frame - 0x80)),
+            _ => Self::Replaces,
+        }
+    }
+}
+
+/// Returns what a register has after a reset: SGIs are enabled, as KVM's, and there are 5 bits of priority.
+fn initial(register: GicRegister) -> u64 {
+    match register {
+        GicRegister::Redistributor { offset: 0x1_0100, .. } => 0xffff,
+        GicRegister::Cpu { encoding: 0xc664, .. } => 4 << 8,
+        _ => 0,
+    }
 }
 
 /// A virtual CPU, as the test sees it.
@@ -45,7 +101,7 @@ pub(crate) struct Cpu {
 
 #[derive(Debug, Default)]
 struct CpuState {
-    registers: BTreeMap<Register, u64>,
+    registers: BTreeMap<Register, u128>,
     refused: BTreeSet<Register>,
     accesses: Vec<(bool, Register)>,
     exits: VecDeque<Exit>,
@@ -61,7 +117,14 @@ struct CpuState {
     resets: usize,
     aborts: usize,
     suspended: bool,
+    serror: Option<SError>,
     read: Option<u64>,
+}
+
+impl CpuState {
+    fn register(&self, register: Register) -> u64 {
+        self.registers.get(&register).copied().unwrap_or(0) as u64
+    }
 }
 
 impl Cpu {
@@ -93,11 +156,32 @@ impl Cpu {
     }
 
     pub(crate) fn put(&self, register: Register, value: u64) {
+        self.put_wide(register, value.into());
+    }
+
+    pub(crate) fn put_wide(&self, register: Register, value: u128) {
         self.lock().registers.insert(register, value);
     }
 
     pub(crate) fn peek(&self, register: Register) -> u64 {
+        self.lock().register(register)
+    }
+
+    pub(crate) fn peek_wide(&self, register: Register) -> u128 {
         self.lock().registers.get(&register).copied().unwrap_or(0)
+    }
+
+    /// Has each access to a register fail.
+    pub(crate) fn refuse(&self, register: Register) {
+        self.lock().refused.insert(register);
+    }
+
+    pub(crate) fn put_serror(&self, serror: SError) {
+        self.lock().serror = Some(serror);
+    }
+
+    pub(crate) fn peek_serror(&self) -> Option<SError> {
+        self.lock().serror
     }
 
     /// Takes the accesses to registers so far: `true` is a write.
@@ -155,9 +239,8 @@ impl FakeVcpu {
         self.cpu.take_accesses()
     }
 
-    /// Has each access to a register fail.
     pub(crate) fn refuse(&self, register: Register) {
-        self.cpu.lock().refused.insert(register);
+        self.cpu.refuse(register);
     }
 
     /// Interrupts the next runs.
@@ -169,10 +252,10 @@ impl FakeVcpu {
     fn execute(&self, board: &Board) -> Exit {
         let page = Layout::VIRT.helper_page;
         let mut state = self.cpu.lock();
-        let x = |state: &CpuState, n: u32| state.registers[&Register::x(n as usize)];
+        let x = |state: &CpuState, n: u32| state.register(Register::x(n as usize));
         let (mut ordered, mut flushing) = (false, false);
         for _ in 0..64 {
-            let pc = state.registers[&Register::PC];
+            let pc = state.register(Register::PC);
             let word = PROGRAM[((pc - page) / 4) as usize];
             let mut next = pc + 4;
             match word {
@@ -201,12 +284,12 @@ impl FakeVcpu {
                 // HVC #0.
                 0xd400_0002 => {
                     let function = x(&state, 0) as u32;
-                    state.registers.insert(Register::PC, next);
+                    state.registers.insert(Register::PC, next.into());
                     return Exit::Call { function, smc: false };
                 }
                 _ => panic!("the helper has no instruction {word:#x}"),
             }
-            state.registers.insert(Register::PC, next);
+            state.registers.insert(Register::PC, next.into());
         }
         panic!("the helper does not exit")
     }
@@ -220,22 +303,31 @@ impl Drop for FakeVcpu {
 }
 
 impl Vcpu for FakeVcpu {
-    fn get(&self, register: Register) -> io::Result<u64> {
+    fn registers(&self) -> io::Result<Vec<Register>> {
+        Ok(listed().collect())
+    }
+
+    fn read(&self, register: Register, value: &mut [u8]) -> io::Result<()> {
         let mut state = self.cpu.lock();
         if state.refused.contains(&register) {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.accesses.push((false, register));
-        Ok(state.registers.get(&register).copied().unwrap_or(0))
+        let size = register.size();
+        let whole = state.registers.get(&register).copied().unwrap_or(0);
+        value[..size].copy_from_slice(&whole.to_le_bytes()[..size]);
+        Ok(())
     }
 
-    fn set(&self, register: Register, value: u64) -> io::Result<()> {
+    fn write(&self, register: Register, value: &[u8]) -> io::Result<()> {
         let mut state = self.cpu.lock();
         if state.refused.contains(&register) {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.accesses.push((true, register));
-        state.registers.insert(register, value);
+        let (size, mut whole) = (register.size(), [0; 16]);
+        whole[..size].copy_from_slice(&value[..size]);
+        state.registers.insert(register, u128::from_le_bytes(whole));
         Ok(())
     }
 
@@ -285,6 +377,19 @@ impl Vcpu for FakeVcpu {
 
     fn set_suspended(&self, suspended: bool) -> io::Result<()> {
         self.cpu.lock().suspended = suspended;
+        Ok(())
+    }
+
+    fn is_suspended(&self) -> io::Result<bool> {
+        Ok(self.cpu.lock().suspended)
+    }
+
+    fn serror(&self) -> io::Result<Option<SError>> {
+        Ok(self.cpu.lock().serror)
+    }
+
+    fn set_serror(&self, serror: SError) -> io::Result<()> {
+        self.cpu.lock().serror = Some(serror);
         Ok(())
     }
 }
@@ -344,6 +449,7 @@ impl FakeVm {
             spis: Mutex::default(),
             helper_accesses: Mutex::default(),
             cpus: Mutex::new(cpus.clone()),
+            gic: Mutex::default(),
         });
         let helper = |_| FakeVcpu { cpu: Arc::default(), helper: Some(Arc::clone(&board)) };
         Parts {
@@ -358,12 +464,23 @@ impl FakeVm {
         Arc::clone(&self.0.cpus.lock().unwrap()[vp])
     }
 
+    /// Checks that no virtual CPU runs.
+    fn at_rest(&self) -> io::Result<()> {
+        let runs = self.0.cpus.lock().unwrap().iter().any(|cpu| cpu.lock().waiting);
+        if runs { Err(io::ErrorKind::ResourceBusy.into()) } else { Ok(()) }
+    }
+
     pub(crate) fn take_helper_accesses(&self) -> Vec<Access> {
         std::mem::take(&mut self.0.helper_accesses.lock().unwrap())
     }
 
     pub(crate) fn take_spis(&self) -> Vec<(u32, bool)> {
         std::mem::take(&mut self.0.spis.lock().unwrap())
+    }
+
+    /// Has each write to a register of the interrupt controller fail.
+    pub(crate) fn refuse_gic(&self, register: GicRegister) {
+        self.0.gic.lock().unwrap().refused.insert(register);
     }
 
     /// Lets time pass, and interrupts those whose time has come.
@@ -394,6 +511,34 @@ impl Vm for FakeVm {
 
     fn counter_frequency(&self) -> u64 {
         FREQUENCY
+    }
+
+    fn set_counter(&self, counter: u64) -> io::Result<()> {
+        self.0.counter.store(counter, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn gic(&self, register: GicRegister) -> io::Result<u64> {
+        self.at_rest()?;
+        Ok(self.0.gic.lock().unwrap().registers.get(&register).copied().unwrap_or(initial(register)))
+    }
+
+    fn set_gic(&self, register: GicRegister, value: u64) -> io::Result<()> {
+        self.at_rest()?;
+        let mut gic = self.0.gic.lock().unwrap();
+        if gic.refused.contains(&register) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut change = |register: GicRegister, change: &dyn Fn(u64) -> u64| {
+            let value = gic.registers.entry(register).or_insert(initial(register));
+            *value = change(*value);
+        };
+        match Effect::of(register) {
+            Effect::Replaces => change(register, &|_| value),
+            Effect::Sets(register) => change(register, &|old| old | value),
+            Effect::Clears(register) => change(register, &|old| old & !value),
+        }
+        Ok(())
     }
 
     fn set_spi(&self, intid: u32, level: bool) -> io::Result<()> {

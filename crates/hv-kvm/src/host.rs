@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hv_memory::save::Writer;
 use hv_partition::faults::Failing;
 use hv_partition::{
     BusEvent, BusObserver, DeviceId, Event, Flush, Host, HostBackend, Pages, Started, Token, VpContext,
@@ -72,17 +73,43 @@ impl<V: Vm, S: Observer> Shared<V, S> {
         }
     }
 
-    /// Ends the run; the first outcome counts.
+    /// Ends the run. The first outcome counts, but any other before that of a stop: a guest that has powered off cannot
+    /// go on.
     pub(crate) fn stop(&self, outcome: RunOutcome) {
-        lock(&self.outcome).get_or_insert(outcome);
+        let mut ended = lock(&self.outcome);
+        if matches!(*ended, None | Some(RunOutcome::Stopped)) {
+            *ended = Some(outcome);
+        }
         for slot in &self.slots {
             slot.stop();
         }
     }
 
-    /// Takes the outcome of a run that has ended.
-    pub(crate) fn take_outcome(&self) -> Option<RunOutcome> {
-        lock(&self.outcome).take()
+    /// Takes the outcome of a run whose threads have ended. A stop from now on is the next run's.
+    pub(crate) fn end_run(&self) -> RunOutcome {
+        let mut ended = lock(&self.outcome);
+        for slot in &self.slots {
+            slot.rearm();
+        }
+        ended.take().unwrap_or(RunOutcome::Stopped)
+    }
+
+    /// Restores how many VPs are on, or were asked to start.
+    pub(crate) fn set_online(&self, count: usize) {
+        self.online.store(count, Ordering::Relaxed);
+    }
+
+    /// Writes the console's state.
+    pub(crate) fn save_uart(&self, w: &mut Writer<'_>) {
+        lock(&self.uart).device.save(w);
+    }
+
+    /// Restores the console, and the level of its interrupt.
+    pub(crate) fn restore_uart(&self, device: Pl011) -> io::Result<()> {
+        let mut uart = lock(&self.uart);
+        let level = device.interrupt();
+        *uart = Uart { device, level };
+        self.vm.set_spi(self.layout.uart_intid, level)
     }
 
     /// Ends the run if an ioctl had an error that only a fault of the host's explains.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hv_memory::GuestMemory;
 
+use crate::gic::GicRegister;
 use crate::register::Register;
 
 /// A virtual machine.
@@ -28,6 +29,26 @@ pub trait Vm: Sync {
     /// Returns the counter's frequency in Hz.
     fn counter_frequency(&self) -> u64;
 
+    /// Has the guest's counter go on from this value.
+    ///
+    /// # Errors
+    /// That of the ioctl: a virtual CPU runs, for example.
+    fn set_counter(&self, counter: u64) -> io::Result<()>;
+
+    /// Reads a register of the interrupt controller, as its state is saved. No virtual CPU may be in
+    /// [`run`](Vcpu::run).
+    ///
+    /// # Errors
+    /// That of the ioctl.
+    fn gic(&self, register: GicRegister) -> io::Result<u64>;
+
+    /// Writes a register of the interrupt controller, as its state is restored. No virtual CPU may be in
+    /// [`run`](Vcpu::run).
+    ///
+    /// # Errors
+    /// That of the ioctl: it does not take this value, for example.
+    fn set_gic(&self, register: GicRegister, value: u64) -> io::Result<()>;
+
     /// Sets the level of an SPI.
     ///
     /// # Errors
@@ -43,17 +64,41 @@ pub trait Vm: Sync {
 
 /// A virtual CPU. One thread runs it; it may be created in another.
 pub trait Vcpu: Send {
-    /// Reads a register.
+    /// Returns all registers: KVM_GET_REG_LIST.
     ///
     /// # Errors
-    /// That of the ioctl: the register does not exist, for example.
-    fn get(&self, register: Register) -> io::Result<u64>;
+    /// That of the ioctl.
+    fn registers(&self) -> io::Result<Vec<Register>>;
 
-    /// Writes a register.
+    /// Reads a register into the first bytes of `value`, which has at least [its size](Register::size).
     ///
     /// # Errors
     /// That of the ioctl: the register does not exist, for example.
-    fn set(&self, register: Register, value: u64) -> io::Result<()>;
+    fn read(&self, register: Register, value: &mut [u8]) -> io::Result<()>;
+
+    /// Writes a register from the first bytes of `value`, which has at least [its size](Register::size).
+    ///
+    /// # Errors
+    /// That of the ioctl: the register does not exist, for example.
+    fn write(&self, register: Register, value: &[u8]) -> io::Result<()>;
+
+    /// Reads a register of up to 64 bits.
+    ///
+    /// # Errors
+    /// The same as for [`read`](Self::read).
+    fn get(&self, register: Register) -> io::Result<u64> {
+        let mut value = [0; 8];
+        self.read(register, &mut value)?;
+        Ok(u64::from_le_bytes(value))
+    }
+
+    /// Writes a register of up to 64 bits.
+    ///
+    /// # Errors
+    /// The same as for [`write`](Self::write).
+    fn set(&self, register: Register, value: u64) -> io::Result<()> {
+        self.write(register, &value.to_le_bytes())
+    }
 
     /// Resets the registers: KVM_ARM_VCPU_INIT.
     ///
@@ -85,6 +130,31 @@ pub trait Vcpu: Send {
     /// # Errors
     /// That of the ioctl.
     fn set_suspended(&self, suspended: bool) -> io::Result<()>;
+
+    /// Returns true if the next [`run`](Self::run) waits until an interrupt is pending.
+    ///
+    /// # Errors
+    /// That of the ioctl.
+    fn is_suspended(&self) -> io::Result<bool>;
+
+    /// Returns the SError interrupt that is pending, if one is.
+    ///
+    /// # Errors
+    /// That of the ioctl.
+    fn serror(&self) -> io::Result<Option<SError>>;
+
+    /// Makes an SError interrupt pending.
+    ///
+    /// # Errors
+    /// That of the ioctl: the CPU has no syndrome to give, for example.
+    fn set_serror(&self, serror: SError) -> io::Result<()>;
+}
+
+/// A pending SError interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SError {
+    /// The syndrome that the guest is to find in ESR_EL1, of a CPU that can set it.
+    pub syndrome: Option<u64>,
 }
 
 /// What reaches the thread of a virtual CPU from other threads.

@@ -8,6 +8,8 @@
 //! 3. [`enter_sandbox`] confines the process to the system calls of a run.
 //! 4. [`Machine::run`] runs a [`Partition`](hv_partition::Partition) in it: a thread for each VP, until the guest
 //!    powers off, resets, or [`Machine::stop`] is called.
+//! 5. [`Machine::save`] writes a stopped machine, but for its memory, as one image. [`Machine::restore`] gives it to a
+//!    new machine; [`Machine::resume`] goes on with either.
 //!
 //! How a VP's exits are served, file by file:
 //!
@@ -25,6 +27,8 @@
 //! | `vp` | a VP's thread |
 //! | `observer` | what the embedder hears |
 //! | `machine`, `outcome` | all of it, and how a run ends |
+//! | `gic` | the registers of the interrupt controller that are its state |
+//! | `save` | a stopped machine as an image, and back |
 //!
 //! # Interrupts
 //!
@@ -32,6 +36,14 @@
 //! interrupts are edges. So each thread has one more virtual CPU, invisible to the guest, that executes a few
 //! instructions (`helper`): it writes GICR_ISPENDR0 of the target, which latches one interrupt, whatever the target
 //! does meanwhile. The same virtual CPU flushes the TLBs, for which KVM has no call.
+//!
+//! # Saved machines
+//!
+//! An image has all registers that KVM lists of the virtual CPUs of VPs that are on, the interrupt controller, the
+//! console, the counter and the partition. The machine that restores it has the same number of VPs, the same
+//! [`Layout`], a counter of the same frequency, and a KVM that takes the registers: one of the same CPU and kernel
+//! does. The counter goes on from its value, so the guest does not see how long it did not run. An image is not
+//! trusted; its hash detects damage alone.
 //!
 //! # Calling conventions
 //!
@@ -48,6 +60,7 @@
 mod call;
 #[cfg(test)]
 mod fake;
+mod gic;
 mod helper;
 mod host;
 mod inject;
@@ -60,16 +73,18 @@ mod observer;
 mod outcome;
 mod pl011;
 mod register;
+mod save;
 mod slot;
 #[cfg(test)]
 mod tests;
 mod vp;
 
 pub use call::immediate;
+pub use gic::GicRegister;
 pub use host::Embedder;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub use hv_memory::VmMemory;
-pub use kvm::{Exit, Parts, Vcpu, Vm, Waker};
+pub use kvm::{Exit, Parts, SError, Vcpu, Vm, Waker};
 pub use layout::Layout;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub use linux::{Error, KvmThread, KvmVcpu, KvmVm, KvmWaker, enter_sandbox};
@@ -77,5 +92,6 @@ pub use machine::Machine;
 pub use observer::{Guest, Observer};
 pub use outcome::RunOutcome;
 pub use register::Register;
+pub use save::{RestoreError, SaveError};
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 pub use vm_memory;

@@ -1,6 +1,7 @@
 //! A machine: a partition, and the threads that run its VPs.
 
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -12,16 +13,33 @@ use crate::kvm::{Parts, Vm};
 use crate::layout::Layout;
 use crate::observer::Observer;
 use crate::outcome::RunOutcome;
-use crate::vp::VpThread;
+use crate::vp::{Rest, Rested, VpThread};
 
 /// A machine around a partition.
 ///
-/// A machine runs once: after a reset, create another one. Its memory is the embedder's to fill.
+/// It begins to run once: after a reset, create another one. One that was [stopped](Self::stop) can be
+/// [saved](Self::save), and [goes on](Self::resume). Its memory is the embedder's to fill.
 pub struct Machine<V: Vm, S> {
-    shared: Arc<Shared<V, S>>,
-    vps: Mutex<Vec<V::Vcpu>>,
+    pub(crate) shared: Arc<Shared<V, S>>,
+    pub(crate) state: Mutex<State<V::Vcpu>>,
     /// The embedder of each VP's thread, and at the end that of all other threads.
     embedders: Vec<Embedder<V, S>>,
+}
+
+/// What a machine can do next.
+pub(crate) enum State<C> {
+    /// Begin to run.
+    New(Vec<C>),
+    /// Go on.
+    Stopped(Vec<Rest<C>>),
+    /// Nothing: it runs, or has come to its end.
+    Used,
+}
+
+impl<C> State<C> {
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Used)
+    }
 }
 
 impl<V: Vm, S> std::fmt::Debug for Machine<V, S> {
@@ -53,7 +71,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         };
         let each = helpers.into_iter().map(|vcpu| vec![vcpu]).chain([others]);
         let embedders = each.map(embedder).collect::<io::Result<_>>()?;
-        Ok(Self { shared, vps: Mutex::new(vps), embedders })
+        Ok(Self { shared, state: Mutex::new(State::New(vps)), embedders })
     }
 
     /// Returns the virtual machine.
@@ -93,13 +111,13 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         self.shared.uart(|uart| uart.unread())
     }
 
-    /// Ends the run, from any thread. Before [`Self::run`] it has that return at once.
+    /// Ends the run, from any thread. Between runs it has the next one return at once.
     pub fn stop(&self) {
         self.shared.stop(RunOutcome::Stopped);
     }
 
     /// Runs a partition until its end, with a thread for each VP; VP 0 starts with `boot`. A run that was stopped
-    /// leaves the partition as it is.
+    /// leaves the partition as it is, and [`Self::resume`] continues it.
     ///
     /// # Panics
     /// If the partition's VPs are not as many as the machine's, or the machine has run before.
@@ -133,24 +151,95 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         S: Send,
         V: Send,
     {
-        let vps = std::mem::take(&mut *lock(&self.vps));
-        assert!(!vps.is_empty(), "a machine runs once");
-        assert_eq!(partition.vp_count(), vps.len(), "the partition and the machine have the same VPs");
-        assert_eq!(hosts.len(), vps.len() + 1, "a host for each VP and one for other threads");
+        let State::New(vps) = lock(&self.state).take() else { panic!("a machine begins to run once") };
+        self.check(hosts, partition.vp_count(), vps.len());
         partition.reset(&hosts[vps.len()]);
         begin();
         self.shared.request_start(0, boot);
-        thread::scope(|scope| {
-            for ((vp, vcpu), host) in vps.into_iter().enumerate().zip(hosts) {
-                let shared = &*self.shared;
-                let started = thread::Builder::new()
-                    .name(format!("vp {vp}"))
-                    .spawn_scoped(scope, move || VpThread { partition, host, shared, vp, vcpu }.run());
-                if let Err(error) = started {
-                    self.shared.stop(RunOutcome::Failed { what: "a virtual processor's thread", error });
-                }
-            }
+        let vps = vps.into_iter().map(|vcpu| Rest { vcpu, power: Rested::New }).collect();
+        self.run_threads(hosts, partition, vps)
+    }
+
+    /// Continues a run that was [stopped](Self::stop), or that of a [restored](Self::restore) machine, until its end.
+    ///
+    /// # Panics
+    /// If the partition's VPs are not as many as the machine's, or the machine was not stopped.
+    pub fn resume<'h, R, B>(&'h self, partition: &'h Partition<'_, R, B>) -> RunOutcome
+    where
+        R: RawMutex + Send + Sync,
+        B: Served<'h, R, Embedder<V, S>> + Sync,
+        S: Send,
+        V: Send,
+    {
+        self.resume_as(&self.embedders, partition, || ())
+    }
+
+    /// Does the same as [`Self::resume`] with hosts of the embedder's, as [`Self::run_as`]. Calls `begin` before any VP
+    /// goes on.
+    ///
+    /// # Panics
+    /// If the hosts or the partition's VPs are not as many as the machine's, or the machine was not stopped.
+    pub fn resume_as<'h, H, R, B>(
+        &'h self,
+        hosts: &'h [H],
+        partition: &'h Partition<'_, R, B>,
+        begin: impl FnOnce(),
+    ) -> RunOutcome
+    where
+        H: Host + BusObserver + Sync,
+        R: RawMutex + Send + Sync,
+        B: Served<'h, R, H> + Sync,
+        S: Send,
+        V: Send,
+    {
+        let State::Stopped(vps) = lock(&self.state).take() else { panic!("the machine was not stopped") };
+        self.check(hosts, partition.vp_count(), vps.len());
+        for vp in 0..vps.len() {
+            // A restored partition sets its deadlines.
+            partition.timer_expired(&hosts[vps.len()], vp);
+        }
+        begin();
+        self.run_threads(hosts, partition, vps)
+    }
+
+    fn check<H>(&self, hosts: &[H], partition: usize, vps: usize) {
+        assert_eq!(partition, vps, "the partition and the machine have the same VPs");
+        assert_eq!(hosts.len(), vps + 1, "a host for each VP and one for other threads");
+    }
+
+    /// Runs the VPs until the end.
+    fn run_threads<'h, H, R, B>(
+        &'h self,
+        hosts: &'h [H],
+        partition: &'h Partition<'_, R, B>,
+        vps: Vec<Rest<V::Vcpu>>,
+    ) -> RunOutcome
+    where
+        H: Host + BusObserver + Sync,
+        R: RawMutex + Send + Sync,
+        B: Served<'h, R, H> + Sync,
+        S: Send,
+        V: Send,
+    {
+        let shared = &*self.shared;
+        let rested: Vec<Rest<V::Vcpu>> = thread::scope(|scope| {
+            let start = |((vp, Rest { vcpu, power }), host)| {
+                let thread = VpThread { partition, host, shared, vp, vcpu, power };
+                let started =
+                    thread::Builder::new().name(format!("vp {vp}")).spawn_scoped(scope, move || thread.run());
+                let failed = |error| RunOutcome::Failed { what: "a virtual processor's thread", error };
+                started.map_err(|error| shared.stop(failed(error))).ok()
+            };
+            let threads: Vec<_> = vps.into_iter().enumerate().zip(hosts).filter_map(start).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
         });
-        self.shared.take_outcome().unwrap_or(RunOutcome::Stopped)
+        let outcome = shared.end_run();
+        if matches!(outcome, RunOutcome::Stopped) {
+            *lock(&self.state) = State::Stopped(rested);
+        }
+        outcome
     }
 }

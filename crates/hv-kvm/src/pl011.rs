@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 
+use hv_memory::save::{Reader, RestoreError, Writer};
+
 /// Input that the guest has not read: the FIFO, and what waits after it.
 const INPUT_BYTES: usize = 4096;
 /// Bytes of the receive FIFO.
@@ -31,7 +33,7 @@ const FEN: u32 = 1 << 4;
 const IDENTIFICATION: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
 /// A PL011.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pl011 {
     input: VecDeque<u8>,
     ilpr: u32,
@@ -60,6 +62,37 @@ impl Pl011 {
             ris: 0,
             dmacr: 0,
         }
+    }
+
+    /// Writes its state.
+    pub(crate) fn save(&self, w: &mut Writer<'_>) {
+        w.count(self.input.len());
+        let (first, second) = self.input.as_slices();
+        w.bytes(first);
+        w.bytes(second);
+        let Self { input: _, ilpr, ibrd, fbrd, lcr_h, cr, ifls, imsc, ris, dmacr } = self;
+        for register in [ilpr, ibrd, fbrd, lcr_h, cr, ifls, imsc, ris, dmacr] {
+            w.u32(*register);
+        }
+    }
+
+    /// Creates one with a saved state. Bits that no register has are dropped.
+    ///
+    /// # Errors
+    /// The state ends too early, or has more input than there is room for.
+    pub(crate) fn restore(r: &mut Reader<'_>) -> Result<Self, RestoreError> {
+        let count = r.count()?;
+        if count > INPUT_BYTES {
+            return Err(RestoreError::NoRoom);
+        }
+        let mut uart = Self { input: r.bytes(count)?.iter().copied().collect(), ..Self::new() };
+        for offset in [0x020, 0x024, 0x028, 0x02c, 0x030, 0x034, 0x038] {
+            uart.write(offset, r.u32()?);
+        }
+        uart.ris = r.u32()? & interrupt::ALL;
+        uart.update_input();
+        uart.write(0x048, r.u32()?);
+        Ok(uart)
     }
 
     /// Returns true while it requests its interrupt.
@@ -176,6 +209,8 @@ impl Pl011 {
 
 #[cfg(test)]
 mod tests {
+    use hv_memory::save::{Reader, RestoreError, Writer};
+
     use super::{FEN, INPUT_BYTES, Pl011};
 
     const DR: u64 = 0x000;
@@ -227,6 +262,41 @@ mod tests {
         let mut uart = Pl011::new();
         uart.input(b"x");
         assert_eq!((uart.read(FR), uart.read(RIS)), (0xc0, 1 << 4 | 1 << 6));
+    }
+
+    #[test]
+    fn a_saved_state_is_the_same_again_and_no_other_is_taken() {
+        let mut uart = Pl011::new();
+        for (offset, value) in [
+            (0x020, 1),
+            (0x024, 2),
+            (0x028, 3),
+            (LCR_H, FEN),
+            (0x030, 0x301),
+            (IMSC, 0x50),
+            (0x048, 4),
+            (DR, 5),
+        ] {
+            uart.write(offset, value);
+        }
+        assert_eq!(uart.input(b"abc"), 3);
+        uart.read(DR);
+        let image = |uart: &Pl011| {
+            let mut bytes = Vec::new();
+            uart.save(&mut Writer::new(&mut |part| bytes.extend_from_slice(part)));
+            bytes
+        };
+        let saved = image(&uart);
+        let mut restored = Pl011::restore(&mut Reader::new(&saved)).unwrap();
+        assert_eq!(image(&restored), saved);
+        assert_eq!((restored.interrupt(), restored.read(DR), restored.read(DR)), (true, 0x62, 0x63));
+        assert!((0..saved.len()).all(|len| Pl011::restore(&mut Reader::new(&saved[..len])).is_err()));
+        let much = [&4097_u32.to_le_bytes()[..], &[0; 5000]].concat();
+        assert_eq!(Pl011::restore(&mut Reader::new(&much)).err(), Some(RestoreError::NoRoom));
+        // Bits that no register has.
+        let hostile = [&[0; 4][..], &[0xff; 36]].concat();
+        let mut restored = Pl011::restore(&mut Reader::new(&hostile)).unwrap();
+        assert_eq!((restored.read(IMSC), restored.read(LCR_H), restored.read(RIS)), (0x7ff, 0xff, 0x7af));
     }
 
     #[test]

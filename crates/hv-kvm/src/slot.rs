@@ -64,6 +64,11 @@ impl<W: Waker> Slot<W> {
         self.changed.notify_all();
     }
 
+    /// Returns where the VP is to start, if its thread has not taken that up yet.
+    pub(crate) fn pending_start(&self) -> Option<VpContext> {
+        self.lock().start
+    }
+
     /// Waits until the VP is to start; `None`: the machine has stopped.
     pub(crate) fn wait_for_start(&self) -> Option<VpContext> {
         let mut state = self.lock();
@@ -86,6 +91,11 @@ impl<W: Waker> Slot<W> {
             waker.interrupt();
         }
         self.changed.notify_all();
+    }
+
+    /// Takes a stop back: the VP's thread has ended, and another one may begin.
+    pub(crate) fn rearm(&self) {
+        self.lock().stopped = false;
     }
 
     /// Sets the VP's deadline, and has its thread interrupted then.
@@ -186,5 +196,7 @@ mod tests {
         slot.detach();
         slot.stop();
         assert_eq!(waker.interrupts(), 1);
+        slot.rearm();
+        assert_eq!(slot.take_requests(0, 1), NONE);
     }
 }

@@ -24,18 +24,18 @@ use crate::outcome::RunOutcome;
 use crate::register::Register;
 
 /// Where VP 0 starts.
-const ENTRY: u64 = RAM + 0x8_0000;
-const UART: u64 = Layout::VIRT.uart;
+pub(crate) const ENTRY: u64 = RAM + 0x8_0000;
+pub(crate) const UART: u64 = Layout::VIRT.uart;
 /// The calling VP of its own partition.
 const SELF: [u64; 2] = [u64::MAX, 0xffff_fffe];
 /// Control words of a fast Get and Set of one register.
 const GET: u64 = 0x1_0001_0050;
 const SET: u64 = 0x1_0001_0051;
 /// A timer's configuration: on as soon as it has a count, in direct mode, with interrupt 18.
-const DIRECT_18: u64 = 1 << 3 | 1 << 12 | 18 << 4;
+pub(crate) const DIRECT_18: u64 = 1 << 3 | 1 << 12 | 18 << 4;
 
 #[derive(Default)]
-struct Console(Mutex<Vec<u8>>);
+pub(crate) struct Console(Mutex<Vec<u8>>);
 
 impl Observer for Console {
     fn console(&self, byte: u8) {
@@ -52,16 +52,16 @@ impl HostBackend<Never> for Console {
 }
 
 /// A guest, from outside: its machine and its virtual CPUs.
-struct Guest<'m, S = Console> {
+pub(crate) struct Guest<'m, S = Console> {
     machine: &'m Machine<FakeVm, S>,
 }
 
 impl<S: Observer> Guest<'_, S> {
-    fn vm(&self) -> &FakeVm {
+    pub(crate) fn vm(&self) -> &FakeVm {
         self.machine.vm()
     }
 
-    fn cpu(&self, vp: usize) -> std::sync::Arc<Cpu> {
+    pub(crate) fn cpu(&self, vp: usize) -> std::sync::Arc<Cpu> {
         self.vm().cpu(vp)
     }
 
@@ -77,25 +77,25 @@ impl<S: Observer> Guest<'_, S> {
         cpu.peek(Register::x(0))
     }
 
-    fn psci(&self, vp: usize, function: u32, arguments: [u64; 3]) -> u64 {
+    pub(crate) fn psci(&self, vp: usize, function: u32, arguments: [u64; 3]) -> u64 {
         let [a, b, c] = arguments;
         self.call(vp, &[function.into(), a, b, c])
     }
 
     /// Makes an `hvc` after which the VP does not run.
-    fn last_call(&self, vp: usize, function: u32) {
+    pub(crate) fn last_call(&self, vp: usize, function: u32) {
         let cpu = self.cpu(vp);
         cpu.settle();
         cpu.post(Exit::Call { function, smc: false });
     }
 
     /// Reports the guest's identity, without which it may do little.
-    fn identify(&self) {
+    pub(crate) fn identify(&self) {
         self.set(0, RegisterName::GUEST_OS_ID, 1 << 63);
     }
 
     /// Sets a register of VP `vp` by a fast call.
-    fn set(&self, vp: usize, name: RegisterName, value: u64) {
+    pub(crate) fn set(&self, vp: usize, name: RegisterName, value: u64) {
         let [partition, index] = SELF;
         let x = [HYPERCALL.into(), SET, partition, index, name.0.into(), 0, value, 0];
         assert_eq!(self.call(vp, &x), 1 << 32, "{name:?}");
@@ -117,16 +117,25 @@ fn with(vps: usize, config: Config, test: impl FnOnce(&Guest<'_>)) -> RunOutcome
     let states: Vec<Vp<RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
     let bus: Bus<RawMutex> = Bus::new(config.vmbus);
     let partition = Partition::new(config.hypervisor, &states, &[], &bus);
+    beside(&machine, || machine.run(&partition, &VpContext::at(ENTRY, 7)), test)
+}
+
+/// Calls `run`, which runs a machine until its end, and `test` beside it.
+pub(crate) fn beside(
+    machine: &Machine<FakeVm, Console>,
+    run: impl FnOnce() -> RunOutcome + Send,
+    test: impl FnOnce(&Guest<'_>),
+) -> RunOutcome {
     thread::scope(|scope| {
-        let run = scope.spawn(|| machine.run(&partition, &VpContext::at(ENTRY, 7)));
-        let end = End(&machine);
-        test(&Guest { machine: &machine });
+        let run = scope.spawn(run);
+        let end = End(machine);
+        test(&Guest { machine });
         std::mem::forget(end);
         run.join().unwrap()
     })
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::new(FREQUENCY)
 }
 

@@ -13,6 +13,24 @@ use crate::observer::{Observer, Stopped};
 use crate::outcome::RunOutcome;
 use crate::register::Register;
 
+/// A VP between runs.
+#[derive(Debug)]
+pub(crate) struct Rest<C> {
+    pub(crate) vcpu: C,
+    pub(crate) power: Rested,
+}
+
+/// What a VP does in the next run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rested {
+    /// It waits for its start, with its registers as after a reset.
+    New,
+    /// It waits for its start.
+    Off,
+    /// It goes on.
+    On,
+}
+
 /// A VP in its thread.
 pub(crate) struct VpThread<'h, 'a, R, B, V: Vm, S, H> {
     pub(crate) partition: &'h Partition<'a, R, B>,
@@ -20,6 +38,7 @@ pub(crate) struct VpThread<'h, 'a, R, B, V: Vm, S, H> {
     pub(crate) shared: &'h Shared<V, S>,
     pub(crate) vp: usize,
     pub(crate) vcpu: V::Vcpu,
+    pub(crate) power: Rested,
 }
 
 /// What happens to a VP after an exit.
@@ -38,12 +57,14 @@ where
     S: Observer,
     H: Host + BusObserver,
 {
-    /// Runs the VP each time that it is started, until the machine stops. An error stops the machine.
-    pub(crate) fn run(mut self) {
+    /// Runs the VP, from where it is or each time that it is started, until the machine stops. An error stops the
+    /// machine. Returns the VP as it is then.
+    pub(crate) fn run(mut self) -> Rest<V::Vcpu> {
         if let Err(error) = self.run_to_the_end() {
             self.shared.stop(RunOutcome::Failed { what: "a virtual processor", error });
         }
         self.shared.slots[self.vp].detach();
+        Rest { vcpu: self.vcpu, power: self.power }
     }
 
     fn run_to_the_end(&mut self) -> io::Result<()> {
@@ -52,21 +73,23 @@ where
         let (_thread, waker) = shared.vm.attach(&self.vcpu)?;
         slot.attach(waker);
         shared.observer.begin_vp(vp);
-        let mut again = false;
-        while let Some(context) = slot.wait_for_start() {
-            if again {
-                self.vcpu.reset()?;
+        loop {
+            if self.power != Rested::On {
+                let Some(context) = slot.wait_for_start() else { return Ok(()) };
+                if self.power == Rested::Off {
+                    self.vcpu.reset()?;
+                }
+                start(&self.vcpu, &context)?;
+                self.power = Rested::On;
+                self.partition.vp_online(self.host, vp);
             }
-            again = true;
-            start(&self.vcpu, &context)?;
-            self.partition.vp_online(self.host, vp);
             if self.run_until_off()? == After::Stop {
                 return Ok(());
             }
+            self.power = Rested::Off;
             self.partition.vp_offline(self.host, vp);
             shared.went_off();
         }
-        Ok(())
     }
 
     fn run_until_off(&mut self) -> io::Result<After> {

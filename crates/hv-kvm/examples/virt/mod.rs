@@ -9,6 +9,7 @@ use hv_partition::{
     Bus, BusEvent, BusObserver, Config, DeviceId, Event, HostBackend, Never, Pages, Partition, Port, Started,
     Token, Vp, VpContext,
 };
+use parking_lot::RawMutex;
 
 /// What the firmware tables describe: RAM from 1 GiB on, and the devices of [`Layout::VIRT`].
 pub(crate) const PLATFORM: Platform = Platform::new(
@@ -62,6 +63,7 @@ impl HostBackend<Never> for Console {
 }
 
 /// Runs a guest with this many bytes of memory and VPs, until it powers off.
+#[allow(dead_code, reason = "each example has this file, and one of them runs its guest in two parts")]
 pub(crate) fn run(
     image: &Image,
     (memory, vps): (u64, u32),
@@ -69,16 +71,40 @@ pub(crate) fn run(
     console: Console,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(PLATFORM.ram_base), memory as usize)])?;
+    load(image, &memory)?;
+    let machine = Machine::new(KvmVm::create(memory, vps as usize, Layout::VIRT)?, console)?;
+    hv_kvm::enter_sandbox(&[])?;
+    let boot = VpContext::at(image.entry, image.x0);
+    powered_off(with_partition(&machine, vps, ports, |partition| machine.run(partition, &boot)))
+}
+
+/// Writes an image to guest memory.
+pub(crate) fn load(image: &Image, memory: &GuestMemoryMmap) -> Result<(), Box<dyn std::error::Error>> {
     for (address, bytes) in &image.segments {
         memory.write_slice(bytes, GuestAddress(*address))?;
     }
-    let machine = Machine::new(KvmVm::create(memory, vps as usize, Layout::VIRT)?, console)?;
+    Ok(())
+}
+
+/// Calls a function with a new partition.
+pub(crate) fn with_partition<S, T>(
+    machine: &Machine<KvmVm, S>,
+    vps: u32,
+    ports: &[Port],
+    work: impl FnOnce(&Partition<'_, RawMutex, Bus<RawMutex>>) -> T,
+) -> T
+where
+    S: Observer,
+{
     let config = Config::new(machine.vm().counter_frequency());
-    let states: Vec<Vp<parking_lot::RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
-    let bus: Bus<parking_lot::RawMutex> = Bus::new(config.vmbus);
-    let partition = Partition::new(config.hypervisor, &states, ports, &bus);
-    hv_kvm::enter_sandbox(&[])?;
-    match machine.run(&partition, &VpContext::at(image.entry, image.x0)) {
+    let states: Vec<Vp<RawMutex>> = (0..vps).map(|_| Vp::new()).collect();
+    let bus = Bus::new(config.vmbus);
+    work(&Partition::new(config.hypervisor, &states, ports, &bus))
+}
+
+/// Checks that the guest has powered off.
+pub(crate) fn powered_off(outcome: RunOutcome) -> Result<(), Box<dyn std::error::Error>> {
+    match outcome {
         RunOutcome::PowerOff => Ok(()),
         outcome => Err(format!("the guest ended with {outcome:?}").into()),
     }

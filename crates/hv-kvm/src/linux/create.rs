@@ -1,6 +1,7 @@
 //! The creation of a virtual machine: memory, virtual CPUs, the interrupt controller, the filter.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use kvm_bindings::{
     KVM_ARM_VCPU_PSCI_0_2, KVM_ARM_VM_SMCCC_CTRL, KVM_ARM_VM_SMCCC_FILTER, KVM_CAP_ARM_NISV_TO_USER,
@@ -15,6 +16,7 @@ use vm_memory::{Bytes as _, GuestAddress, GuestMemoryBackend as _, GuestMemoryMm
 use super::board::Board;
 use super::counter;
 use super::error::{Error, ioctl};
+use super::gic::Gic;
 use super::vcpu::KvmVcpu;
 use super::vm::KvmVm;
 use crate::helper::PROGRAM;
@@ -90,7 +92,8 @@ impl KvmVm {
             set_filter(&board.fd, base, nr_functions).map_err(ioctl("the SMCCC filter"))?;
         }
         let helpers = vcpus.split_off(vps);
-        let vm = Self { board, counter_offset, frequency: counter::frequency() };
+        let counter_offset = Arc::new(AtomicU64::new(counter_offset));
+        let vm = Self { board, gic: Gic(gic), counter_offset, frequency: counter::frequency() };
         Ok(Parts { vm, vps: vcpus, helpers, layout })
     }
 }

@@ -6,6 +6,7 @@ mod board;
 mod counter;
 mod create;
 mod error;
+mod gic;
 mod sandbox;
 mod thread;
 mod vcpu;

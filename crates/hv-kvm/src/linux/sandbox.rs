@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::mem::offset_of;
 
-use kvm_bindings::{KVMIO, kvm_irq_level, kvm_mp_state, kvm_one_reg, kvm_vcpu_events, kvm_vcpu_init};
+use kvm_bindings::{
+    KVMIO, kvm_device_attr, kvm_irq_level, kvm_mp_state, kvm_one_reg, kvm_reg_list, kvm_vcpu_events,
+    kvm_vcpu_init,
+};
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, c_long,
     seccomp_data,
@@ -16,17 +19,21 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter_all_threads, sock_filter,
 };
-use vmm_sys_util::{ioctl_io_nr, ioctl_iow_nr};
+use vmm_sys_util::{ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr};
 
 use super::error::Error;
 
 ioctl_io_nr!(KVM_RUN, KVMIO, 0x80);
 ioctl_iow_nr!(KVM_IRQ_LINE, KVMIO, 0x61, kvm_irq_level);
+ioctl_ior_nr!(KVM_GET_MP_STATE, KVMIO, 0x98, kvm_mp_state);
 ioctl_iow_nr!(KVM_SET_MP_STATE, KVMIO, 0x99, kvm_mp_state);
+ioctl_ior_nr!(KVM_GET_VCPU_EVENTS, KVMIO, 0x9f, kvm_vcpu_events);
 ioctl_iow_nr!(KVM_SET_VCPU_EVENTS, KVMIO, 0xa0, kvm_vcpu_events);
 ioctl_iow_nr!(KVM_GET_ONE_REG, KVMIO, 0xab, kvm_one_reg);
 ioctl_iow_nr!(KVM_SET_ONE_REG, KVMIO, 0xac, kvm_one_reg);
 ioctl_iow_nr!(KVM_ARM_VCPU_INIT, KVMIO, 0xae, kvm_vcpu_init);
+ioctl_iowr_nr!(KVM_GET_REG_LIST, KVMIO, 0xb0, kvm_reg_list);
+ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
 
 /// Calls that are allowed with any arguments: output, the end of what is open, memory, threads, signals of a thread to
 /// itself, time, and the end.
@@ -68,8 +75,8 @@ const ALLOWED: [c_long; 32] = [
 /// AUDIT_ARCH_AARCH64 (Linux, include/uapi/linux/audit.h): EM_AARCH64, 64 bits, little-endian.
 const ARCH: u32 = 0xc000_00b7;
 
-/// Confines the process, all its threads, to the system calls of a machine that runs, and sets no_new_privs. It cannot
-/// be undone; any other call ends the process with SIGSYS.
+/// Confines the process, all its threads, to the system calls of a machine that runs or is saved, and sets
+/// no_new_privs. It cannot be undone; any other call ends the process with SIGSYS.
 ///
 /// Call it when the [`Machine`](crate::Machine) exists and all that it needs is open; it may run before or after.
 /// `more` are numbers of system calls that the embedder needs besides, with any arguments: `SYS_read` for input, for
@@ -135,6 +142,11 @@ fn rules(more: &[c_long]) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, BackendE
         KVM_SET_MP_STATE(),
         KVM_SET_VCPU_EVENTS(),
         KVM_ARM_VCPU_INIT(),
+        // Of a machine that is saved.
+        KVM_GET_REG_LIST(),
+        KVM_GET_MP_STATE(),
+        KVM_GET_VCPU_EVENTS(),
+        KVM_GET_DEVICE_ATTR(),
     ];
     let requests = requests.into_iter().map(|request| when(1, u32::MAX, request as u32));
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = [

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use kvm_bindings::{
     KVM_EXIT_ARM_NISV, KVM_HYPERCALL_EXIT_SMC, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_SUSPENDED,
-    KVM_SYSTEM_EVENT_WAKEUP, kvm_mp_state, kvm_vcpu_events, kvm_vcpu_init,
+    KVM_SYSTEM_EVENT_WAKEUP, RegList, kvm_mp_state, kvm_vcpu_events, kvm_vcpu_init,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::board::Board;
 use super::thread::{Flag, KvmThread, KvmWaker};
-use crate::kvm::{Exit, Vcpu};
+use crate::kvm::{Exit, SError, Vcpu};
 use crate::register::Register;
+
+/// Maximum number of registers: the most that kvm-bindings has a list for.
+const REGISTERS: usize = 500;
 
 /// A virtual CPU of KVM's.
 pub struct KvmVcpu {
@@ -59,14 +62,19 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 impl Vcpu for KvmVcpu {
-    fn get(&self, register: Register) -> io::Result<u64> {
-        let mut value = [0; 8];
-        self.fd.get_one_reg(register.0, &mut value)?;
-        Ok(u64::from_le_bytes(value))
+    fn registers(&self) -> io::Result<Vec<Register>> {
+        let mut list = RegList::new(REGISTERS).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        self.fd.get_reg_list(&mut list)?;
+        Ok(list.as_slice().iter().map(|number| Register(*number)).collect())
     }
 
-    fn set(&self, register: Register, value: u64) -> io::Result<()> {
-        self.fd.set_one_reg(register.0, &value.to_le_bytes())?;
+    fn read(&self, register: Register, value: &mut [u8]) -> io::Result<()> {
+        self.fd.get_one_reg(register.0, value)?;
+        Ok(())
+    }
+
+    fn write(&self, register: Register, value: &[u8]) -> io::Result<()> {
+        self.fd.set_one_reg(register.0, value)?;
         Ok(())
     }
 
@@ -112,5 +120,23 @@ impl Vcpu for KvmVcpu {
     fn set_suspended(&self, suspended: bool) -> io::Result<()> {
         let mp_state = if suspended { KVM_MP_STATE_SUSPENDED } else { KVM_MP_STATE_RUNNABLE };
         Ok(self.fd.set_mp_state(kvm_mp_state { mp_state })?)
+    }
+
+    fn is_suspended(&self) -> io::Result<bool> {
+        Ok(self.fd.get_mp_state()?.mp_state == KVM_MP_STATE_SUSPENDED)
+    }
+
+    fn serror(&self) -> io::Result<Option<SError>> {
+        let exception = self.fd.get_vcpu_events()?.exception;
+        let syndrome = (exception.serror_has_esr != 0).then_some(exception.serror_esr);
+        Ok((exception.serror_pending != 0).then_some(SError { syndrome }))
+    }
+
+    fn set_serror(&self, serror: SError) -> io::Result<()> {
+        let mut events = kvm_vcpu_events::default();
+        events.exception.serror_pending = 1;
+        events.exception.serror_has_esr = serror.syndrome.is_some().into();
+        events.exception.serror_esr = serror.syndrome.unwrap_or(0);
+        Ok(self.fd.set_vcpu_events(&events)?)
     }
 }
