@@ -147,7 +147,7 @@ const PORT: &str = "4000";
 const ANSWER: &str = "hello from the host";
 /// How often Linux is recorded at most: it powers off once its agent's stream has ended, and may be off before its
 /// worker has released the channel.
-const RECORDINGS: usize = 4;
+const RECORDINGS: usize = 12;
 
 /// Has Linux's drivers give up both devices.
 const UNBIND: &str = "for driver in hv_netvsc hv_storvsc; do cd /sys/bus/vmbus/drivers/$driver; \

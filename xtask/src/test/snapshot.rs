@@ -136,13 +136,15 @@ impl<'c> Shell<'c> {
         self.types("\nexit\n")?;
         until("the machine has ended", || Ok(self.child.try_wait()?.is_some()))?;
         let status = self.child.wait()?;
+        let report = fs::read(self.folder.join("report.json")).unwrap_or_default();
+        let json: Value = serde_json::from_slice(&report).unwrap_or_default();
         ensure!(
             status.code() == Some(Exit::Success as i32),
-            "{status}: {}\n{}",
+            "{status}: findings: {:#}\n{}\n{}",
+            json["findings"],
             console(&self.folder.join("keep")),
             fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
         );
-        let json: Value = serde_json::from_slice(&fs::read(self.folder.join("report.json"))?)?;
         schema::check(schema::BOOT, &json)?;
         Ok(json)
     }
