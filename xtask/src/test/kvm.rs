@@ -4,6 +4,7 @@
 mod conformance;
 mod emulated;
 mod hosts;
+mod save;
 mod speed;
 mod tool;
 mod unit;
@@ -30,6 +31,7 @@ pub(super) fn steps() -> Vec<Step> {
     let mut steps = vec![
         Step::new("kvm/boot", boot).slow(),
         Step::new("kvm/unit", unit::pass).slow(),
+        Step::new("kvm/save", save::save).slow(),
         Step::new("kvm/speed", speed::figures_kept).slow(),
         Step::new("kvm/tool", tool::boot).slow(),
         Step::new("kvm/tool-disk", tool::disk).slow(),
@@ -129,12 +131,17 @@ fn expect(runs: &[(&str, &[&str])]) -> anyhow::Result<()> {
 /// Returns the stock kernel and its initramfs for a guest of the host's.
 fn guest() -> anyhow::Result<[Program; 2]> {
     let (kernel, busybox) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
-    let vmbus = kernel.modules.iter().find(|file| file.to_string_lossy().contains("hv_vmbus.ko"));
-    let vmbus = Module::read("hv_vmbus.ko", read(vmbus.context("the stock kernel has no hv_vmbus.ko")?)?)?;
     Ok([
         Program { name: "Image", content: read(&kernel.image)? },
-        Program { name: "initrd", content: initrd::stock(&read(&busybox)?, &[vmbus], None)? },
+        Program { name: "initrd", content: initrd::stock(&read(&busybox)?, &[vmbus()?], None)? },
     ])
+}
+
+/// Returns the stock kernel's hv_vmbus.
+fn vmbus() -> anyhow::Result<Module> {
+    let (kernel, _) = stock::kernel(&Cache::open()?, Stock::Cloud612)?;
+    let file = kernel.modules.iter().find(|file| file.to_string_lossy().contains("hv_vmbus.ko"));
+    Ok(Module::read("hv_vmbus.ko", read(file.context("the stock kernel has no hv_vmbus.ko")?)?)?)
 }
 
 /// Returns the stock kernel's initramfs with these of its modules.
