@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE|-")]
     kernel: Option<Input>,
     /// What runs the guests' instructions [default: kvm where it works, unless --hypervisor or --qemu is given, and
-    /// else tcg]. Page sizes that this machine's processors have not are left out over KVM
+    /// else tcg]. Page sizes that this machine's processors do not have are left out over KVM
     #[arg(long, value_enum)]
     accel: Option<Accel>,
     /// EL2 program to use instead of building the one in bare/hypervisor
@@ -201,7 +201,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
         let outcome = run_guest(&settings, image(args, kernel.clone(), &shape, accel)?);
         drop(task);
         let outcome = outcome?;
-        if accel == Accel::Kvm && outcome.console.contains(&shape.granule.lacking()) {
+        if accel == Accel::Kvm && lacks(&outcome, &shape) {
             ui::note(&format!("{shape}: left out, for {}", shape.granule.lacking()));
             continue;
         }
@@ -322,6 +322,12 @@ fn run_guest(settings: &Settings, image: Image) -> anyhow::Result<Outcome> {
 }
 
 /// Collects the runs in the console output, with their problems; a machine that printed none counts as a failed run.
+/// Returns true if the guest ended before the suite, because the CPU does not have the page size.
+fn lacks(outcome: &Outcome, shape: &Shape) -> bool {
+    let ran = !Report::from_console(&outcome.console).runs.is_empty();
+    !ran && outcome.end != End::Timeout && outcome.console.contains(&shape.granule.lacking())
+}
+
 fn collect(outcome: &Outcome, shape: &Shape, filter: &str) -> Report {
     let mut report = Report::from_console(&outcome.console);
     report.expect_filter(filter);

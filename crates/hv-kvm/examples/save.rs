@@ -131,7 +131,9 @@ mod kvm {
                     }
                     line.clear();
                 }
-                _ => line.push(byte),
+                // A line that is longer than the mark is not it.
+                _ if line.len() <= self.mark.len() + 1 => line.push(byte),
+                _ => {}
             }
         }
     }

@@ -96,14 +96,15 @@ fn bits(at: impl Fn(u32) -> GicRegister, first: u32, count: u32) -> impl Iterato
 pub(crate) fn distributor() -> impl Iterator<Item = Entry> {
     const SPIS: u32 = Layout::INTIDS - 32;
     let at = |offset| GicRegister::Distributor { offset };
-    // First the revision, by which KVM behaves.
+    // First the revision, by which KVM behaves; then the enable bits: KVM queues an interrupt that is made pending only
+    // if its group is enabled then.
     words(at, gicd::IIDR, 1)
+        .chain(words(at, gicd::CTLR, 1))
         .chain(words(at, gicd::IPRIORITYR + 32, SPIS / 4))
         .chain(words(at, gicd::ICFGR + 32 / 4, SPIS / 16))
         // The low half of each: KVM has no Aff3.
         .chain((32..Layout::INTIDS).map(move |intid| entry(at(gicd::IROUTER + intid * 8))))
         .chain(bits(at, 1, SPIS / 32))
-        .chain(words(at, gicd::CTLR, 1))
 }
 
 /// Returns the registers of a VP's redistributor, in the order in which they are written.
@@ -163,6 +164,17 @@ mod tests {
             assert!(found.contains(&register) || register == control(0).register, "{register}");
             assert_eq!(register.to_string(), name);
         }
+    }
+
+    #[test]
+    fn groups_are_enabled_before_anything_is_made_pending() {
+        let at = |wanted| {
+            let position =
+                distributor().position(|entry| entry.register == GicRegister::Distributor { offset: wanted });
+            position.unwrap()
+        };
+        // IIDR, CTLR, the first of ISPENDR that is an SPI's.
+        assert!((at(0x8), at(0x0)) == (0, 1) && at(0x0) < at(0x204));
     }
 
     #[test]

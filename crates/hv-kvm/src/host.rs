@@ -175,6 +175,11 @@ impl<V: Vm, S: Observer> Embedder<V, S> {
         Self { shared, helpers: helpers.into_iter().map(Mutex::new).collect() }
     }
 
+    /// Waits until no helper of its threads runs, and has none run before the guards are dropped.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = MutexGuard<'_, Helper<V::Vcpu>>> {
+        self.helpers.iter().map(lock)
+    }
+
     /// Returns this thread's helper.
     pub(crate) fn helper(&self) -> &Mutex<Helper<V::Vcpu>> {
         match &*self.helpers {

@@ -5,7 +5,7 @@
 //!
 //! 1. [`KvmVm::create`] makes a virtual machine from guest memory: its virtual CPUs, the GIC, the filter.
 //! 2. [`Machine::new`] joins it with an [`Observer`] of the embedder's: the console's output, and what happens.
-//! 3. [`enter_sandbox`] confines the process to the system calls of a run.
+//! 3. [`enter_sandbox`] confines the process to the system calls of a run. [`Machine::restore`] comes before it.
 //! 4. [`Machine::run`] runs a [`Partition`](hv_partition::Partition) in it: a thread for each VP, until the guest
 //!    powers off, resets, or [`Machine::stop`] is called.
 //! 5. [`Machine::save`] writes a stopped machine, but for its memory, as one image. [`Machine::restore`] gives it to a

@@ -26,7 +26,7 @@ pub struct Machine<V: Vm, S> {
     embedders: Vec<Embedder<V, S>>,
 }
 
-/// What a machine can do next.
+/// What a machine can do next: what is expected of it is taken, and nothing is if it is in another state.
 pub(crate) enum State<C> {
     /// Begin to run.
     New(Vec<C>),
@@ -37,8 +37,18 @@ pub(crate) enum State<C> {
 }
 
 impl<C> State<C> {
-    fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::Used)
+    fn begin(&mut self) -> Option<Vec<C>> {
+        let Self::New(vps) = self else { return None };
+        let vps = std::mem::take(vps);
+        *self = Self::Used;
+        Some(vps)
+    }
+
+    fn go_on(&mut self) -> Option<Vec<Rest<C>>> {
+        let Self::Stopped(vps) = self else { return None };
+        let vps = std::mem::take(vps);
+        *self = Self::Used;
+        Some(vps)
     }
 }
 
@@ -151,8 +161,8 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         S: Send,
         V: Send,
     {
-        let State::New(vps) = lock(&self.state).take() else { panic!("a machine begins to run once") };
-        self.check(hosts, partition.vp_count(), vps.len());
+        self.check(hosts, partition.vp_count());
+        let vps = lock(&self.state).begin().expect("a machine begins to run once");
         partition.reset(&hosts[vps.len()]);
         begin();
         self.shared.request_start(0, boot);
@@ -192,8 +202,8 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         S: Send,
         V: Send,
     {
-        let State::Stopped(vps) = lock(&self.state).take() else { panic!("the machine was not stopped") };
-        self.check(hosts, partition.vp_count(), vps.len());
+        self.check(hosts, partition.vp_count());
+        let vps = lock(&self.state).go_on().expect("the machine was stopped");
         for vp in 0..vps.len() {
             // A restored partition sets its deadlines.
             partition.timer_expired(&hosts[vps.len()], vp);
@@ -202,7 +212,8 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         self.run_threads(hosts, partition, vps)
     }
 
-    fn check<H>(&self, hosts: &[H], partition: usize, vps: usize) {
+    fn check<H>(&self, hosts: &[H], partition: usize) {
+        let vps = self.shared.slots.len();
         assert_eq!(partition, vps, "the partition and the machine have the same VPs");
         assert_eq!(hosts.len(), vps + 1, "a host for each VP and one for other threads");
     }

@@ -16,8 +16,8 @@ use hv_setup::{child, developer, interrupt, process, sources};
 
 /// Lines of the console that a failure shows.
 const TAIL: usize = 40;
-/// Seconds after which a guest or a process counts as hung, and nothing else: the slowest took a third of it with
-/// twelve scenarios and eight busy loops on two cores.
+/// Seconds after which a guest or a process counts as hung, and nothing else: without the slow scenarios, the slowest
+/// took a third of it with twelve scenarios and eight busy loops on two cores.
 pub(crate) const HUNG_SECONDS: &str = "1200";
 /// The same.
 pub(crate) const HUNG: Duration = Duration::from_secs(1200);

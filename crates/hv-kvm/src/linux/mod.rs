@@ -2,6 +2,9 @@
 //!
 //! Source: Linux, Documentation/virt/kvm/api.rst; Documentation/virt/kvm/devices/arm-vgic-v3.rst, devices/vm.rst.
 
+// Registers and attributes of fewer than 8 bytes are read into numbers of 8.
+const _: () = assert!(cfg!(target_endian = "little"), "hv-kvm is for little-endian hosts");
+
 mod board;
 mod counter;
 mod create;

@@ -50,7 +50,7 @@ impl error::Error for SaveError {
 pub enum RestoreError {
     /// It has run, or was restored before.
     NotNew,
-    /// The image is none, or one of its parts is invalid, or its partition has another configuration.
+    /// It is no image, or one of its parts is invalid, or its partition has another configuration.
     Image(hv_memory::save::RestoreError),
     /// The saved machine had another number of VPs.
     Vps {
@@ -129,7 +129,7 @@ impl fmt::Display for RestoreError {
                 expected(f, &None)
             }
             Self::Register { vp, register, saved, here, source } => {
-                write!(f, "VP {vp} was saved with {saved:#x} in {register}, which cannot be set")?;
+                write!(f, "VP {vp} was saved with {saved:#x} in {register}, which KVM does not take")?;
                 if let Some(source) = source {
                     write!(f, " ({source})")?;
                 }

@@ -16,7 +16,7 @@ use hv_partition::{BusObserver, Host, Partition, Power, RawMutex, Served};
 pub use self::error::{RestoreError, SaveError};
 use self::vcpu::{SavedVp, save_off, save_on, save_starting};
 use crate::gic::Entry;
-use crate::host::{Shared, lock};
+use crate::host::{Embedder, Shared, lock};
 use crate::kvm::Vm;
 use crate::layout::Layout;
 use crate::machine::{Machine, State};
@@ -32,7 +32,8 @@ impl<V: Vm, S: Observer> Machine<V, S> {
     /// Writes an image of the machine, whose run was [stopped](Self::stop), and of its partition to `sink`, piece by
     /// piece. `host` is [the embedder](Self::embedder), or one that decorates it. No request of a device may be in
     /// flight: [pause](hv_partition::Vmbus::pause) VMBus and wait until the embedder has completed all, before or after
-    /// the stop. The machine can [go on](Self::resume).
+    /// the stop, and until each call of [`completed`](Partition::completed) has returned. The machine can
+    /// [go on](Self::resume).
     ///
     /// # Errors
     /// [`SaveError`]. What was written until then is no image.
@@ -53,14 +54,16 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         let state = lock(&self.state);
         let State::Stopped(vps) = &*state else { return Err(SaveError::NotStopped) };
         assert_eq!(partition.vp_count(), vps.len(), "the partition and the machine have the same VPs");
-        let mut whole = Vec::new();
-        partition.save(host, &mut |part| whole.extend_from_slice(part)).map_err(SaveError::Partition)?;
         let Shared { vm, layout, slots, .. } = &*self.shared;
+        let (counter, mut whole) = (vm.counter(), Vec::new());
+        partition.save(host, &mut |part| whole.extend_from_slice(part)).map_err(SaveError::Partition)?;
+        // While a helper runs, KVM does not tell the interrupt controller's state.
+        let _at_rest: Vec<_> = self.embedders().iter().flat_map(Embedder::rest).collect();
         let mut w = Writer::begin(sink, MAGIC, VERSION);
         w.count(vps.len());
         addresses(layout).into_iter().for_each(|address| w.u64(address));
         w.u64(vm.counter_frequency());
-        w.u64(vm.counter());
+        w.u64(counter);
         self.shared.save_uart(&mut w);
         for (vp, (rest, slot)) in vps.iter().zip(slots).enumerate() {
             match (rest.power, slot.pending_start()) {
@@ -78,7 +81,7 @@ impl<V: Vm, S: Observer> Machine<V, S> {
 
     /// Restores the machine, which is new, and its partition from an image of [`Self::save`]. Guest memory must be
     /// restored before; then [`Self::resume`] goes on where the saved machine was. The guest's counter and reference
-    /// time do so, too: the guest does not see how long it did not run. Restore before
+    /// time go on from the save: the guest does not see how long the machine was an image. Restore before
     /// [`enter_sandbox`](crate::enter_sandbox), which does not allow what this needs.
     ///
     /// # Errors
@@ -106,11 +109,17 @@ impl<V: Vm, S: Observer> Machine<V, S> {
         let vcpus = std::mem::take(vcpus);
         *state = State::Used;
         let vps = image.restore(&self.shared, vcpus)?;
+        // Last: the counter and the reference time go on together.
+        let set = self.shared.vm.set_counter(image.counter);
+        set.map_err(|source| RestoreError::Kvm { what: "the counter", source })?;
         partition.restore(host, image.partition)?;
-        // The partition knows which VPs are on, too. One that starts may be off there: VP 0 is, before its first start.
+        // The partition knows which VPs are on, too. VP 0 is off there before its first start.
         let differs = |(vp, saved): (usize, &SavedVp<'_>)| match saved {
             SavedVp::Off => partition.power(vp) != Some(Power::Off),
-            SavedVp::Starting(_) => false,
+            SavedVp::Starting(_) => match partition.power(vp) {
+                Some(Power::Starting) => false,
+                power => vp != 0 || power != Some(Power::Off),
+            },
             SavedVp::On(_) => partition.power(vp) != Some(Power::On),
         };
         if image.vps.iter().enumerate().any(differs) {
@@ -169,14 +178,12 @@ impl<'r> Image<'r> {
         Ok(Self { counter, uart, vps, gic, partition })
     }
 
-    /// Gives a new machine this state, but for the partition's. Returns its VPs.
+    /// Gives a new machine this state, but for the counter and the partition's. Returns its VPs.
     fn restore<V: Vm, S: Observer>(
         &self,
         shared: &Shared<V, S>,
         vcpus: Vec<V::Vcpu>,
     ) -> Result<Vec<Rest<V::Vcpu>>, RestoreError> {
-        let failed = |what| move |source| RestoreError::Kvm { what, source };
-        shared.vm.set_counter(self.counter).map_err(failed("the counter"))?;
         let mut online = 0;
         let mut rested = Vec::new();
         for (vp, (saved, vcpu)) in self.vps.iter().zip(vcpus).enumerate() {
@@ -196,7 +203,8 @@ impl<'r> Image<'r> {
         }
         shared.set_online(online);
         gic::restore(&shared.vm, &self.gic)?;
-        shared.restore_uart(self.uart.clone()).map_err(failed("the console's interrupt"))?;
+        let uart = shared.restore_uart(self.uart.clone());
+        uart.map_err(|source| RestoreError::Kvm { what: "the console's interrupt", source })?;
         Ok(rested)
     }
 }

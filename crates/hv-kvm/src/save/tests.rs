@@ -1,5 +1,7 @@
 //! A machine over the model of KVM is saved and restored.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use hv_memory::save::{RestoreError as ImageError, Writer};
 use hv_partition::{Bus, Partition, Vp, VpContext};
 use hv_tlfs::psci;
@@ -240,6 +242,9 @@ fn a_vp_that_has_not_started_yet_starts_in_the_restored_machine() {
     let saved = on(FakeVm::create(1), |machine, partition| {
         let saved = machine.save(machine.embedder(), partition, &mut |_| ());
         assert!(matches!(saved, Err(SaveError::NotStopped)), "{saved:?}");
+        // What is wrong changes nothing.
+        let resumed = catch_unwind(AssertUnwindSafe(|| machine.resume(partition)));
+        assert!(resumed.is_err(), "{resumed:?}");
         machine.stop();
         begin(machine, partition, |_| ());
         image(machine, partition)
@@ -346,7 +351,7 @@ fn a_register_that_cannot_be_set_is_named_with_what_was_expected() {
     parts.vm.cpu(0).refuse(Register::VBAR_EL1);
     let refused = error(parts, &saved);
     assert!(
-        refused.contains("0x0 in S3_0_C12_C0_0 (0x603000000013c600), which cannot be set (entity"),
+        refused.contains("0x0 in S3_0_C12_C0_0 (0x603000000013c600), which KVM does not take (entity"),
         "{refused}"
     );
     let parts = FakeVm::create(2);

@@ -48,7 +48,8 @@ pub(super) fn steps() -> impl Iterator<Item = Step> {
     SHAPES.into_iter().map(|shape @ (vps, granule)| {
         // As under QEMU: this one has the page size, and the usual one has not.
         let cpu = if granule == "16k" { "cortex-a76" } else { USUAL.cpu };
-        let computer = Computer { cpu, ..USUAL };
+        // Two runs, of which each has its own limit.
+        let computer = Computer { cpu, limit: "2700", ..USUAL };
         let name = format!("kvm/conformance/{vps}-vps/{granule}");
         let step = Step::new(name, move |context| conforms(context, &computer, shape));
         if shape == USUAL_SHAPE { step } else { step.slow() }

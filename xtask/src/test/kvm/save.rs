@@ -19,10 +19,11 @@ export PATH=/bin
 /bin/busybox --install /bin
 count() {
     n=0
-    while [ $n -lt 40 ]; do
+    while [ $n -lt 120 ]; do
         n=$((n + 1))
         read up rest </proc/uptime
         echo \"count: $1 $n $up\"
+        : >/counts$1
         sleep 0.1
     done
 }
@@ -31,7 +32,7 @@ dmesg | grep -o 'Vmbus version:.*'
 count 0 & taskset -p 1 $! >/dev/null
 count 1 & taskset -p 2 $! >/dev/null
 taskset 2 awk 'BEGIN { for (i = 0; i < 400000; i++) x += 0.25; print \"sum: \" x }' &
-sleep 1
+until [ -e /counts0 ] && [ -e /counts1 ]; do sleep 0.1; done
 echo 'hv: save'
 wait
 read word
@@ -45,7 +46,7 @@ done
 poweroff -f
 ";
 /// What each processor counts to.
-const LAST: u32 = 40;
+const LAST: u32 = 120;
 /// Seconds for which the machine does not exist.
 const PAUSE: f64 = 20.0;
 
