@@ -59,8 +59,10 @@ struct VpState {
     unanswered: u32,
     /// The last failed call, and how often it was made.
     failed: Failed,
-    /// The register read last, and how often in a row.
+    /// The register read last, and how often in a row: without a write, and without an interrupt for the VP.
     reads: (u32, u32),
+    /// The reference time at the first of these reads, if that is the register.
+    since: u64,
     /// The register in the last Get or Set.
     name: u32,
     /// A rep call must be continued.
@@ -92,6 +94,7 @@ impl VpState {
         unanswered: 0,
         failed: Failed { control: 0, parameters: [0; 2], name: 0, status: 0, times: 0 },
         reads: (0, 0),
+        since: 0,
         name: 0,
         continuing: false,
     };
@@ -156,7 +159,7 @@ impl<const VPS: usize> Judge<VPS> {
             Event::Hypercall { vp, convention, control, parameters, result, retry } => {
                 self.hypercall(found, vp, convention, control, parameters, result.status(), retry);
             }
-            Event::RegisterGet { vp, name, value, .. } => self.register_get(found, vp, name, value.err()),
+            Event::RegisterGet { vp, name, value, .. } => self.register_get(found, vp, name, value),
             Event::RegisterSet { vp, name, value, status, .. } => {
                 self.register_set(found, vp, name, value, status);
             }
@@ -171,6 +174,12 @@ impl<const VPS: usize> Judge<VPS> {
             Event::MessageDelivered { vp, sint, pending, .. } => self.delivered(found, vp, sint, pending),
             Event::EndOfMessage { vp, waiting, delivered } => {
                 self.end_of_message(found, vp, waiting, delivered);
+            }
+            // One that reads a register whenever something happens does not poll it.
+            Event::Interrupt { vp, .. } => {
+                if let Some(state) = self.vps.get_mut(vp) {
+                    state.reads = (0, 0);
+                }
             }
             Event::Timer { vp, timer, what } => self.timer_event(found, vp, timer, what),
             Event::UnknownImmediate { immediate, .. } => found.add(&rules::IMMEDIATE, u64::from(immediate)),

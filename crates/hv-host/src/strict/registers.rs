@@ -14,6 +14,8 @@ use crate::event::TimerEvent;
 
 /// Number of consecutive reads of one register that a careful guest does not make.
 const POLLED: u32 = 1000;
+/// Time in which a guest makes as many reads of the reference time, if it reads that often.
+const OFTEN: ReferenceTime = ReferenceTime(10_000_000);
 /// Numbers of x86's synthetic MSRs.
 const MSRS: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_01ff;
 /// Reserved bits of a page register.
@@ -64,15 +66,23 @@ impl<const VPS: usize> Judge<VPS> {
         found: &mut Found<'_>,
         vp: usize,
         name: Name,
-        error: Option<HvStatus>,
+        value: Result<[u64; 2], HvStatus>,
     ) {
-        if let Some(status) = error {
+        if let Err(status) = value {
             self.refused(found, name, status);
         }
         let Some(state) = self.vps.get_mut(vp) else { return };
         state.name = name.0;
         let (last, times) = state.reads;
-        let times = if last == name.0 { times.saturating_add(1) } else { 1 };
+        let mut times = if last == name.0 { times.saturating_add(1) } else { 1 };
+        if let (Name::TIME_REF_COUNT, Ok([now, _])) = (name, value) {
+            if now.saturating_sub(state.since) > OFTEN.ticks() {
+                times = 1;
+            }
+            if times == 1 {
+                state.since = now;
+            }
+        }
         state.reads = (name.0, times);
         if times == POLLED {
             match name {

@@ -1,6 +1,6 @@
 //! Records checked as the events that they were made from.
 
-use hv_host::event::{Convention, Event, SmcccConduit, TimerEvent};
+use hv_host::event::{Cause, Convention, Event, SmcccConduit, TimerEvent};
 use hv_tlfs::status::HvStatus;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::{Guid, guid, socket};
@@ -231,6 +231,9 @@ fn event<'a>(record: &'a Record, text: &'a [u8]) -> Option<Event<'a>> {
                 pending,
             }
         }
+        What::Interrupt { target, intid, cause } => {
+            Event::Interrupt { vp: target as usize, intid, cause: of_cause(cause) }
+        }
         What::EndOfMessage { waiting, delivered } => Event::EndOfMessage { vp, waiting, delivered },
         What::EventSignalled { connection, flag, status } => {
             Event::EventSignalled { vp, connection, flag, status }
@@ -245,6 +248,15 @@ fn event<'a>(record: &'a Record, text: &'a [u8]) -> Option<Event<'a>> {
         What::Restored {} => Event::Restored,
         _ => return None,
     })
+}
+
+const fn of_cause(cause: hv_trace::Cause) -> Cause {
+    match cause {
+        hv_trace::Cause::Message(sint) => Cause::Message(sint),
+        hv_trace::Cause::Event(sint) => Cause::Event(sint),
+        hv_trace::Cause::Timer(timer) => Cause::Timer(timer),
+        hv_trace::Cause::Ipi => Cause::Ipi,
+    }
 }
 
 const fn of_conduit(conduit: hv_trace::SmcccConduit) -> SmcccConduit {

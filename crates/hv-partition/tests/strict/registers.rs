@@ -101,6 +101,17 @@ pub(crate) const CASES: &[Case] = &[
                 m.get(0, Name::VP_INDEX).unwrap();
                 m.get(0, Name::SVERSION).unwrap();
             });
+            // A timer interrupts in between.
+            ready(m);
+            set(m, Name::STIMER0_COUNT, 10_000);
+            set(m, Name::STIMER0_CONFIG, 3 | 2 << 16);
+            for n in 1..4 {
+                (0..600).for_each(|_| {
+                    m.get(0, Name::VP_INDEX).unwrap();
+                });
+                m.set_time(ReferenceTime(n * 1_000_000));
+                assert!(m.take_message(0, 2).is_some());
+            }
         },
     ),
     (&rules::ID_SECONDARY, |m| m.set(1, Name::GUEST_OS_ID, LINUX_ID).unwrap(), identified),
@@ -236,6 +247,11 @@ pub(crate) const CASES: &[Case] = &[
         },
         |m| {
             (0..999).for_each(|_| {
+                m.get(0, Name::TIME_REF_COUNT).unwrap();
+            });
+            // As Linux does for the host's time: every five seconds, and nothing else for hours.
+            (1..3000).for_each(|n| {
+                m.set_time(ReferenceTime(n * 50_000_000));
                 m.get(0, Name::TIME_REF_COUNT).unwrap();
             });
         },
