@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use vm_memory::bitmap::Bitmap as _;
-use vm_memory::{Bytes as _, GuestAddress, Permissions, VolatileMemory as _};
+use vm_memory::bitmap::{BS, Bitmap as _};
+use vm_memory::{Bytes as _, GuestAddress, Permissions, VolatileMemory as _, VolatileSlice};
 
 use crate::{BadAddress, GuestMemory};
 
@@ -34,14 +34,33 @@ impl<M: vm_memory::GuestMemory> VmMemory<M> {
         }
         Ok(result)
     }
+
+    /// Returns a range's memory if that is in one piece, as it usually is: it is looked up once then.
+    fn whole(
+        &self,
+        gpa: u64,
+        len: usize,
+        access: Permissions,
+    ) -> Option<VolatileSlice<'_, BS<'_, M::Bitmap>>> {
+        let slice = self.0.get_slices(GuestAddress(gpa), len, access).ok()?.next()?.ok()?;
+        (slice.len() == len).then_some(slice)
+    }
 }
 
 impl<M: vm_memory::GuestMemory> GuestMemory for VmMemory<M> {
     fn read(&self, gpa: u64, buf: &mut [u8]) -> Result<(), BadAddress> {
+        if let Some(memory) = self.whole(gpa, buf.len(), Permissions::Read) {
+            memory.copy_to(buf);
+            return Ok(());
+        }
         self.0.read_slice(buf, GuestAddress(gpa)).map_err(|_| BadAddress)
     }
 
     fn write(&self, gpa: u64, data: &[u8]) -> Result<(), BadAddress> {
+        if let Some(memory) = self.whole(gpa, data.len(), Permissions::Write) {
+            memory.copy_from(data);
+            return Ok(());
+        }
         // The part before a hole must not be written either.
         if !self.contains(gpa, data.len() as u64) {
             return Err(BadAddress);

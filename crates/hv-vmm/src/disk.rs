@@ -41,9 +41,9 @@ impl<'f> Disk<'f> {
         let medium = |_: io::Error| Failure::Medium;
         match *piece {
             Piece::Read { offset, len } => {
-                room(buffer, data, len)?;
+                let buffer = room(buffer, data, len)?;
                 self.file.read_exact_at(buffer, self.start + offset).map_err(medium)?;
-                let mut rest = &buffer[..];
+                let mut rest = &*buffer;
                 for &(address, len) in data {
                     let (part, after) = rest.split_at(len as usize);
                     memory.write(address, part).map_err(|_| Failure::Target)?;
@@ -52,14 +52,14 @@ impl<'f> Disk<'f> {
                 Ok(())
             }
             Piece::Write { offset, len, durable } => {
-                room(buffer, data, len)?;
+                let buffer = room(buffer, data, len)?;
                 collect(buffer, data, memory)?;
                 self.file.write_all_at(buffer, self.start + offset).map_err(medium)?;
                 if durable { self.file.sync_data().map_err(medium) } else { Ok(()) }
             }
             Piece::Flush => self.file.sync_data().map_err(medium),
             Piece::Fill { offset, len, .. } => {
-                room(buffer, data, BLOCK as u64)?;
+                let buffer = room(buffer, data, BLOCK as u64)?;
                 collect(buffer, data, memory)?;
                 if buffer.iter().all(|byte| *byte == 0) {
                     return self.clear(offset, len).map_err(medium);
@@ -91,13 +91,17 @@ impl<'f> Disk<'f> {
     }
 }
 
-/// Makes room for the data of a request, which has this many bytes.
-fn room(buffer: &mut Vec<u8>, data: &[(u64, u64)], len: u64) -> Result<(), Failure> {
+/// Returns room for the data of a request, which has this many bytes. What an earlier one left is there: write all of
+/// it.
+fn room<'b>(buffer: &'b mut Vec<u8>, data: &[(u64, u64)], len: u64) -> Result<&'b mut [u8], Failure> {
     if data.iter().map(|(_, len)| len).sum::<u64>() != len {
         return Err(Failure::Target);
     }
-    buffer.resize(len as usize, 0);
-    Ok(())
+    let len = len as usize;
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    Ok(&mut buffer[..len])
 }
 
 /// Reads the data of a request.

@@ -1,9 +1,8 @@
 //! The disks, and the threads that carry out their requests, so that no VP waits for storage.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use anyhow::Context as _;
 use hv_control::{Serves, Table};
@@ -11,9 +10,9 @@ use hv_devices::storage::{Failure, Request};
 use hv_partition::{DeviceId, GuestMemory, Pages, Started, Token};
 use hv_wire::{BootInfo, DiskFlags};
 
-use crate::accounts::lock;
 use crate::devices::OwnPartition;
 use crate::disk::Disk;
+use crate::jobs::Jobs;
 
 /// Threads that carry out requests.
 pub(crate) const WORKERS: usize = 2;
@@ -26,8 +25,7 @@ pub(crate) struct Disks {
     /// Held by a worker during a transfer, and taken after the table has changed: memory that a disk has lost is
     /// another one's when the tool has its answer.
     still: RwLock<()>,
-    waiting: Mutex<VecDeque<Job>>,
-    added: Condvar,
+    jobs: Jobs<Job>,
 }
 
 /// A request of a controller's.
@@ -55,8 +53,7 @@ impl Disks {
             anyhow::Ok((base, file))
         };
         let files = places.into_iter().zip(paths).map(open).collect::<anyhow::Result<_>>()?;
-        let (waiting, added) = (Mutex::default(), Condvar::new());
-        Ok(Self { files, table: Table::new(info), still: RwLock::new(()), waiting, added })
+        Ok(Self { files, table: Table::new(info), still: RwLock::new(()), jobs: Jobs::new() })
     }
 
     /// Takes a request; a worker carries it out.
@@ -70,8 +67,7 @@ impl Disks {
         let data = data.segments().map(|segment| (segment.gpa(), segment.len())).collect();
         // The controllers are the first devices of the bus. A controller has no more requests than it has room for.
         let job = Job { controller: usize::from(device.0), token, request: *request, data };
-        lock(&self.waiting).push_back(job);
-        self.added.notify_one();
+        self.jobs.push(job);
         Started::Pending
     }
 
@@ -100,25 +96,17 @@ impl Disks {
         H: Serves,
     {
         let mut buffer = Vec::new();
+        self.jobs.returns();
         loop {
-            let Job { controller, token, request, data } = self.next();
+            let Job { controller, token, request, data } = self.jobs.next();
             let carried_out =
                 self.with(request.disk, |disk| disk.carry_out(&request.piece, &data, memory, &mut buffer));
             let outcome = carried_out.unwrap_or(Err(Failure::Target));
+            self.jobs.returns();
             if let Some(slot) = partition.devices().controllers.get(controller) {
                 // The guest may have closed the channel meanwhile.
                 let _ = partition.completed(host, slot, token, outcome);
                 settled();
-            }
-        }
-    }
-
-    fn next(&self) -> Job {
-        let mut waiting = lock(&self.waiting);
-        loop {
-            match waiting.pop_front() {
-                Some(job) => return job,
-                None => waiting = self.added.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }

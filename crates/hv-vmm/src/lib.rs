@@ -12,6 +12,7 @@
 //! | `rings` | the trace, in rings that the tool reads |
 //! | `hearer` | what hears of the guest: those two, the strict mode's judge, injected faults |
 //! | `devices`, `disks`, `disk` | VMBus's devices; the disks among them, and the file of one |
+//! | `jobs` | the requests of disks that wait, and the workers that take them |
 //! | `ports`, `network` | the ports to the tool; passt behind the guest's card |
 //! | `pipe` | a socket that makes no VP wait |
 //! | `handed` | the descriptors that the tool hands over |
@@ -38,6 +39,8 @@ mod faults;
 mod handed;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod hearer;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod jobs;
 #[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
 mod keyboard;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
