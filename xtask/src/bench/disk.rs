@@ -50,7 +50,7 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs, names: Names) -> anyhow::Result<Self> {
         let programs = Programs { packages: &["fio"], paths: &["usr/bin/fio"] };
-        let files = GuestFiles::sized(context, &programs, &[], &script(&names, args.seconds), SIZE)?;
+        let files = GuestFiles::sized(context, &programs, &[], &script(&names, &timed(args.seconds)), SIZE)?;
         let busybox = read(&stock::busybox(&Cache::open()?)?)?;
         let initrd = context.folder()?.join("initrd");
         let drivers = peer::drivers(&["virtio_blk"])?;
@@ -108,11 +108,17 @@ impl Measure for Bench {
     }
 }
 
-/// Returns the script of both guests, which measures the figures with these names. The bytes are what the kernel has
-/// read and written (Documentation/block/stat.rst), fio's second of warming up included.
-fn script(names: &[&str], seconds: u32) -> String {
+/// Returns fio's options for jobs of this length, after a second of warming up.
+fn timed(seconds: u32) -> String {
+    format!("--time_based --runtime={seconds} --ramp_time=1")
+}
+
+/// Returns the script of both guests, which measures the figures with these names on the disk `$D`, with fio's options
+/// for the length of a job. The bytes are what the kernel has read and written (Documentation/block/stat.rst), fio's
+/// warming up included.
+pub(crate) fn script(names: &[&str], length: &str) -> String {
     let head = format!(
-        "J=\"--name=bench --filename=$D --direct=1 --ioengine=libaio --time_based --runtime={seconds} --ramp_time=1 \
+        "J=\"--name=bench --filename=$D --direct=1 --ioengine=libaio {length} \
          --randrepeat=1 --eta=never --output-format=terse --terse-version=3\"\n\
          moved() {{ set -- $(cat /sys/block/${{D#/dev/}}/stat); echo $((($3 + $7) * 512)); }}\n\
          measure() {{\n\

@@ -2,11 +2,11 @@
 //! one run.
 
 mod counts;
-mod disk;
-mod network;
-mod peer;
+pub(crate) mod disk;
+pub(crate) mod network;
+pub(crate) mod peer;
 mod sockets;
-mod table;
+pub(crate) mod table;
 
 use anyhow::ensure;
 use hv_setup::developer::BenchDevicesArgs;

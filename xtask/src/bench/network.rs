@@ -50,7 +50,7 @@ impl Bench {
         modules.extend(peer::drivers(&["virtio_net"])?);
         let mut files = files_of(&modules);
         files.push(("bin/lease".to_owned(), LEASE.to_vec()));
-        let script = script(&names, &modules, port, args.seconds);
+        let script = script(&names, &modules, port, &format!("-O 1 -t {}", args.seconds));
         let initrd = initrd_of(context, &["iperf3"], &["usr/bin/iperf3"], &[], &files, &script)?;
         let limit = START + 4 * Duration::from_secs(u64::from(args.seconds));
         Ok(Self { names, initrd, server, port, vps: args.vps.to_string(), limit })
@@ -107,7 +107,7 @@ impl Drop for Server {
 }
 
 /// Returns modules as files of an initrd.
-pub(super) fn files_of(modules: &[Module]) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files_of(modules: &[Module]) -> Vec<(String, Vec<u8>)> {
     modules.iter().map(|module| (format!("modules/{}.ko", module.name), module.bytes.clone())).collect()
 }
 
@@ -117,9 +117,10 @@ pub(super) fn loading(modules: &[Module]) -> String {
     format!("cd\nfor name in {}; do insmod /modules/$name.ko 2>/dev/null; done\n", names.join(" "))
 }
 
-/// Returns the script of both guests, which measures the figures with these names. iperf3 prints what the receiver got,
-/// in kbit/s. The bytes are what the kernel has sent or received, iperf3's second of warming up included.
-fn script(names: &[&str], modules: &[Module], port: u16, seconds: u32) -> String {
+/// Returns the script of both guests, which measures the figures with these names, with iperf3's options for the length
+/// of a transfer. iperf3 prints what the receiver got, in kbit/s. The bytes are what the kernel has sent or received,
+/// iperf3's warming up included.
+pub(crate) fn script(names: &[&str], modules: &[Module], port: u16, length: &str) -> String {
     let ways = WAYS.iter().filter(|(name, ..)| names.contains(name));
     let jobs: String = ways.map(|(name, option, way)| format!("measure {name} {way} {option}\n")).collect();
     format!(
@@ -128,7 +129,7 @@ fn script(names: &[&str], modules: &[Module], port: u16, seconds: u32) -> String
          measure() {{\n\
          name=$1\nbytes=/sys/class/net/eth0/statistics/$2_bytes\nshift 2\n\
          before=$(cat $bytes)\n\
-         figure=$(iperf3 -c {HOST} -p {port} -O 1 -t {seconds} -f k $* | awk '/receiver/ {{ print $7 }}')\n\
+         figure=$(iperf3 -c {HOST} -p {port} {length} -f k $* | awk '/receiver/ {{ print $7 }}')\n\
          echo \"bench: $name $figure $(($(cat $bytes) - before))\"\n\
          }}\n{jobs}",
         loading(modules)

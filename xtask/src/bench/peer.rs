@@ -50,7 +50,7 @@ impl<'a> Peer<'a> {
 }
 
 /// Returns drivers of virtio devices, with those that they need, in the order in which they are loaded.
-pub(super) fn drivers(names: &[&str]) -> anyhow::Result<Vec<Module>> {
+pub(crate) fn drivers(names: &[&str]) -> anyhow::Result<Vec<Module>> {
     let folder = stock::virtio(&Cache::open()?)?;
     let mut modules = Vec::new();
     for name in names {

@@ -65,17 +65,17 @@ pub(super) enum Side {
 
 /// What one side gave in a run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Figure {
-    pub(super) value: f64,
+pub(crate) struct Figure {
+    pub(crate) value: f64,
     /// Bytes that the device has moved meanwhile, as the other end of it counts them.
-    pub(super) bytes: f64,
+    pub(crate) bytes: f64,
 }
 
 /// The figures of a run, by their rows' names.
-pub(super) type Figures = BTreeMap<String, Figure>;
+pub(crate) type Figures = BTreeMap<String, Figure>;
 
 /// Reads the figures that a guest printed, which must have all of these, each with the bytes that were moved.
-pub(super) fn said(console: &str, names: &[&str]) -> anyhow::Result<Figures> {
+pub(crate) fn said(console: &str, names: &[&str]) -> anyhow::Result<Figures> {
     let mut figures = Figures::new();
     for line in console.lines() {
         let Some((_, rest)) = line.split_once("bench: ") else { continue };

@@ -4,6 +4,7 @@
 mod conformance;
 mod emulated;
 mod hosts;
+mod peer;
 mod save;
 mod speed;
 mod tool;
@@ -33,6 +34,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("kvm/unit", unit::pass).slow(),
         Step::new("kvm/save", save::save).slow(),
         Step::new("kvm/speed", speed::figures_kept).slow(),
+        Step::new("kvm/peer", peer::ratios).slow(),
         Step::new("kvm/tool", tool::boot).slow(),
         Step::new("kvm/tool-disk", tool::disk).slow(),
         Step::new("kvm/tool-control", tool::control).slow(),
@@ -176,6 +178,7 @@ struct Computer<'a> {
     machine: &'a str,
     cpu: &'a str,
     processors: &'a str,
+    memory: &'a str,
     kernel: Stock,
     /// More of the kernel's parameters.
     parameters: &'a str,
@@ -190,6 +193,7 @@ const USUAL: Computer<'static> = Computer {
     machine: "virt,virtualization=on,gic-version=3",
     cpu: "cortex-a72",
     processors: "2",
+    memory: "1G",
     kernel: Stock::Cloud612,
     parameters: "",
     counted: false,
@@ -228,7 +232,7 @@ fn host_on(
     } else {
         append += " audit=1";
     }
-    qemu.args(["-M", computer.machine, "-m", "1G"])
+    qemu.args(["-M", computer.machine, "-m", computer.memory])
         .args(["-cpu", computer.cpu, "-smp", computer.processors])
         .args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-append"])
         .arg(append)
