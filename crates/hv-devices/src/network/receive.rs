@@ -1,9 +1,8 @@
 //! Messages to the guest in sections of its receive buffer: frames, answers, and changes of the link.
 
 use super::headers::{self, TAG, TAG_AT};
-use super::sections::Filled;
+use super::sections::{FRAMES, Filled};
 use super::{Network, Request, Rndis, SHOWN, note, part};
-use hv_tlfs::vmbus::TransferPageRange;
 use hv_tlfs::vmbus::nvsp::{
     CONTROL_CHANNEL, DATA_CHANNEL, INVALID_INDEX, MessageHeader, MessageType, PACKET_SIZE_6_1,
     SendRndisPacket,
@@ -12,6 +11,7 @@ use hv_tlfs::vmbus::rndis::{
     INFO_HASH, INFO_VLAN, IndicateStatus, MessageHeader as RndisHeader, MessageType as RndisType,
     PacketMessage, PerPacketInfo, Status, VlanInfo,
 };
+use hv_tlfs::vmbus::{PACKET_TRAILER_SIZE, PacketDescriptor, TransferPageRange};
 use hv_vmbus::{Backend, CONTENTS_BYTES, Channel, Io, Message, SendError};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -22,6 +22,12 @@ const TAIL: u32 = 36;
 /// Alignment of sections.
 const ALIGN: u32 = 16;
 const _: () = assert!(FRAME_AT.is_multiple_of(8) && ALIGN.is_multiple_of(8), "a frame begins with a word");
+/// Bytes that the longest packet with frames takes in a ring: descriptor, count, ranges, message, and trailer.
+const WHOLE: u32 = (size_of::<PacketDescriptor>()
+    + 8
+    + FRAMES * size_of::<TransferPageRange>()
+    + PACKET_SIZE_6_1.next_multiple_of(8)
+    + PACKET_TRAILER_SIZE as usize) as u32;
 /// Length of the headers of a frame's message.
 const HEADERS: usize = size_of::<RndisHeader>() + size_of::<PacketMessage>();
 /// Length of information with its value.
@@ -46,7 +52,7 @@ struct Head {
 /// Outcome of a frame for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// The guest has it.
+    /// The guest has it as soon as this call of the card ends: frames of one call share packets.
     Delivered,
     /// It was dropped: the guest does not want it, or cannot receive, or has no section free that could become free
     /// before its own frames are taken.
@@ -74,6 +80,18 @@ impl Network {
         // A guest with fewer channels than its table names receives on the first one.
         let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
         let channel = channel.unwrap_or(Channel::PRIMARY);
+        if !self.receive.batch.takes(channel) {
+            self.push_frames(io);
+        }
+        if self.receive.batch.is_empty() {
+            if !io.is_open(channel) {
+                return Received::Dropped;
+            }
+            // The ring has room as soon as the guest reads, whatever it sends.
+            if io.free(channel) < WHOLE && !io.await_room(channel, WHOLE) {
+                return self.later();
+            }
+        }
         let Some(section) = self.receive.take(false) else { return self.without_section(io) };
         let mut head = Head { bytes: [0; HEADERS + INFOS * INFO], len: 0 };
         let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), &mut head, io);
@@ -83,26 +101,29 @@ impl Network {
             self.counts.receive_discards += 1;
             return Received::Dropped;
         };
-        match self.push(channel, Filled { section, len, control: false }, io) {
-            Ok(id) => {
-                self.counts.received += 1;
-                self.counts.bytes_received += frame.len() as u64;
-                if io.is_observed() {
-                    io.show_written(channel, id, part::MESSAGE, len, &head.bytes[..head.len]);
-                    let shown = &frame[..frame.len().min(SHOWN)];
-                    io.show_written(channel, id, part::FRAME, frame.len() as u32, shown);
-                }
-                Received::Delivered
-            }
-            // The ring has room as soon as the guest reads, whatever it sends.
-            Err(SendError::Full) => {
-                self.receive.put_back(section);
-                self.later()
-            }
-            Err(_) => {
-                self.receive.put_back(section);
-                Received::Dropped
-            }
+        let id = self.receive.add(channel, section, len, frame.len());
+        if io.is_observed() {
+            io.show_written(channel, id, part::MESSAGE, len, &head.bytes[..head.len]);
+            let shown = &frame[..frame.len().min(SHOWN)];
+            io.show_written(channel, id, part::FRAME, frame.len() as u32, shown);
+        }
+        Received::Delivered
+    }
+
+    /// Sends the frames that this call of the card has received by now.
+    pub(super) fn push_frames<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
+        let batch = self.receive.batch;
+        let Some(first) = batch.sections().first() else { return };
+        let frames = batch.ranges().len() as u64;
+        let id = self.receive.next_id(*first);
+        // It has room, unless the guest has taken that away: then they are lost, as with a wire.
+        let sent = self.push(batch.channel(), id, batch.ranges(), DATA_CHANNEL, io).is_ok();
+        self.receive.end_batch(sent);
+        if sent {
+            self.counts.received += frames;
+            self.counts.bytes_received += batch.bytes();
+        } else {
+            self.counts.receive_discards += frames;
         }
     }
 
@@ -191,7 +212,7 @@ impl Network {
         }
         let Some(section) = self.receive.take(true) else { return false };
         let len = size_of::<RndisHeader>() + body.iter().map(|part| part.len()).sum::<usize>();
-        let filled = Filled { section, len: len as u32, control: true };
+        let filled = Filled { section, len: len as u32 };
         let header = RndisHeader { message_type, length: len as u32 };
         if io.is_observed() {
             let mut shown = [0; CONTENTS_BYTES];
@@ -223,44 +244,42 @@ impl Network {
 
     /// Sends the answers that had to wait for room in the ring.
     fn flush<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
-        while let Some(filled) = self.receive.front() {
-            match self.push(Channel::PRIMARY, filled, io) {
-                Ok(_) => self.receive.dequeue(),
+        // Their room is theirs.
+        self.push_frames(io);
+        while let Some(Filled { section, len }) = self.receive.front() {
+            let (id, range) = (self.receive.next_id(section), self.receive.range(section, len));
+            match self.push(Channel::PRIMARY, id, &[range], CONTROL_CHANNEL, io) {
+                Ok(()) => {
+                    self.receive.dequeue();
+                    self.receive.sent(&[section]);
+                }
                 Err(SendError::Full) => return,
                 Err(_) => {
                     self.receive.dequeue();
-                    self.receive.put_back(filled.section);
+                    self.receive.put_back(section);
                 }
             }
         }
     }
 
-    /// Sends a filled section. Returns the packet's id.
+    /// Sends a packet with messages in these sections.
     fn push<P: Backend<Request>>(
-        &mut self,
+        &self,
         channel: Channel,
-        filled: Filled,
+        id: u64,
+        ranges: &[TransferPageRange],
+        channel_type: u32,
         io: &mut Io<'_, P, Request>,
-    ) -> Result<u64, SendError> {
-        let message = Message { transaction: self.receive.next_id(filled.section), wants_completion: true };
-        let range = TransferPageRange {
-            byte_count: filled.len,
-            byte_offset: u32::from(filled.section) * self.receive.size(),
-        };
+    ) -> Result<(), SendError> {
         let header = MessageHeader { message_type: MessageType::SEND_RNDIS_PACKET };
-        let body = SendRndisPacket {
-            channel_type: if filled.control { CONTROL_CHANNEL } else { DATA_CHANNEL },
-            section_index: INVALID_INDEX,
-            section_size: 0,
-        };
+        let body = SendRndisPacket { channel_type, section_index: INVALID_INDEX, section_size: 0 };
         let mut payload = [0; PACKET_SIZE_6_1];
         payload[..size_of_val(&header)].copy_from_slice(header.as_bytes());
         payload[size_of_val(&header)..size_of_val(&header) + size_of_val(&body)]
             .copy_from_slice(body.as_bytes());
         let payload = &payload[..self.packet_size()];
-        io.send_transfer_pages(channel, message, self.receive.id(), &[range], payload)?;
-        self.receive.sent(filled.section);
-        Ok(message.transaction)
+        let message = Message { transaction: id, wants_completion: true };
+        io.send_transfer_pages(channel, message, self.receive.id(), ranges, payload)
     }
 
     /// Handles the guest's completion of a message.

@@ -1,19 +1,19 @@
 //! The sections of the guest's receive buffer: who has which.
 
 use hv_memory::save::{Reader, RestoreError, Writer};
-use hv_tlfs::vmbus::GpadlId;
+use hv_tlfs::vmbus::{GpadlId, TransferPageRange};
+use hv_vmbus::Channel;
 
 /// Maximum number of sections that are used, whatever the buffer's length.
 pub const MAX_SECTIONS: usize = 1024;
 /// Sections kept for answers: frames do not get them.
 pub(super) const CONTROL_SECTIONS: usize = 16;
 
-/// A section, and the length of the message in it.
+/// A section, and the length of the answer in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Filled {
     pub(super) section: u16,
     pub(super) len: u32,
-    pub(super) control: bool,
 }
 
 /// A first-in first-out queue of sections that are filled and not sent: the ring has no room. Answers only.
@@ -22,6 +22,58 @@ struct Queue {
     entries: [Filled; CONTROL_SECTIONS],
     first: u16,
     count: u16,
+}
+
+/// Frames that share a packet at most.
+pub(super) const FRAMES: usize = 16;
+/// Stamp of a section behind the first one of its packet: it is returned with that one.
+const FOLLOWS: u32 = u32::MAX;
+
+/// Frames for one channel that share a packet. There are none between two calls of the card.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    /// Index of the channel.
+    channel: u16,
+    count: u16,
+    sections: [u16; FRAMES],
+    ranges: [TransferPageRange; FRAMES],
+    /// Bytes of the frames as they came.
+    bytes: u64,
+}
+
+impl Batch {
+    const EMPTY: Self = Self {
+        channel: 0,
+        count: 0,
+        sections: [0; FRAMES],
+        ranges: [TransferPageRange { byte_count: 0, byte_offset: 0 }; FRAMES],
+        bytes: 0,
+    };
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Returns true if a frame for this channel can be added: all are for one, and there is room.
+    pub(super) fn takes(&self, channel: Channel) -> bool {
+        self.channel == channel.index() as u16 && usize::from(self.count) < FRAMES
+    }
+
+    pub(super) fn channel(&self) -> Channel {
+        Channel::new(self.channel)
+    }
+
+    pub(super) fn sections(&self) -> &[u16] {
+        self.sections.get(..self.count.into()).unwrap_or_default()
+    }
+
+    pub(super) fn ranges(&self) -> &[TransferPageRange] {
+        self.ranges.get(..self.count.into()).unwrap_or_default()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 /// The receive buffer. A new one is all zeros.
@@ -34,14 +86,17 @@ pub(super) struct Sections {
     /// Bytes of a section.
     size: u32,
     count: u32,
-    /// For each section, 0 if the host has it, else what its transaction id begins with.
+    /// For each section, 0 if the host has it, else what its transaction id begins with, or [`FOLLOWS`].
     stamps: [u32; MAX_SECTIONS],
+    /// For each section that the guest has, the next one of its packet, plus 1; 0 if it is the last one.
+    next: [u16; MAX_SECTIONS],
     /// Sections that the host has, of which the first `free_count` count.
     free: [u16; MAX_SECTIONS],
     free_count: u16,
     /// The last stamp.
     stamp: u32,
     queue: Queue,
+    pub(super) batch: Batch,
 }
 
 impl Sections {
@@ -53,14 +108,12 @@ impl Sections {
             size: 0,
             count: 0,
             stamps: [0; MAX_SECTIONS],
+            next: [0; MAX_SECTIONS],
             free: [0; MAX_SECTIONS],
             free_count: 0,
             stamp: 0,
-            queue: Queue {
-                entries: [Filled { section: 0, len: 0, control: false }; CONTROL_SECTIONS],
-                first: 0,
-                count: 0,
-            },
+            queue: Queue { entries: [Filled { section: 0, len: 0 }; CONTROL_SECTIONS], first: 0, count: 0 },
+            batch: Batch::EMPTY,
         }
     }
 
@@ -117,10 +170,44 @@ impl Sections {
         }
     }
 
-    /// Returns the transaction id with which a section that was taken is sent.
+    /// Returns the transaction id of a packet that begins with a section that was taken.
     pub(super) fn next_id(&self, section: u16) -> u64 {
-        let stamp = self.stamp.checked_add(1).unwrap_or(1);
-        u64::from(stamp) << 32 | (u64::from(section) + 1)
+        u64::from(self.next_stamp()) << 32 | (u64::from(section) + 1)
+    }
+
+    fn next_stamp(&self) -> u32 {
+        self.stamp.checked_add(1).filter(|stamp| *stamp != FOLLOWS).unwrap_or(1)
+    }
+
+    /// Returns the range of a section with a message of this length.
+    pub(super) fn range(&self, section: u16, len: u32) -> TransferPageRange {
+        TransferPageRange { byte_count: len, byte_offset: u32::from(section) * self.size }
+    }
+
+    /// Adds a section with a frame to the batch, which [takes](Batch::takes) it or is empty. Returns the id of the
+    /// packet. `len`: length of the message, `bytes`: of the frame as it came.
+    pub(super) fn add(&mut self, channel: Channel, section: u16, len: u32, bytes: usize) -> u64 {
+        let range = self.range(section, len);
+        let batch = &mut self.batch;
+        let at = usize::from(batch.count);
+        if let Some((place, listed)) = batch.sections.get_mut(at).zip(batch.ranges.get_mut(at)) {
+            (*place, *listed) = (section, range);
+            batch.channel = channel.index() as u16;
+            batch.count += 1;
+            batch.bytes += bytes as u64;
+        }
+        let first = batch.sections[0];
+        self.next_id(first)
+    }
+
+    /// Empties the batch. The packet with its frames was sent, or else the host has its sections again.
+    pub(super) fn end_batch(&mut self, sent: bool) {
+        let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
+        if sent {
+            self.sent(batch.sections());
+        } else {
+            batch.sections().iter().for_each(|section| self.put_back(*section));
+        }
     }
 
     /// Returns true if the host has every section.
@@ -128,23 +215,34 @@ impl Sections {
         u32::from(self.free_count) == self.count
     }
 
-    /// Records that it was sent: the guest has it.
-    pub(super) fn sent(&mut self, section: u16) {
-        self.stamp = self.stamp.checked_add(1).unwrap_or(1);
-        self.stamps[usize::from(section)] = self.stamp;
+    /// Records that a packet with these sections was sent: the guest has them.
+    pub(super) fn sent(&mut self, sections: &[u16]) {
+        let mut stamp = self.next_stamp();
+        self.stamp = stamp;
+        let mut rest = sections.iter();
+        while let Some(section) = rest.next() {
+            let at = usize::from(*section);
+            self.stamps[at] = core::mem::replace(&mut stamp, FOLLOWS);
+            self.next[at] = rest.as_slice().first().map_or(0, |next| next + 1);
+        }
     }
 
-    /// Takes a section back that the guest has completed. Returns false if it has none with this id.
+    /// Takes the sections of a packet back that the guest has completed. Returns false if it has none with this id.
     pub(super) fn returned(&mut self, id: u64) -> bool {
         let (stamp, low) = ((id >> 32) as u32, id as u32);
         let Some(at) = (low as usize).checked_sub(1).filter(|at| *at < self.count as usize) else {
             return false;
         };
-        if stamp == 0 || self.stamps[at] != stamp {
+        if stamp == 0 || stamp == FOLLOWS || self.stamps[at] != stamp {
             return false;
         }
-        self.stamps[at] = 0;
-        self.put_back(at as u16);
+        let mut section = low as u16;
+        // A list has an end, and each section is in one.
+        while let Some(at) = section.checked_sub(1) {
+            self.stamps[usize::from(at)] = 0;
+            section = core::mem::take(&mut self.next[usize::from(at)]);
+            self.put_back(at);
+        }
         true
     }
 
@@ -180,13 +278,15 @@ impl Sections {
         w.u32(self.size);
         w.u32(self.count);
         w.u32(self.stamp);
-        self.stamps.iter().take(self.count as usize).for_each(|stamp| w.u32(*stamp));
+        for at in 0..self.count as usize {
+            w.u32(self.stamps[at]);
+            w.u32(self.next[at].into());
+        }
         w.count(self.queue.count.into());
         for at in 0..self.queue.count {
             let filled = self.queue.entries[usize::from(self.queue.first + at) % CONTROL_SECTIONS];
             w.u32(filled.section.into());
             w.u32(filled.len);
-            w.flag(filled.control);
         }
         // In their order, so that a restored card takes the same one next.
         w.count(self.free_count.into());
@@ -206,6 +306,7 @@ impl Sections {
         }
         for at in 0..this.count as usize {
             this.stamps[at] = r.u32()?;
+            this.next[at] = u16::try_from(r.u32()?).map_err(|_| PART)?;
         }
         let queued = r.count()?;
         if queued > CONTROL_SECTIONS {
@@ -213,7 +314,7 @@ impl Sections {
         }
         for _ in 0..queued {
             let section = u16::try_from(r.u32()?).map_err(|_| PART)?;
-            let filled = Filled { section, len: r.u32()?, control: r.flag("receive buffer")? };
+            let filled = Filled { section, len: r.u32()? };
             if filled.len > this.size {
                 return Err(PART);
             }
@@ -229,16 +330,34 @@ impl Sections {
         if this.is_whole() { Ok(this) } else { Err(PART) }
     }
 
-    /// Returns true if each section is in one place: with the guest, in the queue, or free.
+    /// Returns true if each section is in one place: in a packet that the guest has, in the queue, or free.
     fn is_whole(&self) -> bool {
         let mut placed = [false; MAX_SECTIONS];
-        let known = self.stamps.iter().zip(&mut placed).take(self.count as usize);
-        known.for_each(|(stamp, placed)| *placed = *stamp != 0);
+        let mut place = |section: u16| match placed.get_mut(usize::from(section)) {
+            Some(placed) if u32::from(section) < self.count => !core::mem::replace(placed, true),
+            _ => false,
+        };
+        for first in 0..self.count as u16 {
+            let stamp = self.stamps[usize::from(first)];
+            if stamp == 0 || stamp == FOLLOWS {
+                continue;
+            }
+            // A section that is in a list twice ends this.
+            let mut section = Some(first);
+            while let Some(at) = section {
+                let listed = place(at) && (at == first || self.stamps[usize::from(at)] == FOLLOWS);
+                if !listed {
+                    return false;
+                }
+                section = self.next[usize::from(at)].checked_sub(1);
+            }
+        }
         let queued = self.queue.entries.iter().take(self.queue.count.into()).map(|filled| filled.section);
-        for section in queued.chain(self.free.iter().take(self.free_count.into()).copied()) {
-            match placed.get_mut(usize::from(section)) {
-                Some(placed) if u32::from(section) < self.count && !*placed => *placed = true,
-                _ => return false,
+        let own = queued.chain(self.free.iter().take(self.free_count.into()).copied());
+        for section in own {
+            let of_host = self.stamps.get(usize::from(section)) == Some(&0);
+            if !of_host || self.next[usize::from(section)] != 0 || !place(section) {
+                return false;
             }
         }
         placed.iter().take(self.count as usize).all(|placed| *placed)
@@ -260,7 +379,7 @@ mod tests {
         let mut ids = Vec::new();
         while let Some(section) = sections.take(false) {
             let id = sections.next_id(section);
-            sections.sent(section);
+            sections.sent(&[section]);
             assert!(id != 0 && !ids.contains(&id));
             ids.push(id);
         }
@@ -275,6 +394,51 @@ mod tests {
         assert!(!sections.returned(ids[1]), "an id of a buffer that was given back");
     }
 
+    #[test]
+    fn the_sections_of_a_packet_are_returned_together_by_the_first_ones_id() {
+        let mut sections = Sections::new();
+        sections.begin(GpadlId(7), 0xcafe, 1808, 20);
+        sections.stamp = FOLLOWS - 2;
+        let taken: Vec<u16> = (0..3).map(|_| sections.take(false).unwrap()).collect();
+        let id = sections.next_id(taken[0]);
+        assert_eq!(id >> 32, u64::from(FOLLOWS) - 1);
+        sections.sent(&taken);
+        for follows in &taken[1..] {
+            assert!(!sections.returned(u64::from(FOLLOWS) << 32 | u64::from(follows + 1)));
+            assert!(!sections.returned(id >> 32 << 32 | u64::from(follows + 1)));
+        }
+        assert_eq!(sections.free_count, 17);
+        assert_eq!(sections.next_id(3) >> 32, 1, "the stamp of those that follow is not used");
+        assert!(sections.returned(id) && !sections.returned(id));
+        assert_eq!((sections.free_count, sections.is_home()), (20, true));
+    }
+
+    #[test]
+    fn lists_of_sections_that_have_no_end_or_meet_are_refused() {
+        let mut sections = Sections::new();
+        sections.begin(GpadlId(7), 0xcafe, 1808, 24);
+        for _ in 0..2 {
+            let taken: Vec<u16> = (0..3).map(|_| sections.take(false).unwrap()).collect();
+            sections.sent(&taken);
+        }
+        assert!(sections.is_whole());
+        let broken = |change: &dyn Fn(&mut Sections)| {
+            let mut other = sections;
+            change(&mut other);
+            assert!(!other.is_whole());
+        };
+        broken(&|it| it.next[2] = 1);
+        broken(&|it| it.next[2] = 2);
+        broken(&|it| it.next[2] = 4);
+        broken(&|it| it.next[2] = 5);
+        broken(&|it| it.next[2] = 7);
+        broken(&|it| it.next[2] = 25);
+        broken(&|it| it.next[1] = 0);
+        broken(&|it| it.stamps[1] = 0);
+        broken(&|it| it.stamps[1] = 9);
+        broken(&|it| it.next[9] = 10);
+    }
+
     proptest! {
         #[test]
         fn every_section_is_the_hosts_or_the_guests(
@@ -283,22 +447,25 @@ mod tests {
         ) {
             let mut sections = Sections::new();
             sections.begin(GpadlId(1), 1, 1808, count);
-            let mut given: BTreeMap<u64, u16> = BTreeMap::new();
+            let mut given: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
             for (step, pick) in steps {
                 match step {
                     0..=2 => {
-                        if let Some(section) = sections.take(step == 0) {
-                            prop_assert!(!given.values().any(|other| *other == section));
-                            if step == 2 {
-                                sections.put_back(section);
-                                continue;
-                            }
-                            let id = sections.next_id(section);
-                            sections.sent(section);
-                            prop_assert!(given.insert(id, section).is_none());
-                        } else {
+                        let mut taken = Vec::new();
+                        let wanted = usize::from(pick % 5) + 1;
+                        taken.extend(core::iter::from_fn(|| sections.take(step == 0)).take(wanted));
+                        prop_assert!(taken.iter().all(|one| !given.values().flatten().any(|other| other == one)));
+                        if taken.len() < wanted {
                             let kept = if step == 0 { 0 } else { CONTROL_SECTIONS };
-                            prop_assert!(count as usize - given.len() <= kept);
+                            let out = given.values().flatten().count() + taken.len();
+                            prop_assert!(count as usize - out <= kept);
+                        }
+                        if step == 2 {
+                            taken.iter().for_each(|section| sections.put_back(*section));
+                        } else if let Some(first) = taken.first() {
+                            let id = sections.next_id(*first);
+                            sections.sent(&taken);
+                            prop_assert!(given.insert(id, taken).is_none());
                         }
                     }
                     3 => {
@@ -317,9 +484,11 @@ mod tests {
                 sections.save(&mut Writer::new(&mut |bytes| image.extend_from_slice(bytes)));
                 let restored = Sections::load(&mut Reader::new(&image)).unwrap();
                 prop_assert_eq!(restored.free_count, sections.free_count);
+                let out = given.values().flatten().count();
+                prop_assert_eq!(usize::from(restored.free_count), count as usize - out);
                 let free = |of: &Sections| of.free[..usize::from(of.free_count)].to_vec();
                 prop_assert_eq!(free(&restored), free(&sections));
-                prop_assert_eq!(restored.stamps, sections.stamps);
+                prop_assert_eq!((restored.stamps, restored.next), (sections.stamps, sections.next));
                 sections = restored;
             }
         }
