@@ -15,7 +15,7 @@ use hv_memory::save::{Reader, RestoreError, Writer};
 use lock_api::RawMutex;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"VMBS");
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 impl<R: RawMutex, D: DeviceSet, const GPADLS: usize, const WORDS: usize> Bus<R, D, GPADLS, WORDS> {
     /// Writes the whole state, including that of the devices. Rings are guest memory, and not part of it. No packet may

@@ -97,6 +97,69 @@ fn a_frame_arrives_with_its_bytes_and_its_section_comes_back() {
 }
 
 #[test]
+fn frames_of_a_call_share_packets_and_their_sections_come_back_together() {
+    let mut guest = Guest::new();
+    for count in [1, 2, 15, 16, 17, 40] {
+        let frames: Vec<_> = (0..count).map(|n| frame(60 + n)).collect();
+        assert!(guest.arrive_together(&frames).iter().all(|one| *one == Received::Delivered));
+        let mut packets = Vec::new();
+        while let Some(packet) = guest.take(1) {
+            packets.push(packet);
+        }
+        let counts: Vec<_> = packets.iter().map(|packet| packet.ranges.len()).collect();
+        assert_eq!(counts.iter().sum::<usize>(), count);
+        assert!(counts[..counts.len() - 1].iter().all(|ranges| *ranges == 16), "{counts:?}");
+        let messages: Vec<_> = packets.iter().flat_map(|packet| guest.messages(packet)).collect();
+        let got: Vec<_> = messages.iter().map(|message| message[256..].to_vec()).collect();
+        assert_eq!(got, frames);
+        packets.iter().for_each(|packet| guest.complete(1, packet.id));
+    }
+    // All sections are back, and no more than all.
+    let sections = 128 * 4096 / 1808 - 16;
+    let frames = vec![frame(60); sections + 1];
+    let received = guest.arrive_together(&frames);
+    assert!(received[..sections].iter().all(|one| *one == Received::Delivered));
+    assert_eq!(received[sections], Received::Later);
+    assert_eq!(guest.frames(1, true).len(), sections);
+    let counts = guest.bus.with(guest.bus.devices(), &guest.host, |card, _| card.counts()).unwrap();
+    assert_eq!(counts.received, sections as u64 + 91);
+}
+
+#[test]
+fn frames_of_a_call_whose_room_the_guest_takes_away_are_lost() {
+    let mut guest = Guest::new();
+    guest
+        .bus
+        .with(guest.bus.devices(), &guest.host, |card, io| {
+            assert_eq!(card.receive(&frame(60), io), Received::Delivered);
+            // The ring is full.
+            guest.set_read(1, guest.written(1) + 8);
+        })
+        .unwrap();
+    let counts = guest.bus.with(guest.bus.devices(), &guest.host, |card, _| card.counts()).unwrap();
+    assert_eq!((counts.received, counts.receive_discards), (0, 1));
+    // Its section is the host's.
+    guest.set_read(1, guest.written(1));
+    let frames = vec![frame(60); 128 * 4096 / 1808 - 16];
+    assert!(guest.arrive_together(&frames).iter().all(|one| *one == Received::Delivered));
+    assert_eq!(guest.frames(1, true), vec![(frame(60), vec![]); frames.len()]);
+}
+
+#[test]
+fn an_answer_comes_behind_the_frames_of_its_call() {
+    let mut guest = Guest::new();
+    guest
+        .bus
+        .with(guest.bus.devices(), &guest.host, |card, io| {
+            assert_eq!(card.receive(&frame(60), io), Received::Delivered);
+            assert!(card.set_link(false, io));
+        })
+        .unwrap();
+    let kinds: Vec<_> = std::iter::from_fn(|| guest.take(1)).map(|packet| packet.word(4)).collect();
+    assert_eq!(kinds, [0, 1]);
+}
+
+#[test]
 fn frames_wait_for_sections_and_answers_have_their_own() {
     let mut guest = Guest::new();
     let mut arrived = 0;
@@ -381,6 +444,19 @@ fn flows_are_spread_over_the_channels() {
         }
     }
     assert_eq!(frames.iter().sum::<i32>(), 100);
+    // Together, each goes where it would have gone alone.
+    let ports = |port: u16| {
+        let mut frame = packet(false, false, 10);
+        frame[34..36].copy_from_slice(&port.to_be_bytes());
+        frame
+    };
+    let received = guest.arrive_together(&(0..100).map(ports).collect::<Vec<_>>());
+    assert!(received.iter().all(|one| *one == Received::Delivered));
+    for channel in 1..5 {
+        let got = guest.frames(channel, true);
+        assert_eq!(got.len() as i32, frames[channel as usize - 1]);
+        assert!(got.iter().all(|(_, infos)| infos[0].1 % 4 == channel - 1));
+    }
     assert!(frames.iter().all(|count| *count > 5), "{frames:?}");
     // A frame is sent on each of them too.
     let message = packet_message(&frame(60), &[]);

@@ -282,6 +282,17 @@ impl Guest {
         }
     }
 
+    /// Returns where the host writes its next packet on a channel.
+    pub(crate) fn written(&self, channel: u32) -> u32 {
+        self.ring_word(ring_of(channel) + RING_PAGES / 2, 0)
+    }
+
+    /// Says that the guest has read a channel's packets up to here.
+    pub(crate) fn set_read(&self, channel: u32, index: u32) {
+        let ring = ring_of(channel) + RING_PAGES / 2;
+        self.host.memory.store_release(ring * 4096 + 4, index).unwrap();
+    }
+
     /// Takes the next packet from the host on a channel.
     pub(crate) fn take(&mut self, channel: u32) -> Option<Packet> {
         let ring = ring_of(channel) + RING_PAGES / 2;
@@ -438,6 +449,15 @@ impl Guest {
     /// Hands the card a frame from the back end.
     pub(crate) fn arrive(&self, frame: &[u8]) -> Received {
         self.bus.with(self.bus.devices(), &self.host, |card, io| card.receive(frame, io)).unwrap()
+    }
+
+    /// Hands the card these frames in one call.
+    pub(crate) fn arrive_together(&self, frames: &[Vec<u8>]) -> Vec<Received> {
+        self.bus
+            .with(self.bus.devices(), &self.host, |card, io| {
+                frames.iter().map(|frame| card.receive(frame, io)).collect()
+            })
+            .unwrap()
     }
 
     /// Returns the frames that wait on a channel, each with its information; they are completed if `complete`.

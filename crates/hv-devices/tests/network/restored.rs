@@ -16,8 +16,8 @@ enum Step {
     /// A frame of this length goes out: through a section, or through listed pages. Its TCP segments may be cut into
     /// this many bytes.
     Send { len: usize, section: bool, segments: Option<u32> },
-    /// A frame of this length comes in.
-    Arrive(usize),
+    /// Frames of these lengths come in together.
+    Arrive(Vec<usize>),
     /// The guest reads a packet, and completes it now or after others.
     Take { late: bool },
     /// The guest completes the oldest packet that it has read.
@@ -48,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (60_usize..4000, any::<bool>(), segments)
             .prop_map(|(len, section, segments)| Step::Send { len, section, segments }),
-        6 => (60_usize..1514).prop_map(Step::Arrive),
+        6 => proptest::collection::vec(60_usize..1514, 1..20).prop_map(Step::Arrive),
         6 => any::<bool>().prop_map(|late| Step::Take { late }),
         3 => Just(Step::Complete),
         1 => oid.prop_map(Step::Query),
@@ -113,8 +113,9 @@ impl Run {
                 // What is left of it is sent before the data changes.
                 self.guest.run();
             }
-            Step::Arrive(len) => {
-                self.guest.arrive(&frame(*len, turn));
+            Step::Arrive(lengths) => {
+                let frames: Vec<_> = lengths.iter().map(|len| frame(*len, turn + len)).collect();
+                self.guest.arrive_together(&frames);
             }
             Step::Take { late } => self.take(*late),
             Step::Complete if !self.late.is_empty() => {
