@@ -112,16 +112,16 @@ impl Network {
 
     /// Sends the frames that this call of the card has received by now.
     pub(super) fn push_frames<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
-        let batch = self.receive.batch;
+        let batch = &self.receive.batch;
         let Some(first) = batch.sections().first() else { return };
-        let frames = batch.ranges().len() as u64;
+        let (frames, bytes) = (batch.sections().len() as u64, batch.bytes());
         let id = self.receive.next_id(*first);
         // It has room, unless the guest has taken that away: then they are lost, as with a wire.
         let sent = self.push(batch.channel(), id, batch.ranges(), DATA_CHANNEL, io).is_ok();
         self.receive.end_batch(sent);
         if sent {
             self.counts.received += frames;
-            self.counts.bytes_received += batch.bytes();
+            self.counts.bytes_received += bytes;
         } else {
             self.counts.receive_discards += frames;
         }

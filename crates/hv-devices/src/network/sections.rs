@@ -55,6 +55,7 @@ impl Batch {
     }
 
     /// Returns true if a frame for this channel can be added: all are for one, and there is room.
+    #[inline]
     pub(super) fn takes(&self, channel: Channel) -> bool {
         self.channel == channel.index() as u16 && usize::from(self.count) < FRAMES
     }
@@ -202,11 +203,14 @@ impl Sections {
 
     /// Empties the batch. The packet with its frames was sent, or else the host has its sections again.
     pub(super) fn end_batch(&mut self, sent: bool) {
-        let batch = core::mem::replace(&mut self.batch, Batch::EMPTY);
+        // The ranges stay: they are long.
+        let (sections, count) = (self.batch.sections, core::mem::take(&mut self.batch.count));
+        self.batch.bytes = 0;
+        let sections = sections.get(..count.into()).unwrap_or_default();
         if sent {
-            self.sent(batch.sections());
+            self.sent(sections);
         } else {
-            batch.sections().iter().for_each(|section| self.put_back(*section));
+            sections.iter().for_each(|section| self.put_back(*section));
         }
     }
 

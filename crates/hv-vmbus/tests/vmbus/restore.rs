@@ -93,10 +93,10 @@ fn an_image_that_is_cut_off_anywhere_is_refused_and_leaves_a_new_server() {
 fn something_else_or_a_newer_format_is_refused_by_name() {
     let mut image = saved(&fresh());
     assert_eq!(restore(&mut fresh(), b"ELF, or whatever it may be"), Err(RestoreError::NotAnImage));
-    image[4] = 4;
+    image[4] = 5;
     let error = restore(&mut fresh(), &image).unwrap_err();
-    assert_eq!(error, RestoreError::Version(4));
-    assert_eq!(error.to_string(), "saved state of unknown version 4");
+    assert_eq!(error, RestoreError::Version(5));
+    assert_eq!(error.to_string(), "saved state of unknown version 5");
 }
 
 #[test]
