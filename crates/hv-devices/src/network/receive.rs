@@ -80,7 +80,7 @@ impl Network {
         // A guest with fewer channels than its table names receives on the first one.
         let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
         let channel = channel.unwrap_or(Channel::PRIMARY);
-        if !self.receive.batch.takes(channel) {
+        if !self.receive.batch.is_empty() && !self.receive.batch.takes(channel) {
             self.push_frames(io);
         }
         if self.receive.batch.is_empty() {
@@ -101,8 +101,8 @@ impl Network {
             self.counts.receive_discards += 1;
             return Received::Dropped;
         };
-        let id = self.receive.add(channel, section, len, frame.len());
-        if io.is_observed() {
+        self.receive.add(channel, section, len, frame.len());
+        if let Some(id) = self.receive.batch_id().filter(|_| io.is_observed()) {
             io.show_written(channel, id, part::MESSAGE, len, &head.bytes[..head.len]);
             let shown = &frame[..frame.len().min(SHOWN)];
             io.show_written(channel, id, part::FRAME, frame.len() as u32, shown);
@@ -113,9 +113,8 @@ impl Network {
     /// Sends the frames that this call of the card has received by now.
     pub(super) fn push_frames<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
         let batch = &self.receive.batch;
-        let Some(first) = batch.sections().first() else { return };
+        let Some(id) = self.receive.batch_id() else { return };
         let (frames, bytes) = (batch.sections().len() as u64, batch.bytes());
-        let id = self.receive.next_id(*first);
         // It has room, unless the guest has taken that away: then they are lost, as with a wire.
         let sent = self.push(batch.channel(), id, batch.ranges(), DATA_CHANNEL, io).is_ok();
         self.receive.end_batch(sent);
@@ -244,8 +243,10 @@ impl Network {
 
     /// Sends the answers that had to wait for room in the ring.
     fn flush<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
-        // Their room is theirs.
-        self.push_frames(io);
+        if !self.receive.batch.is_empty() {
+            // Their room is theirs.
+            self.push_frames(io);
+        }
         while let Some(Filled { section, len }) = self.receive.front() {
             let (id, range) = (self.receive.next_id(section), self.receive.range(section, len));
             match self.push(Channel::PRIMARY, id, &[range], CONTROL_CHANNEL, io) {

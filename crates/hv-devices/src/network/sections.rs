@@ -185,9 +185,10 @@ impl Sections {
         TransferPageRange { byte_count: len, byte_offset: u32::from(section) * self.size }
     }
 
-    /// Adds a section with a frame to the batch, which [takes](Batch::takes) it or is empty. Returns the id of the
-    /// packet. `len`: length of the message, `bytes`: of the frame as it came.
-    pub(super) fn add(&mut self, channel: Channel, section: u16, len: u32, bytes: usize) -> u64 {
+    /// Adds a section with a frame to the batch, which [takes](Batch::takes) it or is empty. `len`: length of
+    /// the message, `bytes`: of the frame as it came.
+    #[inline]
+    pub(super) fn add(&mut self, channel: Channel, section: u16, len: u32, bytes: usize) {
         let range = self.range(section, len);
         let batch = &mut self.batch;
         let at = usize::from(batch.count);
@@ -197,11 +198,16 @@ impl Sections {
             batch.count += 1;
             batch.bytes += bytes as u64;
         }
-        let first = batch.sections[0];
-        self.next_id(first)
+    }
+
+    /// Returns the id of the packet that the batch becomes, if there is one.
+    #[inline]
+    pub(super) fn batch_id(&self) -> Option<u64> {
+        self.batch.sections().first().map(|first| self.next_id(*first))
     }
 
     /// Empties the batch. The packet with its frames was sent, or else the host has its sections again.
+    #[inline]
     pub(super) fn end_batch(&mut self, sent: bool) {
         // The ranges stay: they are long.
         let (sections, count) = (self.batch.sections, core::mem::take(&mut self.batch.count));
