@@ -50,7 +50,7 @@ impl Bench {
         modules.extend(peer::drivers(&["virtio_net"])?);
         let mut files = files_of(&modules);
         files.push(("bin/lease".to_owned(), LEASE.to_vec()));
-        let script = script(&names, &modules, port, &format!("-O 1 -t {}", args.seconds));
+        let script = script(&names, &modules, port, &format!("-O 1 -t {}", args.seconds), 1);
         let initrd = initrd_of(context, &["iperf3"], &["usr/bin/iperf3"], &[], &files, &script)?;
         let limit = START + 4 * Duration::from_secs(u64::from(args.seconds));
         Ok(Self { names, initrd, server, port, vps: args.vps.to_string(), limit })
@@ -118,9 +118,15 @@ pub(super) fn loading(modules: &[Module]) -> String {
 }
 
 /// Returns the script of both guests, which measures the figures with these names, with iperf3's options for the length
-/// of a transfer. iperf3 prints what the receiver got, in kbit/s. The bytes are what the kernel has sent or received,
-/// iperf3's warming up included.
-pub(crate) fn script(names: &[&str], modules: &[Module], port: u16, length: &str) -> String {
+/// of a transfer. iperf3 prints what the receiver got, in kbit/s; the figure is the median of an odd number of
+/// transfers. The bytes are what the kernel has sent or received for all of them, iperf3's warming up included.
+pub(crate) fn script(
+    names: &[&str],
+    modules: &[Module],
+    port: u16,
+    length: &str,
+    transfers: usize,
+) -> String {
     let ways = WAYS.iter().filter(|(name, ..)| names.contains(name));
     let jobs: String = ways.map(|(name, option, way)| format!("measure {name} {way} {option}\n")).collect();
     format!(
@@ -129,10 +135,13 @@ pub(crate) fn script(names: &[&str], modules: &[Module], port: u16, length: &str
          measure() {{\n\
          name=$1\nbytes=/sys/class/net/eth0/statistics/$2_bytes\nshift 2\n\
          before=$(cat $bytes)\n\
-         figure=$(iperf3 -c {HOST} -p {port} {length} -f k $* | awk '/receiver/ {{ print $7 }}')\n\
+         figure=$(for _ in $(seq {transfers}); do \
+         iperf3 -c {HOST} -p {port} {length} -f k $* | awk '/receiver/ {{ print $7 }}'; \
+         done | sort -n | sed -n {}p)\n\
          echo \"bench: $name $figure $(($(cat $bytes) - before))\"\n\
          }}\n{jobs}",
-        loading(modules)
+        loading(modules),
+        transfers.div_ceil(2),
     )
 }
 
