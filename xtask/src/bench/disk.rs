@@ -50,7 +50,8 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn prepare(context: &Context, args: &BenchDevicesArgs, names: Names) -> anyhow::Result<Self> {
         let programs = Programs { packages: &["fio"], paths: &["usr/bin/fio"] };
-        let files = GuestFiles::sized(context, &programs, &[], &script(&names, &timed(args.seconds)), SIZE)?;
+        let files =
+            GuestFiles::sized(context, &programs, &[], &script(&names, &timed(args.seconds), 1), SIZE)?;
         let busybox = read(&stock::busybox(&Cache::open()?)?)?;
         let initrd = context.folder()?.join("initrd");
         let drivers = peer::drivers(&["virtio_blk"])?;
@@ -114,9 +115,9 @@ fn timed(seconds: u32) -> String {
 }
 
 /// Returns the script of both guests, which measures the figures with these names on the disk `$D`, with fio's options
-/// for the length of a job. The bytes are what the kernel has read and written (Documentation/block/stat.rst), fio's
-/// warming up included.
-pub(crate) fn script(names: &[&str], length: &str) -> String {
+/// for the length of a job. A figure is the median of an odd number of jobs. The bytes are what the kernel has read and
+/// written for all of them (Documentation/block/stat.rst), fio's warming up included.
+pub(crate) fn script(names: &[&str], length: &str, times: usize) -> String {
     let head = format!(
         "J=\"--name=bench --filename=$D --direct=1 --ioengine=libaio {length} \
          --randrepeat=1 --eta=never --output-format=terse --terse-version=3\"\n\
@@ -124,9 +125,11 @@ pub(crate) fn script(names: &[&str], length: &str) -> String {
          measure() {{\n\
          name=$1\nfield=$2\nshift 2\n\
          before=$(moved)\n\
-         figure=$(fio $J $* | tail -n 1 | cut -d ';' -f $field)\n\
+         figure=$(for _ in $(seq {times}); do fio $J $* | tail -n 1 | cut -d ';' -f $field; done \
+         | sort -n | sed -n {}p)\n\
          echo \"bench: $name $figure $(($(moved) - before))\"\n\
-         }}\n"
+         }}\n",
+        times.div_ceil(2)
     );
     let jobs = JOBS.iter().filter(|(name, ..)| names.contains(name));
     let jobs = jobs.map(|(name, options, field)| format!("measure {name} {field} {options}\n"));

@@ -120,13 +120,7 @@ pub(super) fn loading(modules: &[Module]) -> String {
 /// Returns the script of both guests, which measures the figures with these names, with iperf3's options for the length
 /// of a transfer. iperf3 prints what the receiver got, in kbit/s; the figure is the median of an odd number of
 /// transfers. The bytes are what the kernel has sent or received for all of them, iperf3's warming up included.
-pub(crate) fn script(
-    names: &[&str],
-    modules: &[Module],
-    port: u16,
-    length: &str,
-    transfers: usize,
-) -> String {
+pub(crate) fn script(names: &[&str], modules: &[Module], port: u16, length: &str, times: usize) -> String {
     let ways = WAYS.iter().filter(|(name, ..)| names.contains(name));
     let jobs: String = ways.map(|(name, option, way)| format!("measure {name} {way} {option}\n")).collect();
     format!(
@@ -135,13 +129,13 @@ pub(crate) fn script(
          measure() {{\n\
          name=$1\nbytes=/sys/class/net/eth0/statistics/$2_bytes\nshift 2\n\
          before=$(cat $bytes)\n\
-         figure=$(for _ in $(seq {transfers}); do \
+         figure=$(for _ in $(seq {times}); do \
          iperf3 -c {HOST} -p {port} {length} -f k $* | awk '/receiver/ {{ print $7 }}'; \
          done | sort -n | sed -n {}p)\n\
          echo \"bench: $name $figure $(($(cat $bytes) - before))\"\n\
          }}\n{jobs}",
         loading(modules),
-        transfers.div_ceil(2),
+        times.div_ceil(2),
     )
 }
 
