@@ -20,7 +20,7 @@ use hv_tlfs::vmbus::storage::{
 use hv_tlfs::vmbus::{ChannelOffer, Guid, NtStatus, guid};
 use hv_vmbus::{Backend, Channel, Io, Message, Packet, Work, offer};
 use job::Job;
-pub use job::{PIECE, Piece};
+pub use job::Piece;
 use srb::Srb;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 

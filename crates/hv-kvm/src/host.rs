@@ -256,6 +256,7 @@ impl<V: Vm, S: Observer + HostBackend<W>, W: Work> HostBackend<W> for Embedder<V
         self.shared.observer.start(device, token, request, data)
     }
 
+    const REQUEST_LIMIT: u64 = S::REQUEST_LIMIT;
     const FAILS: bool = S::FAILS;
 
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {
@@ -288,6 +289,7 @@ impl<V: Vm, S: Observer + HostBackend<W>, W: Work> HostBackend<W> for &Embedder<
         (**self).start(device, token, request, data)
     }
 
+    const REQUEST_LIMIT: u64 = S::REQUEST_LIMIT;
     const FAILS: bool = S::FAILS;
 
     fn fail(&self, request: &W, failing: Failing) -> Option<W::Outcome> {

@@ -10,7 +10,9 @@ use hv_tlfs::synic::MessageType;
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::connection::{MESSAGE_PORT_ID, MESSAGE_TYPE};
 use hv_tlfs::vmbus::{Guid, socket};
-use hv_vmbus::{Backend, BusFaults, DeviceId, Moment, Pages, Posted, Start, Started, Token, Work};
+use hv_vmbus::{
+    Backend, BusFaults, DeviceId, Moment, Pages, Posted, REQUEST_LIMIT, Start, Started, Token, Work,
+};
 
 use crate::event::{BusEvent, BusObserver};
 use crate::joined::{Core, Joined};
@@ -22,6 +24,9 @@ pub trait HostBackend<W: Work> {
     /// Starts a request of a device: see [`Backend::start`]. When it is done, call
     /// [`Partition::completed`](crate::Partition::completed) from any thread, but not from within this call.
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
+
+    /// Maximum number of bytes of a request: see [`Backend::REQUEST_LIMIT`].
+    const REQUEST_LIMIT: u64 = REQUEST_LIMIT;
 
     /// Requests of this kind can fail by injection. Others do not count for a plan of failures.
     const FAILS: bool = false;
@@ -36,6 +41,7 @@ pub trait HostBackend<W: Work> {
 
 /// A host with faults has the back ends of the host it decorates, except for the requests that fail by injection.
 impl<W: Work, H: HostBackend<W>, F: Faults> HostBackend<W> for Faulty<H, F> {
+    const REQUEST_LIMIT: u64 = H::REQUEST_LIMIT;
     const FAILS: bool = H::FAILS;
 
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
@@ -82,6 +88,8 @@ where
     R: RawMutex,
     H: Host + BusObserver + HostBackend<W>,
 {
+    const REQUEST_LIMIT: u64 = H::REQUEST_LIMIT;
+
     fn start(&self, device: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
         self.0.host.start(device, token, request, data)
     }

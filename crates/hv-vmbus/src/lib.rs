@@ -146,7 +146,9 @@ pub use id::{Channel, DeviceId, Token};
 pub use io::{Buffer, Context, Io, Message, RequestError, SendError, TRANSFER_RANGES};
 pub use packet::{Answer, Done, Packet, Requester, Ticket};
 pub use pages::{Pages, PagesError, Segment, Segments};
-pub use port::{Backend, BusFaults, BusPort, Moment, Never, OVERTAKEN, Posted, Start, Started, Work};
+pub use port::{
+    Backend, BusFaults, BusPort, Moment, Never, OVERTAKEN, Posted, REQUEST_LIMIT, Start, Started, Work,
+};
 pub use seen::{CONTENTS_BYTES, Contents, Listed, SEEN_BYTES, Seen};
 pub use slot::Slot;
 pub use traffic::Traffic;

@@ -221,6 +221,9 @@ pub trait Work {
     }
 }
 
+/// [`Backend::REQUEST_LIMIT`] of a back end that names none.
+pub const REQUEST_LIMIT: u64 = 64 << 10;
+
 /// The request type of a device that makes none.
 pub type Never = Infallible;
 
@@ -246,6 +249,10 @@ pub enum Started<O> {
 /// A port implements it for each type of request made by the devices on its bus. For devices that make none that is
 /// [`Never`], and the body is a `match` of the request, which has no values.
 pub trait Backend<W: Work>: BusPort {
+    /// Maximum number of bytes that one request has the back end process, its data and its cost together, where a device
+    /// splits its commands: a multiple of 4096.
+    const REQUEST_LIMIT: u64 = REQUEST_LIMIT;
+
     /// Starts a request of a device.
     ///
     /// `data` is validated guest memory; its addresses remain valid until the request is completed, and the bus does

@@ -13,8 +13,8 @@ use crate::protocol::{
     TargetInfo, Version,
 };
 use crate::{
-    Backend, BusFaults, BusPort, Contents, DeviceId, Event, GuestMemory, Never, Pages, Posted, Seen, Started,
-    Token, Work,
+    Backend, BusFaults, BusPort, Contents, DeviceId, Event, GuestMemory, Never, Pages, Posted, REQUEST_LIMIT,
+    Seen, Started, Token, Work,
 };
 
 /// SINT that [`contact`] asks for.
@@ -46,6 +46,9 @@ pub trait Extra: BusFaults {
 
 /// Back end of a device in a [`Partition`].
 pub trait Serve<W: Work, M = Memory> {
+    /// See [`Backend::REQUEST_LIMIT`].
+    const REQUEST_LIMIT: u64 = REQUEST_LIMIT;
+
     /// Starts a request, as in [`Backend::start`].
     fn start(&self, memory: &M, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome>;
 }
@@ -178,6 +181,8 @@ impl<E: Extra, M: GuestMemory> BusPort for Partition<E, M> {
 }
 
 impl<E: Extra + Serve<W, M>, M: GuestMemory, W: Work> Backend<W> for Partition<E, M> {
+    const REQUEST_LIMIT: u64 = <E as Serve<W, M>>::REQUEST_LIMIT;
+
     fn start(&self, _: DeviceId, token: Token, request: &W, data: Pages<'_>) -> Started<W::Outcome> {
         self.extra.start(&self.memory, token, request, data)
     }

@@ -229,6 +229,8 @@ impl BusObserver for Hearer {
 }
 
 impl HostBackend<storage::Request> for Hearer {
+    // The largest transfer: no VP waits for it.
+    const REQUEST_LIMIT: u64 = storage::MAX_TRANSFER as u64;
     const FAILS: bool = true;
 
     fn start(

@@ -24,9 +24,15 @@ impl<const DISKS: usize> Storage<DISKS> {
         true
     }
 
+    /// Returns the maximum number of bytes of a piece.
+    pub(super) const fn most<P: Backend<Request>>() -> u64 {
+        const { assert!(P::REQUEST_LIMIT > 0 && P::REQUEST_LIMIT.is_multiple_of(4096), "no whole blocks") };
+        P::REQUEST_LIMIT
+    }
+
     /// Answers a command, or makes it a request to the back end. Returns the range of the data that the request has:
     /// offset and length.
-    fn judge<P: BusPort>(
+    fn judge<P: Backend<Request>>(
         &mut self,
         context: &Context<'_, P>,
         ticket: &Ticket,
@@ -65,7 +71,7 @@ impl<const DISKS: usize> Storage<DISKS> {
             Reply::Check(sense) => refuse(context, ticket, srb, *sense),
             Reply::Transfer(transfer) => {
                 request.disk = unit.backend;
-                return begin(request, unit.disk.block_size(), transfer, room);
+                return begin(request, (unit.disk.block_size(), Self::most::<P>()), transfer, room);
             }
         }
         None
@@ -128,9 +134,14 @@ fn absent<P: BusPort>(context: &Context<'_, P>, ticket: &Ticket, srb: &mut Srb, 
     }
 }
 
-/// Makes a command the first piece of its work. Returns the range of its data that the piece has, or `None` if the
+/// Makes a command the first piece of its work, of a block's and a piece's size. Returns the range of its data that the piece has, or `None` if the
 /// command is answered.
-fn begin(request: &mut Request, block: u32, transfer: &Transfer, room: u32) -> Option<(u64, u64)> {
+fn begin(
+    request: &mut Request,
+    (block, most): (u32, u64),
+    transfer: &Transfer,
+    room: u32,
+) -> Option<(u64, u64)> {
     let (room, size) = (u64::from(room), u64::from(block));
     let wanted = match transfer {
         Transfer::Read { len, .. } | Transfer::Write { len, .. } => *len,
@@ -154,7 +165,7 @@ fn begin(request: &mut Request, block: u32, transfer: &Transfer, room: u32) -> O
         transfer
     };
     request.job.begin(transfer, block);
-    let Some((piece, data)) = request.job.next() else {
+    let Some((piece, data)) = request.job.next(most) else {
         request.srb.good(0);
         return None;
     };

@@ -79,7 +79,7 @@ impl<const DISKS: usize> Device for Storage<DISKS> {
         // In its place: a request is long, and this is done for each.
         let request = &mut *done.request;
         match outcome {
-            Ok(()) => match request.job.next() {
+            Ok(()) => match request.job.next(Self::most::<P>()) {
                 None => {
                     let moved = request.job.moved().map_or(request.srb.transfer(), |len| len as u32);
                     request.srb.good(moved);

@@ -2,9 +2,6 @@
 
 use crate::scsi::{Extent, Transfer};
 
-/// Maximum size of a piece in bytes.
-pub const PIECE: u64 = 64 << 10;
-
 /// The work of a back end in one step. Its tag is a word, so that the rest is copied by words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -103,18 +100,18 @@ impl Job {
     }
 
     /// Records that the current piece is done, and returns the next one, if there is one, with the range of the
-    /// command's data that belongs to it: offset and length.
-    pub(super) fn next(&mut self) -> Option<(Piece, (u64, u64))> {
+    /// command's data that belongs to it: offset and length. A piece has `most` bytes at most, a multiple of the block.
+    pub(super) fn next(&mut self, most: u64) -> Option<(Piece, (u64, u64))> {
         self.done += self.now;
         let at = self.done;
         let left = |len: u64| len.saturating_sub(at);
         let (piece, data) = match self.transfer {
             Transfer::Read { offset, len } => {
-                let part = left(len).min(PIECE);
+                let part = left(len).min(most);
                 (Piece::Read { offset: offset + at, len: part }, (at, part))
             }
             Transfer::Write { offset, len, durable } => {
-                let part = left(len).min(PIECE);
+                let part = left(len).min(most);
                 let durable = durable && part == left(len);
                 (Piece::Write { offset: offset + at, len: part, durable }, (at, part))
             }
@@ -123,12 +120,12 @@ impl Job {
                 return (at == 0).then_some((Piece::Flush, (0, 0)));
             }
             Transfer::Fill { offset, len, unmap } => {
-                let part = left(len).min(PIECE);
+                let part = left(len).min(most);
                 (Piece::Fill { offset: offset + at, len: part, unmap }, (0, self.block))
             }
             Transfer::Discard { ref extents } => {
                 let (offset, len) = within(extents, self.block, at)?;
-                (Piece::Clear { offset, len: len.min(PIECE) }, (0, 0))
+                (Piece::Clear { offset, len: len.min(most) }, (0, 0))
             }
         };
         self.now = match piece {
@@ -171,22 +168,24 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
+    const MOST: u64 = 8192;
+
     type Part = (Piece, (u64, u64));
 
     fn all(transfer: Transfer) -> Vec<Part> {
         let mut job = Job::EMPTY;
         job.begin(&transfer, 512);
-        let parts: Vec<Part> = core::iter::from_fn(|| job.next()).collect();
-        assert_eq!(job.next(), None);
+        let parts: Vec<Part> = core::iter::from_fn(|| job.next(MOST)).collect();
+        assert_eq!(job.next(MOST), None);
         parts
     }
 
     #[test]
     fn a_long_write_is_durable_with_its_last_piece() {
-        let parts = all(Transfer::Write { offset: 512, len: PIECE + 1024, durable: true });
+        let parts = all(Transfer::Write { offset: 512, len: MOST + 1024, durable: true });
         let [first, last] = [
-            (Piece::Write { offset: 512, len: PIECE, durable: false }, (0, PIECE)),
-            (Piece::Write { offset: 512 + PIECE, len: 1024, durable: true }, (PIECE, 1024)),
+            (Piece::Write { offset: 512, len: MOST, durable: false }, (0, MOST)),
+            (Piece::Write { offset: 512 + MOST, len: 1024, durable: true }, (MOST, 1024)),
         ];
         assert_eq!(parts, [first, last]);
     }
@@ -194,15 +193,15 @@ mod tests {
     #[test]
     fn every_byte_of_every_extent_is_cleared_once() {
         let mut extents = [Extent::default(); crate::scsi::MAX_EXTENTS];
-        extents[1] = Extent { block: 8, count: 300 };
+        extents[1] = Extent { block: 8, count: 44 };
         extents[3] = Extent { block: 4, count: 1 };
         let parts = all(Transfer::Discard { extents });
         let clear = |offset, len| (Piece::Clear { offset, len }, (0, 0));
-        let rest = 300 * 512 - 2 * PIECE;
+        let rest = 44 * 512 - 2 * MOST;
         let expected = [
-            clear(8 * 512, PIECE),
-            clear(8 * 512 + PIECE, PIECE),
-            clear(8 * 512 + 2 * PIECE, rest),
+            clear(8 * 512, MOST),
+            clear(8 * 512 + MOST, MOST),
+            clear(8 * 512 + 2 * MOST, rest),
             clear(4 * 512, 512),
         ];
         assert_eq!(parts, expected);
@@ -210,7 +209,7 @@ mod tests {
 
     #[test]
     fn each_piece_of_a_fill_has_the_same_block() {
-        let parts = all(Transfer::Fill { offset: 0, len: 3 * PIECE, unmap: false });
+        let parts = all(Transfer::Fill { offset: 0, len: 3 * MOST, unmap: false });
         assert_eq!(parts.len(), 3);
         assert!(parts.iter().all(|(_, data)| *data == (0, 512)));
         assert_eq!(all(Transfer::Flush), [(Piece::Flush, (0, 0))]);

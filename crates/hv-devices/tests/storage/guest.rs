@@ -44,7 +44,12 @@ impl BusFaults for BackEnd {
 
 impl Extra for BackEnd {}
 
+/// Bytes of a piece of a command: less than is usual.
+pub(crate) const LIMIT: u64 = 32 << 10;
+
 impl Serve<Request> for BackEnd {
+    const REQUEST_LIMIT: u64 = LIMIT;
+
     fn start(
         &self,
         memory: &Memory,

@@ -4,10 +4,10 @@ mod guest;
 mod restored;
 mod state;
 
-use guest::Guest;
+use guest::{Guest, LIMIT};
 use hv_devices::Storage;
 use hv_devices::scsi::{Disk, Sense};
-use hv_devices::storage::{Failure, MAX_TRANSFER};
+use hv_devices::storage::{Failure, MAX_TRANSFER, Piece};
 use hv_memory::save::{Reader, Writer};
 use hv_tlfs::time::ReferenceTime;
 use hv_tlfs::vmbus::MessageType;
@@ -368,6 +368,25 @@ fn a_long_command_is_done_in_pieces_and_every_call_is_short() {
     assert_eq!((answer.transaction, answer.ended().0), (id, 1));
     assert_eq!(calls, BLOCKS * 512 / Storage::<8>::WORK_LIMIT as u64);
     assert!(guest.host.disks.borrow()[0].iter().all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_piece_of_a_command_is_as_long_as_the_back_end_takes_it() {
+    let mut guest = one_disk();
+    guest.host.hold.set(true);
+    let blocks = (2 * LIMIT / 512) as u16 + 3;
+    guest.start(&cdb10(0x28, 1, blocks), 0, u32::from(blocks) * 512, 0x100);
+    let mut pieces = Vec::new();
+    while let Some((token, request, parts)) = guest.host.held.take().pop() {
+        let outcome = guest.host.serve(&guest.host.memory, &request, &parts);
+        pieces.push(request.piece);
+        guest.bus.completed(guest.bus.devices(), token, outcome, &guest.host).unwrap();
+    }
+    let read = |offset, len| Piece::Read { offset, len };
+    assert_eq!(pieces, [read(512, LIMIT), read(512 + LIMIT, LIMIT), read(512 + 2 * LIMIT, 3 * 512)]);
+    assert_eq!(guest.receive().unwrap().1.ended(), (1, 0, u32::from(blocks) * 512));
+    let expected: Vec<u8> = (1..=blocks).flat_map(|block| [block as u8; 512]).collect();
+    assert_eq!(guest.data(expected.len()), expected);
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! A machine that is saved and restored between its guest's commands ends as one that is not: every answer, every disk,
 //! every byte of the guest's memory.
 
-use crate::guest::{Guest, InFlight};
+use crate::guest::{Guest, InFlight, LIMIT};
 use hv_devices::Storage;
 use hv_devices::scsi::Disk;
-use hv_devices::storage::{MAX_TRANSFER, PIECE};
+use hv_devices::storage::MAX_TRANSFER;
 use proptest::prelude::*;
 
 /// Blocks of the disk, some pieces long.
-const BLOCKS: u32 = 3 * PIECE as u32 / 512;
+const BLOCKS: u32 = 6 * LIMIT as u32 / 512;
 /// Where the data of the commands lies: one part for each command that is in flight.
 const DATA: u64 = 0x100;
 const DATA_PAGES: u64 = 0x40;

@@ -19,6 +19,7 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{ENTRY, Guest, config};
 use crate::fake::{Access, FakeVm, RAM};
+use crate::host::Embedder;
 use crate::kvm::Vm as _;
 use crate::machine::Machine;
 use crate::observer::Observer;
@@ -93,7 +94,12 @@ impl Observer for Requests {
 
 impl BusObserver for Requests {}
 
+/// Bytes of a request, not those that are usual.
+const LIMIT: u64 = 3 * 4096;
+
 impl HostBackend<Op> for Requests {
+    const REQUEST_LIMIT: u64 = LIMIT;
+
     fn start(&self, _: DeviceId, token: Token, _: &Op, _: Pages<'_>) -> Started<u8> {
         self.0.lock().unwrap().push(token);
         Started::Pending
@@ -205,4 +211,11 @@ fn a_batch_of_completions_makes_one_interrupt_pending_until_the_guest_has_read_t
         drop(end);
         run.join().unwrap();
     });
+}
+
+#[test]
+fn the_observers_limit_of_a_request_is_the_embedders() {
+    type Own = Embedder<FakeVm, Requests>;
+    assert_eq!(<Own as HostBackend<Op>>::REQUEST_LIMIT, LIMIT);
+    assert_eq!(<&Own as HostBackend<Op>>::REQUEST_LIMIT, LIMIT);
 }

@@ -1,9 +1,9 @@
 //! A device whose requests the embedder serves, on a bus with a set of devices of the embedder's.
 
 use crate::guest::{self, SINT, take_kinds};
-use hv_partition::faults::{Failing, Plan};
+use hv_partition::faults::{Failing, Injector, Plan};
 use hv_partition::testing::{Lock, TestHost, TestMachine, run_bus_with_faults};
-use hv_partition::{Bus, Config, Host as _, HostBackend, RestoreError};
+use hv_partition::{Bus, Config, Faulty, Host as _, HostBackend, RestoreError, ServerPort};
 use hv_tlfs::register::RegisterName as Name;
 use hv_tlfs::time::ReferenceTime;
 use hv_vmbus::protocol::{Guid, MessageType};
@@ -25,7 +25,11 @@ impl Work for Op {
 /// Tokens that the host was asked for, of all threads' hosts: each test takes those of its own device's instance.
 static STARTED: Mutex<Vec<(usize, Token)>> = Mutex::new(Vec::new());
 
+/// Bytes of a request, not those that are usual.
+const LIMIT: u64 = 3 * 4096;
+
 impl HostBackend<Op> for TestHost {
+    const REQUEST_LIMIT: u64 = LIMIT;
     const FAILS: bool = true;
 
     fn start(&self, _: DeviceId, token: Token, _: &Op, _: Pages<'_>) -> Started<u8> {
@@ -288,4 +292,11 @@ fn a_partition_is_saved_when_nothing_is_in_flight_and_goes_on_where_it_was() {
         tokens.iter().for_each(|token| complete(m, *token, 4).unwrap());
         assert_eq!(answers(m, SOCKET), [(3, 2), (13, 4)]);
     });
+}
+
+#[test]
+fn the_back_ends_limit_of_a_request_is_the_ports() {
+    type Decorated = Faulty<TestHost, Injector>;
+    assert_eq!(<ServerPort<'_, Lock, TestHost> as Backend<Op>>::REQUEST_LIMIT, LIMIT);
+    assert_eq!(<Decorated as HostBackend<Op>>::REQUEST_LIMIT, LIMIT);
 }
