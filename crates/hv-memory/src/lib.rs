@@ -4,9 +4,10 @@
 //! write their state through [`save`]; the program that embeds them implements the former and stores the bytes of the
 //! latter. [`Deadline`] is when one of them must be called next.
 #![no_std]
-#![forbid(unsafe_code)]
+// With it, the kernel transfers to guest memory.
+#![cfg_attr(not(feature = "vm-memory"), forbid(unsafe_code))]
 
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", feature = "vm-memory"))]
 extern crate std;
 
 mod deadline;

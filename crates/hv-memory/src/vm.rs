@@ -1,5 +1,8 @@
 //! Guest memory over the traits of `vm-memory`, for user-space hosts.
 
+#[cfg(target_os = "linux")]
+mod file;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use vm_memory::bitmap::{BS, Bitmap as _};

@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use hv_devices::storage::{Failure, Piece};
-use hv_partition::GuestMemory;
+use hv_memory::{BadAddress, GuestMemory as _, VmMemory};
 use rustix::fs::FallocateFlags;
+use vm_memory::GuestMemoryMmap;
 
 /// Bytes of a block.
 const BLOCK: usize = 512;
@@ -32,39 +33,42 @@ impl<'f> Disk<'f> {
         &self,
         piece: &Piece,
         data: &[(u64, u64)],
-        memory: &impl GuestMemory,
-        buffer: &mut Vec<u8>,
+        memory: &VmMemory<GuestMemoryMmap>,
     ) -> Result<(), Failure> {
         if piece.extent().is_some_and(|(_, end)| end > self.size) {
             return Err(Failure::Target);
         }
+        let wanted = match *piece {
+            Piece::Read { len, .. } | Piece::Write { len, .. } => len,
+            Piece::Fill { .. } => BLOCK as u64,
+            _ => 0,
+        };
+        if data.iter().map(|(_, len)| len).sum::<u64>() != wanted {
+            return Err(Failure::Target);
+        }
         let medium = |_: io::Error| Failure::Medium;
+        let target = |_: BadAddress| Failure::Target;
         match *piece {
-            Piece::Read { offset, len } => {
-                let buffer = room(buffer, data, len)?;
-                self.file.read_exact_at(buffer, self.start + offset).map_err(medium)?;
-                let mut rest = &*buffer;
-                for &(address, len) in data {
-                    let (part, after) = rest.split_at(len as usize);
-                    memory.write(address, part).map_err(|_| Failure::Target)?;
-                    rest = after;
-                }
-                Ok(())
+            Piece::Read { offset, .. } => {
+                memory.read_file(self.file, self.start + offset, data).map_err(target)?.map_err(medium)
             }
-            Piece::Write { offset, len, durable } => {
-                let buffer = room(buffer, data, len)?;
-                collect(buffer, data, memory)?;
-                self.file.write_all_at(buffer, self.start + offset).map_err(medium)?;
+            Piece::Write { offset, durable, .. } => {
+                memory.write_file(self.file, self.start + offset, data).map_err(target)?.map_err(medium)?;
                 if durable { self.file.sync_data().map_err(medium) } else { Ok(()) }
             }
             Piece::Flush => self.file.sync_data().map_err(medium),
             Piece::Fill { offset, len, .. } => {
-                let buffer = room(buffer, data, BLOCK as u64)?;
-                collect(buffer, data, memory)?;
-                if buffer.iter().all(|byte| *byte == 0) {
+                let mut block = [0; BLOCK];
+                let mut rest = &mut block[..];
+                for &(address, len) in data {
+                    let (part, after) = rest.split_at_mut(len as usize);
+                    memory.read(address, part).map_err(target)?;
+                    rest = after;
+                }
+                if block.iter().all(|byte| *byte == 0) {
                     return self.clear(offset, len).map_err(medium);
                 }
-                self.fill(offset, len, &buffer.repeat(STEP / BLOCK)).map_err(medium)
+                self.fill(offset, len, &block.repeat(STEP / BLOCK)).map_err(medium)
             }
             Piece::Clear { offset, len } => self.clear(offset, len).map_err(medium),
             _ => Err(Failure::Target),
@@ -91,49 +95,27 @@ impl<'f> Disk<'f> {
     }
 }
 
-/// Returns room for the data of a request, which has this many bytes. What an earlier one left is there: write all of
-/// it.
-fn room<'b>(buffer: &'b mut Vec<u8>, data: &[(u64, u64)], len: u64) -> Result<&'b mut [u8], Failure> {
-    if data.iter().map(|(_, len)| len).sum::<u64>() != len {
-        return Err(Failure::Target);
-    }
-    let len = len as usize;
-    if buffer.len() < len {
-        buffer.resize(len, 0);
-    }
-    Ok(&mut buffer[..len])
-}
-
-/// Reads the data of a request.
-fn collect(buffer: &mut [u8], data: &[(u64, u64)], memory: &impl GuestMemory) -> Result<(), Failure> {
-    let mut rest = buffer;
-    for &(address, len) in data {
-        let (part, after) = rest.split_at_mut(len as usize);
-        memory.read(address, part).map_err(|_| Failure::Target)?;
-        rest = after;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use hv_memory::testing::Memory;
+    use vm_memory::GuestAddress;
 
     use super::*;
 
     const RAM: u64 = 0x4000_0000;
     const SIZE: u64 = 1 << 20;
 
+    type Memory = VmMemory<GuestMemoryMmap>;
+
     /// Carries out a piece with data in two parts of guest memory.
     fn carry_out(disk: &Disk<'_>, piece: Piece, len: u64, memory: &Memory) -> Result<(), Failure> {
         let data = [(RAM + 0x800, len / 2), (RAM + 0x4000, len - len / 2)];
-        disk.carry_out(&piece, if len == 0 { &[] } else { &data }, memory, &mut Vec::new())
+        disk.carry_out(&piece, if len == 0 { &[] } else { &data }, memory)
     }
 
     fn file() -> (File, Memory) {
         let file = tempfile::tempfile().unwrap();
         file.set_len(SIZE).unwrap();
-        (file, Memory::new(RAM, 0x10000))
+        (file, VmMemory(GuestMemoryMmap::from_ranges(&[(GuestAddress(RAM), 0x10000)]).unwrap()))
     }
 
     fn bytes(file: &File, offset: u64, len: usize) -> Vec<u8> {
@@ -197,7 +179,7 @@ mod tests {
         }
         let outside = [(RAM + 0xfe00, 1024)];
         let read = Piece::Read { offset: 0, len: 1024 };
-        assert_eq!(disk.carry_out(&read, &outside, &memory, &mut Vec::new()), Err(Failure::Target));
+        assert_eq!(disk.carry_out(&read, &outside, &memory), Err(Failure::Target));
         file.set_len(512).unwrap();
         assert_eq!(carry_out(&disk, read, 1024, &memory), Err(Failure::Medium));
     }

@@ -7,8 +7,10 @@ use std::sync::{PoisonError, RwLock};
 use anyhow::Context as _;
 use hv_control::{Serves, Table};
 use hv_devices::storage::{Failure, Request};
-use hv_partition::{DeviceId, GuestMemory, Pages, Started, Token};
+use hv_memory::VmMemory;
+use hv_partition::{DeviceId, Pages, Started, Token};
 use hv_wire::{BootInfo, DiskFlags};
+use vm_memory::GuestMemoryMmap;
 
 use crate::devices::OwnPartition;
 use crate::disk::Disk;
@@ -90,17 +92,15 @@ impl Disks {
         &self,
         partition: &'static OwnPartition,
         host: &'static H,
-        memory: &impl GuestMemory,
+        memory: &VmMemory<GuestMemoryMmap>,
         settled: impl Fn(),
     ) where
         H: Serves,
     {
-        let mut buffer = Vec::new();
         self.jobs.returns();
         loop {
             let Job { controller, token, request, data } = self.jobs.next();
-            let carried_out =
-                self.with(request.disk, |disk| disk.carry_out(&request.piece, &data, memory, &mut buffer));
+            let carried_out = self.with(request.disk, |disk| disk.carry_out(&request.piece, &data, memory));
             let outcome = carried_out.unwrap_or(Err(Failure::Target));
             self.jobs.returns();
             if let Some(slot) = partition.devices().controllers.get(controller) {

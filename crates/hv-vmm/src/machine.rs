@@ -47,8 +47,14 @@ const PERIOD: Duration = Duration::from_millis(20);
 /// Exit status after a panic, as Rust's own.
 const PANICKED: i32 = 101;
 /// System calls that this process makes while the guest runs, besides those of a machine: input and disks.
-const CALLS: [libc::c_long; 5] =
-    [libc::SYS_read, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_fdatasync, libc::SYS_fallocate];
+const CALLS: [libc::c_long; 6] = [
+    libc::SYS_read,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_pwrite64,
+    libc::SYS_fdatasync,
+    libc::SYS_fallocate,
+];
 /// Stack of the threads beside the VPs'.
 const STACK: usize = 256 << 10;
 
