@@ -249,8 +249,8 @@ pub enum Started<O> {
 /// A port implements it for each type of request made by the devices on its bus. For devices that make none that is
 /// [`Never`], and the body is a `match` of the request, which has no values.
 pub trait Backend<W: Work>: BusPort {
-    /// Maximum number of bytes that one request has the back end process, its data and its cost together, where a device
-    /// splits its commands: a multiple of 4096.
+    /// Maximum number of bytes that one request has the back end process, its data and its cost together, where a
+    /// device splits its commands: a multiple of 4096.
     const REQUEST_LIMIT: u64 = REQUEST_LIMIT;
 
     /// Starts a request of a device.

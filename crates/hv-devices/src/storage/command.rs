@@ -134,8 +134,8 @@ fn absent<P: BusPort>(context: &Context<'_, P>, ticket: &Ticket, srb: &mut Srb, 
     }
 }
 
-/// Makes a command the first piece of its work, of a block's and a piece's size. Returns the range of its data that the piece has, or `None` if the
-/// command is answered.
+/// Makes a command the first piece of its work, given the sizes of a block and of the longest piece. Returns the range
+/// of its data that the piece has, or `None` if the command is answered.
 fn begin(
     request: &mut Request,
     (block, most): (u32, u64),

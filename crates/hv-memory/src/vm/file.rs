@@ -15,8 +15,8 @@ use crate::{BadAddress, VmMemory};
 
 /// Maximum number of parts of memory in a preadv (Linux, include/uapi/linux/uio.h: UIO_MAXIOV).
 const READ_PARTS: usize = 1024;
-/// Maximum number of parts in a pwritev. Of 64 pages each, the first writes to a file in memory took a third longer than
-/// of 16 (Linux 6.12).
+/// Maximum number of parts in a pwritev. The first writes to a file in memory took a third longer with 64 pages in each
+/// than with 16 (Linux 6.12).
 const WRITE_PARTS: usize = 16;
 
 /// preadv and pwritev: a descriptor, parts and their number, the place in the file.
