@@ -225,10 +225,18 @@ impl Guest {
             };
             let (kind, total) = (word(0) as u16, (word(4) & 0xffff) * 8);
             let id = u64::from(word(8)) | u64::from(word(12)) << 32;
-            let (count, len, offset) = (word(20), word(24), word(28));
+            let count = word(20);
             if kind == 7 && !self.hostile {
-                assert!(count == 1 && len >= 8, "{count} ranges, {len} bytes");
-                assert!(u64::from(offset) + u64::from(len) <= RECEIVE.1 * 4096, "beyond the receive buffer");
+                assert!((1..=16).contains(&count), "{count} ranges");
+                let mut sections = BTreeSet::new();
+                for at in (24..24 + 8 * count).step_by(8) {
+                    let (len, offset) = (word(at), word(at + 4));
+                    assert!(len >= 8 && sections.insert(offset), "{len} bytes at {offset:#x}");
+                    assert!(
+                        u64::from(offset) + u64::from(len) <= RECEIVE.1 * 4096,
+                        "beyond the receive buffer"
+                    );
+                }
                 assert!(id != 0 && !self.outstanding.contains(&id), "id {id:#x} twice");
             }
             if kind == 7 && self.outstanding.len() < STEPS {
@@ -294,7 +302,15 @@ impl Guest {
                 let group = if input.flag() { MAC } else { [0xff; 6] };
                 frame.splice(..frame.len().min(6), group);
                 frame.resize(frame.len() + usize::from(input.half()) % 2000, 7);
-                let _ = self.bus.with(self.bus.devices(), &self.host, |card, io| card.receive(&frame, io));
+                let (frames, link) = (1 + input.below(20), input.below(80));
+                let _ = self.bus.with(self.bus.devices(), &self.host, |card, io| {
+                    for n in 0..frames {
+                        if n == link {
+                            card.set_link(false, io);
+                        }
+                        card.receive(&frame, io);
+                    }
+                });
             }
             5 => {
                 let up = input.flag();

@@ -468,7 +468,7 @@ records! {
         part: u8,
         /// Number of its bytes in this record and those that continue it.
         shown: u8,
-        /// Id of the packet; 0 if the part was recorded before its packet.
+        /// Id of the packet, which may come after it; 0 if the packet had none yet.
         transaction: u64,
         /// Size in bytes.
         length: u32,

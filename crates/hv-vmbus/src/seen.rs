@@ -115,7 +115,7 @@ pub struct Contents<'a> {
     pub interface: Guid,
     /// From the guest to the host.
     pub from_guest: bool,
-    /// Id of the packet, or 0 for contents that the device shows before it has sent the packet.
+    /// Id of the packet, which may be sent after its contents are shown, or 0 if it has none yet.
     pub transaction: u64,
     /// Which part it is, as defined by the device's documentation.
     pub part: u8,

@@ -80,19 +80,14 @@ impl Network {
         // A guest with fewer channels than its table names receives on the first one.
         let channel = flow.map(|(_, channel)| Channel::new(channel)).filter(|channel| io.is_open(*channel));
         let channel = channel.unwrap_or(Channel::PRIMARY);
+        let Some(section) = self.receive.take(false) else { return self.without_section(io) };
         if !self.receive.batch.is_empty() && !self.receive.batch.takes(channel) {
             self.push_frames(io);
         }
-        if self.receive.batch.is_empty() {
-            if !io.is_open(channel) {
-                return Received::Dropped;
-            }
-            // The ring has room as soon as the guest reads, whatever it sends.
-            if io.free(channel) < WHOLE && !io.await_room(channel, WHOLE) {
-                return self.later();
-            }
+        if let Some(answer) = self.without_room(channel, io) {
+            self.receive.put_back(section);
+            return answer;
         }
-        let Some(section) = self.receive.take(false) else { return self.without_section(io) };
         let mut head = Head { bytes: [0; HEADERS + INFOS * INFO], len: 0 };
         let written = self.fill(section, frame, tag, flow.map(|(hash, _)| hash), &mut head, io);
         let Some(len) = written else {
@@ -123,7 +118,27 @@ impl Network {
             self.counts.bytes_received += bytes;
         } else {
             self.counts.receive_discards += frames;
+            // Their sections are free. If the ring is corrupt, nothing else says so: the card has found it itself.
+            self.wake(io);
         }
+    }
+
+    /// Returns the answer to a frame that would begin a packet, if the ring has no room for all that the packet can
+    /// become. (With reservations that leave less than that in an empty ring, its frames may be lost; the smallest ring
+    /// has room for it and 60 answers.)
+    fn without_room<P: Backend<Request>>(
+        &mut self,
+        channel: Channel,
+        io: &mut Io<'_, P, Request>,
+    ) -> Option<Received> {
+        if !self.receive.batch.is_empty() {
+            return None;
+        }
+        if !io.is_open(channel) {
+            return Some(Received::Dropped);
+        }
+        // The ring has room as soon as the guest reads, whatever it sends.
+        (io.free(channel) < WHOLE && !io.await_room(channel, WHOLE)).then(|| self.later())
     }
 
     /// Has a frame wait for a section, or drops it if sections may wait for it: their completions come behind what the
@@ -244,7 +259,7 @@ impl Network {
     /// Sends the answers that had to wait for room in the ring.
     fn flush<P: Backend<Request>>(&mut self, io: &mut Io<'_, P, Request>) {
         if !self.receive.batch.is_empty() {
-            // Their room is theirs.
+            // The frames have their room already: answers must not take it.
             self.push_frames(io);
         }
         while let Some(Filled { section, len }) = self.receive.front() {
@@ -258,6 +273,7 @@ impl Network {
                 Err(_) => {
                     self.receive.dequeue();
                     self.receive.put_back(section);
+                    self.wake(io);
                 }
             }
         }

@@ -163,7 +163,7 @@ impl Sections {
         Some(self.free[top])
     }
 
-    /// Puts a section back that was taken and not sent.
+    /// Puts a section back: it is the host's.
     pub(super) fn put_back(&mut self, section: u16) {
         if let Some(place) = self.free.get_mut(usize::from(self.free_count)) {
             *place = section;

@@ -146,6 +146,25 @@ fn frames_of_a_call_whose_room_the_guest_takes_away_are_lost() {
 }
 
 #[test]
+fn a_frame_that_waits_is_told_of_the_room_of_those_that_were_lost() {
+    // The ring is full, or corrupt: of that the card is not told, since it finds it itself.
+    for spoil in [8, 1] {
+        let guest = Guest::new();
+        let frames = vec![frame(60); 128 * 4096 / 1808 - 16];
+        guest
+            .bus
+            .with(guest.bus.devices(), &guest.host, |card, io| {
+                assert!(frames.iter().all(|frame| card.receive(frame, io) == Received::Delivered));
+                assert_eq!(card.receive(&frames[0], io), Received::Later);
+                guest.host.notes.take();
+                guest.set_read(1, guest.written(1) + spoil);
+            })
+            .unwrap();
+        assert_eq!(guest.host.notes.take().last(), Some(&(note::ROOM, 0)), "{spoil}");
+    }
+}
+
+#[test]
 fn an_answer_comes_behind_the_frames_of_its_call() {
     let mut guest = Guest::new();
     guest

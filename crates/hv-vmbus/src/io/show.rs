@@ -21,7 +21,7 @@ impl<P: BusPort> Context<'_, P> {
     }
 
     /// Shows an observer a part of the data of a packet to the guest: `len` bytes, of which these are the first ones.
-    /// `transaction`: the packet's id, or 0 if it is yet to be sent.
+    /// `transaction`: the packet's id, which may be sent after this, or 0 if it has none yet.
     pub fn show_written(&self, channel: Channel, transaction: u64, part: u8, len: u32, bytes: &[u8]) {
         self.show(channel.index(), false, transaction, (part, len, bytes));
     }
