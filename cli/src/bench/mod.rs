@@ -195,6 +195,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Exit> {
     Ok(if compared.is_worse() { Exit::Failed } else { Exit::Success })
 }
 
+/// Returns the smallest of each figure. What a frame costs depends on when QEMU's network answers, which is another
+/// thread of the host's, and a busy host has made it 3 in 100 more.
+fn least([mut figures, second, third]: [Vec<Figure>; 3]) -> Vec<Figure> {
+    for again in second.into_iter().chain(third) {
+        if let Some(figure) = figures.iter_mut().find(|figure| figure.name == again.name) {
+            figure.value = figure.value.min(again.value);
+        }
+    }
+    figures
+}
+
 /// Builds the programs of the groups that are needed, and returns the figures that they give.
 fn measure(
     args: &Args,
@@ -208,7 +219,11 @@ fn measure(
         let _task = ui::Task::quiet("Counting instructions");
         for group in [Group::OneVp, Group::Network, Group::ManyVps].into_iter().filter(|group| needs(*group))
         {
-            figures.extend(programs::run(setup, &program, group, &args.choice)?);
+            let run = || programs::run(setup, &program, group, &args.choice);
+            figures.extend(match group {
+                Group::Network => least([run()?, run()?, run()?]),
+                _ => run()?,
+            });
         }
         if needs(Group::Memory) {
             figures.extend(programs::sizes(setup, &program, &args.choice)?);

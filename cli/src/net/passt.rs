@@ -1,7 +1,7 @@
 //! passt: a guest's network out of the host's own sockets, in a process beside QEMU.
 //!
-//! The guest sees what it sees on QEMU's user network: its address, its gateway (the host), its name server. Between
-//! QEMU and passt is a pair of sockets, on which each frame follows its length.
+//! The guest has the address that it has on QEMU's user network, and the same gateway (the host). Its name servers are
+//! the host's. Between QEMU and passt is a pair of sockets, on which each frame follows its length.
 //!
 //! Sources: passt(1); qemu(1), `-netdev stream`.
 
@@ -17,11 +17,9 @@ use super::Forward;
 use crate::setup::{process, system};
 
 const PROGRAM: &str = "passt";
-/// Addresses of the guest, of the host and of the name server on QEMU's user network (qemu(1), `-netdev user`), and its
-/// mask.
+/// Addresses of the guest and of the host on QEMU's user network (qemu(1), `-netdev user`), and its mask.
 const ADDRESS: &str = "10.0.2.15";
 const GATEWAY: &str = "10.0.2.2";
-const NAME_SERVER: &str = "10.0.2.3";
 const MASK: &str = "255.255.255.0";
 
 /// passt, which ends when nothing has QEMU's end of its socket.
@@ -86,7 +84,8 @@ fn command(program: &Path, descriptor: &str, forwards: &[Forward]) -> Command {
     let mut command = Command::new(program);
     command.args(["--quiet", "--stderr", "--one-off", "--ipv4-only", "--fd", descriptor]);
     command.args(["--address", ADDRESS, "--netmask", MASK, "--gateway", GATEWAY]);
-    command.args(["--dns", NAME_SERVER, "--dns-forward", NAME_SERVER]);
+    // The name servers are those that passt finds in the host's resolv.conf. Given one, passt of 2023 takes it for the
+    // host's, and an address that only the guest knows answers nothing.
     // The card's MTU is the guest's own choice.
     command.args(["--mtu", "0"]);
     for Forward { address, host, guest } in forwards {

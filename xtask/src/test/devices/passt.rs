@@ -1,7 +1,7 @@
 //! The network card on passt's network.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -46,10 +46,22 @@ fn passt(context: &Context) -> anyhow::Result<()> {
         context.hv(&["boot", "--net", &taken])?.refused(&format!("cannot listen on port {port}"))
     })?;
     booted.says(&format!("inet {GUEST}/24"))?;
-    booted.says("nameserver 10.0.2.3")?;
+    if let Some(server) = name_server() {
+        booted.says(&format!("nameserver {server}"))?;
+    }
     booted.says("hv: got it")?;
     let port = used.into_inner().unwrap();
     until("passt ends with its machine", || Ok(TcpListener::bind(("127.0.0.1", port)).is_ok()))
+}
+
+/// Returns the guest's first name server: that of this computer, which the guest reaches as the gateway if it is this
+/// computer's own. `None` without one.
+fn name_server() -> Option<Ipv4Addr> {
+    let resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let mut servers =
+        resolver.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+    let first: Ipv4Addr = servers.next()?;
+    Some(if first.is_loopback() { HOST.parse().ok()? } else { first })
 }
 
 /// A program in passt's place that sends frames and never reads: an ARP reply for the guest each, on the descriptor
