@@ -161,8 +161,8 @@ pub trait Device: Sized {
     }
 
     /// Returns the reference time at which [`tick`](Self::tick) must be called; `None`: not before
-    /// something else happens. After a call of `tick` it must be in the future, unless a channel is waiting for room. At
-    /// the end of [`Bus::with`](crate::Bus::with) a device that is due at once is called.
+    /// something else happens. After a call of `tick` it must be in the future, unless a channel is waiting for room.
+    /// At the end of [`Bus::with`](crate::Bus::with) a device that is due at once is called.
     fn deadline(&self) -> Option<ReferenceTime> {
         None
     }
