@@ -128,7 +128,7 @@ fn all(
     Ok(())
 }
 
-/// Returns what is left of the parts behind so many bytes.
+/// Returns what is left of the parts after their first `done` bytes.
 fn behind(mut parts: &mut [libc::iovec], mut done: usize) -> &mut [libc::iovec] {
     while let Some(first) = parts.first_mut() {
         if done < first.iov_len {
