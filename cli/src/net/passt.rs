@@ -84,9 +84,8 @@ fn command(program: &Path, descriptor: &str, forwards: &[Forward]) -> Command {
     let mut command = Command::new(program);
     command.args(["--quiet", "--stderr", "--one-off", "--ipv4-only", "--fd", descriptor]);
     command.args(["--address", ADDRESS, "--netmask", MASK, "--gateway", GATEWAY]);
-    // The name servers are those that passt finds in the host's resolv.conf. Given one, passt of 2023 takes it for the
-    // host's, and an address that only the guest knows answers nothing.
-    // The card's MTU is the guest's own choice.
+    // No --dns: passt of 2023 takes that for the host's name server, and an address of the guest's network answers
+    // nothing. The card's MTU is the guest's own choice.
     command.args(["--mtu", "0"]);
     for Forward { address, host, guest } in forwards {
         command.args(["--tcp-ports", &format!("{address}/{host}:{guest}")]);

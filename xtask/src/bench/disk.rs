@@ -13,7 +13,7 @@ use hv_setup::exit::Exit;
 use hv_setup::stock;
 
 use super::peer::{self, Peer};
-use super::table::{Figures, said};
+use super::table::{Figures, median_command, said};
 use super::{Measure, Names};
 use crate::test::context::{Context, read};
 use crate::test::devices::programs::{GuestFiles, Programs};
@@ -125,11 +125,10 @@ pub(crate) fn script(names: &[&str], length: &str, times: usize) -> String {
          measure() {{\n\
          name=$1\nfield=$2\nshift 2\n\
          before=$(moved)\n\
-         figure=$(for _ in $(seq {times}); do fio $J $* | tail -n 1 | cut -d ';' -f $field; done \
-         | sort -n | sed -n {}p)\n\
+         figure=$(for _ in $(seq {times}); do fio $J $* | tail -n 1 | cut -d ';' -f $field; done | {})\n\
          echo \"bench: $name $figure $(($(moved) - before))\"\n\
          }}\n",
-        times.div_ceil(2)
+        median_command(times)
     );
     let jobs = JOBS.iter().filter(|(name, ..)| names.contains(name));
     let jobs = jobs.map(|(name, options, field)| format!("measure {name} {field} {options}\n"));

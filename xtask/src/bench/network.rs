@@ -15,7 +15,7 @@ use hv_setup::exit::Exit;
 use hv_setup::stock::{self, Stock};
 
 use super::peer::{self, Peer};
-use super::table::{Figures, said};
+use super::table::{Figures, median_command, said};
 use super::{Measure, Names};
 use crate::test::context::Context;
 use crate::test::devices::file_systems::load;
@@ -131,11 +131,11 @@ pub(crate) fn script(names: &[&str], modules: &[Module], port: u16, length: &str
          before=$(cat $bytes)\n\
          figure=$(for _ in $(seq {times}); do \
          iperf3 -c {HOST} -p {port} {length} -f k $* | awk '/receiver/ {{ print $7 }}'; \
-         done | sort -n | sed -n {}p)\n\
+         done | {})\n\
          echo \"bench: $name $figure $(($(cat $bytes) - before))\"\n\
          }}\n{jobs}",
         loading(modules),
-        times.div_ceil(2),
+        median_command(times),
     )
 }
 

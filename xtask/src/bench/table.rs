@@ -74,6 +74,13 @@ pub(crate) struct Figure {
 /// The figures of a run, by their rows' names.
 pub(crate) type Figures = BTreeMap<String, Figure>;
 
+/// Returns the part of a guest's script that reads this odd number of figures, a line each, and prints their median.
+/// It prints nothing if one is missing: then [`said`] fails.
+pub(super) fn median_command(of: usize) -> String {
+    let middle = of.div_ceil(2);
+    format!("sort -n | awk '/^[0-9.]+$/ {{ v[++n] = $1 }} END {{ if (n == {of}) print v[{middle}] }}'")
+}
+
 /// Reads the figures that a guest printed, which must have all of these, each with the bytes that were moved.
 pub(crate) fn said(console: &str, names: &[&str]) -> anyhow::Result<Figures> {
     let mut figures = Figures::new();
@@ -257,6 +264,19 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_guest_tells_no_median_of_fewer_figures() {
+        let told = |figures: &str| {
+            let script = format!("printf '{figures}' | {}", median_command(3));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(told("30\\n9.5\\n100\\n"), "30\n");
+        for fewer in ["30\\n100\\n", "30\\n100\\nfio: no such file\\n", "", "30\\n\\n100\\n"] {
+            assert_eq!(told(fewer), "", "{fewer}");
+        }
     }
 
     #[test]
