@@ -137,7 +137,7 @@ pub struct Counts {
     pub received: u64,
     /// Their bytes.
     pub bytes_received: u64,
-    /// Frames that were dropped: too long, not wanted by the guest, or for a corrupt ring or a buffer that is gone.
+    /// Frames that were dropped: too long, not wanted by the guest, or lost with a corrupt ring or without a buffer.
     pub receive_discards: u64,
     /// Times that a frame had to wait for room.
     pub no_buffer: u64,

@@ -5,8 +5,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::accounts::lock;
 
-/// Jobs that wait for a worker. A worker is woken only for a job that none takes anyway: one that has just completed a
-/// piece of a command is given the next one, and takes that itself.
+/// Jobs that wait for a worker. A worker is woken only if fewer workers are about to take a job than jobs wait: one
+/// that has just completed a piece of a command is given the next one, and takes that itself. A job of another command
+/// may wait until that worker has told the bus of its piece.
 pub(crate) struct Jobs<J> {
     line: Mutex<Line<J>>,
     added: Condvar,

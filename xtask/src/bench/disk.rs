@@ -115,8 +115,9 @@ fn timed(seconds: u32) -> String {
 }
 
 /// Returns the script of both guests, which measures the figures with these names on the disk `$D`, with fio's options
-/// for the length of a job. A figure is the median of an odd number of jobs. The bytes are what the kernel has read and
-/// written for all of them (Documentation/block/stat.rst), fio's warming up included.
+/// for the length of a job. A figure is the median of an odd number of jobs; a job that ends with an error (fio's field
+/// 5) has none. The bytes are what the kernel has read and written for all of them (Documentation/block/stat.rst),
+/// fio's warming up included.
 pub(crate) fn script(names: &[&str], length: &str, times: usize) -> String {
     let head = format!(
         "J=\"--name=bench --filename=$D --direct=1 --ioengine=libaio {length} \
@@ -125,7 +126,7 @@ pub(crate) fn script(names: &[&str], length: &str, times: usize) -> String {
          measure() {{\n\
          name=$1\nfield=$2\nshift 2\n\
          before=$(moved)\n\
-         figure=$(for _ in $(seq {times}); do fio $J $* | tail -n 1 | cut -d ';' -f $field; done | {})\n\
+         figure=$(for _ in $(seq {times}); do fio $J $* | awk -F ';' -v field=$field '$1 == 3 && $5 == 0 {{ print $field }}'; done | {})\n\
          echo \"bench: $name $figure $(($(moved) - before))\"\n\
          }}\n",
         median_command(times)

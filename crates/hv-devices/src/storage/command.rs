@@ -26,7 +26,10 @@ impl<const DISKS: usize> Storage<DISKS> {
 
     /// Returns the maximum number of bytes of a piece.
     pub(super) const fn most<P: Backend<Request>>() -> u64 {
-        const { assert!(P::REQUEST_LIMIT > 0 && P::REQUEST_LIMIT.is_multiple_of(4096), "no whole blocks") };
+        const {
+            let whole = P::REQUEST_LIMIT > 0 && P::REQUEST_LIMIT.is_multiple_of(4096);
+            assert!(whole, "REQUEST_LIMIT is not a multiple of 4096");
+        }
         P::REQUEST_LIMIT
     }
 

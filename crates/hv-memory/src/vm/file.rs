@@ -8,15 +8,15 @@ use std::os::fd::AsRawFd as _;
 use std::vec::Vec;
 
 use vm_memory::bitmap::Bitmap as _;
-use vm_memory::volatile_memory::PtrGuardMut;
+use vm_memory::volatile_memory::{PtrGuard, PtrGuardMut};
 use vm_memory::{GuestAddress, Permissions};
 
 use crate::{BadAddress, VmMemory};
 
 /// Maximum number of parts of memory in a preadv (Linux, include/uapi/linux/uio.h: UIO_MAXIOV).
 const READ_PARTS: usize = 1024;
-/// Maximum number of parts in a pwritev. The first writes to a file in memory took a third longer with 64 pages in each
-/// than with 16 (Linux 6.12).
+/// Maximum number of parts in a pwritev: pages, where a guest's memory is scattered. The first writes to a file in
+/// memory took a third longer with 64 such parts than with 16 (Linux 6.12).
 const WRITE_PARTS: usize = 16;
 
 /// preadv and pwritev: a descriptor, parts and their number, the place in the file.
@@ -29,6 +29,23 @@ enum Way {
     In,
     /// From guest memory to the file.
     Out,
+}
+
+/// What keeps a slice mapped, if vm-memory maps it for a time.
+enum Guard {
+    In(PtrGuardMut),
+    Out(PtrGuard),
+}
+
+impl Guard {
+    fn part(&self) -> libc::iovec {
+        match self {
+            Self::In(guard) => libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() },
+            Self::Out(guard) => {
+                libc::iovec { iov_base: guard.as_ptr().cast_mut().cast(), iov_len: guard.len() }
+            }
+        }
+    }
 }
 
 impl<M: vm_memory::GuestMemory> VmMemory<M> {
@@ -77,15 +94,25 @@ impl<M: vm_memory::GuestMemory> VmMemory<M> {
         for &(gpa, len) in ranges {
             let len = usize::try_from(len).map_err(|_| BadAddress)?;
             for slice in self.0.get_slices(GuestAddress(gpa), len, access).map_err(|_| BadAddress)? {
-                slices.push(slice.map_err(|_| BadAddress)?);
+                let slice = slice.map_err(|_| BadAddress)?;
+                if !slice.is_empty() {
+                    slices.push(slice);
+                }
             }
         }
-        // Where vm-memory maps memory for a time, it does so as long as these exist.
-        let guards: Vec<_> = slices.iter().map(|slice| slice.ptr_guard_mut()).collect();
-        let part =
-            |guard: &PtrGuardMut| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() };
-        let mut parts: Vec<libc::iovec> = guards.iter().map(part).collect();
-        let result = all(&mut parts, offset, |parts, offset| {
+        let guards: Vec<_> = slices
+            .iter()
+            .map(|slice| match way {
+                Way::In => Guard::In(slice.ptr_guard_mut()),
+                Way::Out => Guard::Out(slice.ptr_guard()),
+            })
+            .collect();
+        let mut parts: Vec<libc::iovec> = guards.iter().map(Guard::part).collect();
+        let end = match way {
+            Way::In => io::ErrorKind::UnexpectedEof,
+            Way::Out => io::ErrorKind::WriteZero,
+        };
+        let result = all(&mut parts, offset, end, |parts, offset| {
             let (fd, count) = (file.as_raw_fd(), parts.len().min(most) as c_int);
             // SAFETY: `call` is preadv or pwritev, which access nothing but `count` `iovec`, of which `parts` has as
             // many, and what they describe. That is the memory of one of `slices` each, or the end of it: `all` takes
@@ -93,7 +120,8 @@ impl<M: vm_memory::GuestMemory> VmMemory<M> {
             // mapped, and all accesses to it are volatile, so no reference to it exists that the kernel's accesses
             // could contradict. This holds as long as the slice's lifetime, which is that of the borrow of `self`, and
             // its guard, which is dropped after the last call. The memory was asked for with the permission to write
-            // it if the kernel writes it. The descriptor is open, since `file` is borrowed.
+            // it, and its guard is one for writes, if the kernel writes it: preadv alone does. The descriptor is open,
+            // since `file` is borrowed.
             let done = unsafe { call(fd, parts.as_ptr(), count, offset) };
             usize::try_from(done).map_err(|_| io::Error::last_os_error())
         });
@@ -107,16 +135,17 @@ impl<M: vm_memory::GuestMemory> VmMemory<M> {
 }
 
 /// Repeats a call until all parts are transferred. It gets what is left of them, and the place in the file, and returns
-/// how many bytes it has transferred.
+/// how many bytes it has transferred. None is the error `end`.
 fn all(
     mut parts: &mut [libc::iovec],
     mut offset: u64,
+    end: io::ErrorKind,
     mut call: impl FnMut(&[libc::iovec], libc::off_t) -> io::Result<usize>,
 ) -> io::Result<()> {
     while !parts.is_empty() {
         let at = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         match call(parts, at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => return Err(end.into()),
             Ok(done) => {
                 offset += done as u64;
                 parts = behind(parts, done);
@@ -169,7 +198,8 @@ mod tests {
         ]
         .into_iter();
         let mut calls = Vec::new();
-        let done = all(&mut parts(&[(100, 8), (200, 8), (300, 4)]), 50, |parts, at| {
+        let end = io::ErrorKind::UnexpectedEof;
+        let done = all(&mut parts(&[(100, 8), (200, 8), (300, 4)]), 50, end, |parts, at| {
             calls.push((at, parts.len(), parts[0].iov_base as usize, parts[0].iov_len));
             outcomes.next().unwrap()
         });
@@ -182,14 +212,16 @@ mod tests {
     #[test]
     fn an_end_and_an_error_end_a_transfer() {
         for (outcome, kind) in [
-            (Ok(0), io::ErrorKind::UnexpectedEof),
+            (Ok(0), io::ErrorKind::WriteZero),
             (Err(io::ErrorKind::StorageFull.into()), io::ErrorKind::StorageFull),
         ] {
             let mut outcomes = vec![Ok(5), outcome].into_iter();
-            let error = all(&mut parts(&[(100, 8)]), 0, |_, _| outcomes.next().unwrap()).unwrap_err();
+            let end = io::ErrorKind::WriteZero;
+            let error = all(&mut parts(&[(100, 8)]), 0, end, |_, _| outcomes.next().unwrap()).unwrap_err();
             assert_eq!(error.kind(), kind);
         }
-        let error = all(&mut parts(&[(100, 8)]), u64::MAX, |_, _| Ok(8)).unwrap_err();
+        let end = io::ErrorKind::UnexpectedEof;
+        let error = all(&mut parts(&[(100, 8)]), u64::MAX, end, |_, _| Ok(8)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

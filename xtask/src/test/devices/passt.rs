@@ -1,10 +1,11 @@
 //! The network card on passt's network.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -33,6 +34,7 @@ fn passt(context: &Context) -> anyhow::Result<()> {
     let script = format!(
         "{BEGIN}\
          ip addr show dev eth0 | grep inet\ncat /etc/resolv.conf\n\
+         nslookup {NAME} 2>&1\n\
          wget -q -O got http://{HOST}:{host}/pattern && echo 'hv: got it'\n\
          {}",
         serving(host)
@@ -48,6 +50,11 @@ fn passt(context: &Context) -> anyhow::Result<()> {
     booted.says(&format!("inet {GUEST}/24"))?;
     if let Some(server) = name_server() {
         booted.says(&format!("nameserver {server}"))?;
+        let silent = booted.console.contains("no servers could be reached");
+        booted.check(
+            !silent || !answers(server),
+            "a name server that answers this computer answers the guest",
+        )?;
     }
     booted.says("hv: got it")?;
     let port = used.into_inner().unwrap();
@@ -59,9 +66,30 @@ fn passt(context: &Context) -> anyhow::Result<()> {
 fn name_server() -> Option<Ipv4Addr> {
     let resolver = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let mut servers =
-        resolver.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+        resolver.lines().filter_map(|line| line.strip_prefix("nameserver ")?.trim().parse().ok());
     let first: Ipv4Addr = servers.next()?;
     Some(if first.is_loopback() { HOST.parse().ok()? } else { first })
+}
+
+/// A name that does not exist (RFC 2606, section 2). That is an answer, too.
+const NAME: &str = "hv-arm64.invalid";
+
+/// Returns true if a name server answers a question of this computer's.
+fn answers(server: Ipv4Addr) -> bool {
+    // A question after RFC 1035, section 4: id, recursion desired, one question; a name, type A, class IN.
+    let mut question = vec![0x48, 0x56, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in NAME.split('.') {
+        question.push(label.len() as u8);
+        question.extend(label.bytes());
+    }
+    question.extend([0, 0, 1, 0, 1]);
+    let ask = || {
+        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.send_to(&question, (server, 53))?;
+        socket.recv(&mut [0; 512])
+    };
+    ask().is_ok()
 }
 
 /// A program in passt's place that sends frames and never reads: an ARP reply for the guest each, on the descriptor
